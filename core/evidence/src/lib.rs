@@ -1,0 +1,14 @@
+//! Evidence of a TEE: parse it, verify it, turn it into claims.
+//!
+//! Contract: a pure library. It takes bytes, trusted roots and an instant, and gives a [`Verdict`]; it reads no clock, no
+//! device and no network. It runs where the relying party trusts it (Trustee, the owner's CLI); every byte of evidence it is
+//! given is hostile. It must never panic on evidence, never take a certificate of the evidence as a root, never let a check
+//! pass because something is absent, and never hand out claims of evidence that did not verify.
+
+mod error;
+mod verdict;
+
+pub mod snp;
+
+pub use error::Error;
+pub use verdict::{Check, Verdict};

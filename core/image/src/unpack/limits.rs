@@ -1,0 +1,72 @@
+//! What an image may cost once unpacked.
+
+use crate::Error;
+use crate::error::printable;
+use crate::tar::Entry;
+
+/// Bounds of one image, all layers together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory or disk: content rounded up to pages, plus a fixed cost per entry. Content that an upper
+    /// layer replaces counts, because both are there for a while.
+    pub total_bytes: u64,
+    /// Entries of all kinds.
+    pub entries: u64,
+    /// Length of one name or link target, in bytes.
+    pub path_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { total_bytes: 16 << 30, entries: 1_000_000, path_bytes: 4096 }
+    }
+}
+
+/// What an inode and its directory entry cost a tmpfs, roughly.
+const ENTRY_COST: u64 = 1024;
+const PAGE: u64 = 4096;
+
+/// Limits, and what of them is used.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    limits: Limits,
+    bytes: u64,
+    entries: u64,
+}
+
+impl Budget {
+    /// Nothing used yet.
+    pub fn new(limits: Limits) -> Self {
+        Budget { limits, bytes: 0, entries: 0 }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Bytes used, as [`Limits::total_bytes`] counts them.
+    pub fn used_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Accounts for an entry by its header, before any of its content is read: a bomb is seen by what it claims.
+    pub(super) fn take_entry(&mut self, entry: &Entry, header_bytes: u64) -> Result<(), Error> {
+        let pages = entry.size.div_ceil(PAGE).saturating_mul(PAGE);
+        let cost = pages.saturating_add(ENTRY_COST).saturating_add(header_bytes);
+        self.bytes = self.bytes.saturating_add(cost);
+        self.entries = self.entries.saturating_add(1);
+        if self.bytes > self.limits.total_bytes {
+            return Err(Error::TooLarge(format!(
+                "the image needs more than {} bytes unpacked (entry {} has {} bytes)",
+                self.limits.total_bytes,
+                printable(&entry.path),
+                entry.size
+            )));
+        }
+        if self.entries > self.limits.entries {
+            return Err(Error::TooLarge(format!("the image has more than {} entries", self.limits.entries)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Owner, mode, times and extended attributes.
+//!
+//! Order matters: changing the owner clears setuid bits and `security.capability`, so it comes first. Directories
+//! get theirs last of all, because what is put into them changes their times.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::Error;
+use crate::tar::{Entry, Time};
+use crate::unpack::root::{Parent, Root};
+use crate::unpack::{Summary, UnpackOptions};
+
+/// Memory for directories waiting for their metadata; past it they get it early.
+const MAX_DEFERRED_BYTES: usize = 8 << 20;
+
+fn times(t: Time) -> Timestamps {
+    let at = Timespec { tv_sec: t.seconds, tv_nsec: i64::from(t.nanoseconds) };
+    Timestamps { last_access: at, last_modification: at }
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    // -1 means "leave it" to the kernel; as an id it does not exist.
+    let id = |n: u32| if n == u32::MAX { 0 } else { n };
+    (Some(Uid::from_raw(id(entry.uid))), Some(Gid::from_raw(id(entry.gid))))
+}
+
+/// Sets metadata of an open file or directory; gives the number of `user.` attributes not supported.
+pub(super) fn apply_to_open(fd: impl AsFd, entry: &Entry, options: &UnpackOptions) -> Result<u64, Error> {
+    let fd = fd.as_fd();
+    let fail = |e| Error::filesystem(&entry.path, e);
+    if options.preserve_owner {
+        let (uid, gid) = owner(entry);
+        rustix::fs::fchown(fd, uid, gid).map_err(fail)?;
+    }
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(fail)?;
+    let mut skipped = 0;
+    for (name, value) in &entry.xattrs {
+        let user = name.starts_with(b"user.");
+        // Others (trusted.overlay.*, security.selinux …) steer the kernel and are not a layer's to set.
+        if !user && name != b"security.capability" {
+            continue;
+        }
+        match rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP) if user => skipped += 1,
+            Err(e) => return Err(fail(e)),
+        }
+    }
+    rustix::fs::futimens(fd, &times(entry.mtime)).map_err(fail)?;
+    Ok(skipped)
+}
+
+/// Sets owner and time of a symbolic link; Linux knows no mode for it.
+pub(super) fn apply_to_link(
+    p: &Parent,
+    name: &[u8],
+    entry: &Entry,
+    options: &UnpackOptions,
+) -> Result<(), Error> {
+    let fail = |e| Error::filesystem(&entry.path, e);
+    if options.preserve_owner {
+        let (uid, gid) = owner(entry);
+        rustix::fs::chownat(p, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+    }
+    rustix::fs::utimensat(p, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
+}
+
+/// Sets owner, mode and time of a FIFO, which must not be opened (that would block). It was made a moment ago by
+/// us, so the name is not a link.
+pub(super) fn apply_to_fifo(
+    p: &Parent,
+    name: &[u8],
+    entry: &Entry,
+    options: &UnpackOptions,
+) -> Result<(), Error> {
+    apply_to_link(p, name, entry, options)?;
+    rustix::fs::chmodat(p, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+        .map_err(|e| Error::filesystem(&entry.path, e))
+}
+
+/// Directories whose mode and time are set at the layer's end.
+#[derive(Default)]
+pub(super) struct Deferred {
+    waiting: Vec<(Vec<u8>, Mode, Time)>,
+    bytes: usize,
+}
+
+impl Deferred {
+    /// Sets owner and attributes now, mode and time later.
+    pub(super) fn push(
+        &mut self,
+        root: &Root<'_>,
+        path: Vec<u8>,
+        entry: &Entry,
+        options: &UnpackOptions,
+        summary: &mut Summary,
+    ) -> Result<(), Error> {
+        let fd = root.open_directory(&path).map_err(|e| Error::filesystem(&entry.path, e))?;
+        let writable = Entry { mode: entry.mode | 0o700, ..entry.clone() };
+        summary.skipped_xattrs += apply_to_open(fd, &writable, options)?;
+        self.bytes = self.bytes.saturating_add(path.len() + size_of::<(Vec<u8>, Mode, Time)>());
+        self.waiting.push((path, Mode::from_raw_mode(entry.mode), entry.mtime));
+        if self.bytes > MAX_DEFERRED_BYTES { self.flush(root) } else { Ok(()) }
+    }
+
+    /// Sets what waits, innermost first.
+    pub(super) fn flush(&mut self, root: &Root<'_>) -> Result<(), Error> {
+        self.bytes = 0;
+        while let Some((path, mode, mtime)) = self.waiting.pop() {
+            let fail = |e| Error::filesystem(&path, e);
+            let fd = match root.open_directory(&path) {
+                Ok(fd) => fd,
+                // Replaced or removed later in the same layer.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(e) => return Err(fail(e)),
+            };
+            rustix::fs::fchmod(&fd, mode).map_err(fail)?;
+            rustix::fs::futimens(&fd, &times(mtime)).map_err(fail)?;
+        }
+        Ok(())
+    }
+}

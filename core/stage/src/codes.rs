@@ -1,0 +1,319 @@
+//! Every code a person can meet. One table: code, stage, what happened, what to do next.
+//! `docs/errors.md` is rendered from it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Stage;
+
+macro_rules! codes {
+    ($( $variant:ident = $text:literal, $stage:ident, $what:literal, $next:literal; )*) => {
+        /// A stable error code. The text never changes its meaning once released.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Code {
+            $( #[doc = $what] #[serde(rename = $text)] $variant, )*
+        }
+
+        impl Code {
+            /// All codes, in the order of the table.
+            pub const ALL: &'static [Code] = &[ $( Code::$variant, )* ];
+
+            /// The code as printed, e.g. `ATTEST-MEASUREMENT-UNKNOWN`.
+            pub fn as_str(self) -> &'static str {
+                match self { $( Code::$variant => $text, )* }
+            }
+
+            /// The stage at which it usually happens.
+            pub fn stage(self) -> Stage {
+                match self { $( Code::$variant => Stage::$stage, )* }
+            }
+
+            /// One sentence on what happened.
+            pub fn summary(self) -> &'static str {
+                match self { $( Code::$variant => $what, )* }
+            }
+
+            /// One sentence on what to do.
+            pub fn next_step(self) -> &'static str {
+                match self { $( Code::$variant => $next, )* }
+            }
+        }
+    };
+}
+
+codes! {
+    PlanImageReferenceInvalid = "PLAN-IMAGE-REFERENCE-INVALID", Plan,
+        "The image name is not a valid reference.",
+        "Write it as [REGISTRY/]NAME[:TAG|@DIGEST].";
+    PlanImageUnavailable = "PLAN-IMAGE-UNAVAILABLE", Plan,
+        "The image's manifest or config could not be read from its registry.",
+        "Check the name, the registry and your credentials (auth.json).";
+    PlanInvalid = "PLAN-INVALID", Plan,
+        "The plan is malformed or contradicts itself.",
+        "Correct the flags or the plan document named in the reason.";
+    PlanVersionUnsupported = "PLAN-VERSION-UNSUPPORTED", Plan,
+        "The plan was written for another version of Cocoon.",
+        "Use a guest image at least as new as the program that wrote the plan.";
+    PlanTooLarge = "PLAN-TOO-LARGE", Plan,
+        "Plan and initdata exceed 256 KiB.",
+        "Move long values into secrets or the image.";
+    PlanRequestRefused = "PLAN-REQUEST-REFUSED", Start,
+        "The host asked for something that the plan does not allow.",
+        "If it should be allowed, add it to the plan; otherwise look at who drives the node.";
+    PlanSecretInvalid = "PLAN-SECRET-INVALID", Plan,
+        "A --secret argument is not NAME=@FILE or NAME=VALUE, or its file cannot be read.",
+        "Correct the argument.";
+    InitdataMissing = "INITDATA-MISSING", Boot,
+        "The guest was started without initdata; a production guest runs nothing without it.",
+        "Start the pod with a plan (cc_init_data annotation), or use a developer guest image.";
+    InitdataMalformed = "INITDATA-MALFORMED", Boot,
+        "The initdata is not the expected TOML, algorithm or size.",
+        "Make it with `cocoon run` or `cocoon plan`; do not edit it by hand.";
+    RegisterFailed = "REGISTER-FAILED", Register,
+        "The plan could not be registered with Trustee.",
+        "Check the Trustee URL, its certificate and your admin token.";
+    BootKvmUnusable = "BOOT-KVM-UNUSABLE", Boot,
+        "KVM was demanded but a probe guest does not boot with it.",
+        "Use --accel tcg, or run `cocoon doctor` to see why KVM fails.";
+    BootPlatformUnavailable = "BOOT-PLATFORM-UNAVAILABLE", Boot,
+        "The requested TEE is not available on this machine.",
+        "Use --platform auto, or run `cocoon doctor`.";
+    BootGuestImageMissing = "BOOT-GUEST-IMAGE-MISSING", Boot,
+        "There is no measured guest image.",
+        "Run `cocoon guest build`.";
+    BootGuestImageCorrupt = "BOOT-GUEST-IMAGE-CORRUPT", Boot,
+        "The guest image's files do not match its manifest.",
+        "Run `cocoon guest build` again.";
+    BootGuestBuildFailed = "BOOT-GUEST-BUILD-FAILED", Boot,
+        "The measured guest image could not be built.",
+        "See the reason; `make setup` installs the programs it needs, and --kernel-deb builds without a network.";
+    BootQemuMissing = "BOOT-QEMU-MISSING", Boot,
+        "QEMU or a file it needs is not installed.",
+        "Install the package named in the reason; `cocoon doctor` lists all.";
+    BootQemuFailed = "BOOT-QEMU-FAILED", Boot,
+        "QEMU ended or was killed before the workload finished.",
+        "See the reason for QEMU's own words; check memory and `cocoon doctor`.";
+    BootTimeout = "BOOT-TIMEOUT", Boot,
+        "The guest did not announce itself in time.",
+        "Run again with --console to see the guest's kernel messages.";
+    BootGuestFailed = "BOOT-GUEST-FAILED", Boot,
+        "The guest could not set itself up (modules, mounts, network).",
+        "Run again with --console to see the guest's messages; rebuild the guest image.";
+    BootDiskFull = "BOOT-DISK-FULL", Boot,
+        "The host has no space for the pod VM's runtime files.",
+        "Free space in the data and runtime folders.";
+    AttestTrusteeUnreachable = "ATTEST-TRUSTEE-UNREACHABLE", Attest,
+        "Trustee could not be reached or did not answer in time.",
+        "Check that Trustee runs and that the guest's network reaches its URL.";
+    AttestTrusteeCertificate = "ATTEST-TRUSTEE-CERTIFICATE", Attest,
+        "Trustee's TLS certificate is not the one the initdata names.",
+        "Make sure nobody stands between; renew the certificate in the plan if Trustee's changed.";
+    AttestEvidenceUnavailable = "ATTEST-EVIDENCE-UNAVAILABLE", Attest,
+        "The guest could not collect evidence from its TEE.",
+        "Check the platform with `cocoon doctor` and the guest's console.";
+    AttestProtocol = "ATTEST-PROTOCOL", Attest,
+        "A message of the attestation protocol was malformed or out of order.",
+        "Check that guest and Trustee speak a common protocol version.";
+    AttestProtocolVersion = "ATTEST-PROTOCOL-VERSION", Attest,
+        "The guest speaks a protocol version that this Trustee does not.",
+        "Upgrade the older side.";
+    AttestNonceReplayed = "ATTEST-NONCE-REPLAYED", Attest,
+        "The nonce was used before or has expired.",
+        "Begin a new handshake; if it repeats, somebody replays old messages.";
+    AttestReportDataMismatch = "ATTEST-REPORT-DATA-MISMATCH", Attest,
+        "The evidence was not made for this challenge and key (old or replayed evidence).",
+        "Begin a new handshake; if it repeats, the host replays old evidence.";
+    AttestEvidenceMalformed = "ATTEST-EVIDENCE-MALFORMED", Attest,
+        "The evidence could not be parsed.",
+        "Check the attester's version; the reason names the field.";
+    AttestSignatureInvalid = "ATTEST-SIGNATURE-INVALID", Attest,
+        "The evidence's signature does not verify.",
+        "The evidence was altered or made by something that is not the TEE it claims to be.";
+    AttestChainUntrusted = "ATTEST-CHAIN-UNTRUSTED", Attest,
+        "The evidence's certificate chain does not end in a trusted vendor root.",
+        "Only genuine TEEs are accepted; see the reason for the certificate at fault.";
+    AttestCertificateExpired = "ATTEST-CERTIFICATE-EXPIRED", Attest,
+        "A certificate of the evidence's chain is outside its validity.",
+        "Renew collateral; check Trustee's clock.";
+    AttestSimulatedRefused = "ATTEST-SIMULATED-REFUSED", Attest,
+        "The evidence comes from a simulated TEE and this Trustee does not accept simulated roots.",
+        "Use real hardware, or start a test Trustee with --accept-simulated.";
+    AttestDebugEnabled = "ATTEST-DEBUG-ENABLED", Attest,
+        "The TEE allows debugging, so its memory can be read from outside.",
+        "Start the guest without the debug policy.";
+    AttestPrivilegeLevel = "ATTEST-PRIVILEGE-LEVEL", Attest,
+        "The report was requested from a privilege level other than VMPL 0.",
+        "Use a guest that requests its evidence at VMPL 0.";
+    AttestMeasurementUnknown = "ATTEST-MEASUREMENT-UNKNOWN", Attest,
+        "The guest's launch measurement is not a known reference value.",
+        "If you built this guest, register its reference values; otherwise kernel, initrd or firmware were changed.";
+    AttestTcbOutdated = "ATTEST-TCB-OUTDATED", Attest,
+        "The platform's TCB is older than the reference values accept.",
+        "Update the machine's firmware or microcode, or accept the level knowingly.";
+    AttestInitdataMismatch = "ATTEST-INITDATA-MISMATCH", Attest,
+        "The initdata is not the one bound into the TEE (HOST_DATA differs): the plan was changed.",
+        "Start the workload with the plan its owner registered.";
+    AttestTeeUnsupported = "ATTEST-TEE-UNSUPPORTED", Attest,
+        "This Trustee has no verifier for that kind of TEE.",
+        "Use a supported TEE; see docs.";
+    ReleaseWorkloadUnknown = "RELEASE-WORKLOAD-UNKNOWN", Fetch,
+        "No workload with this initdata digest is registered.",
+        "Register the plan; if it is registered, somebody changed the plan.";
+    ReleaseStatusInsufficient = "RELEASE-STATUS-INSUFFICIENT", Fetch,
+        "The attestation's status is below what the release rule asks.",
+        "See the verdict (`cocoon explain`) for the check that lowered it.";
+    ReleaseDenied = "RELEASE-DENIED", Fetch,
+        "No release rule lets this workload have that secret.",
+        "Add a rule for the path if it should.";
+    ReleaseSecretMissing = "RELEASE-SECRET-MISSING", Fetch,
+        "There is no secret at that path.",
+        "Set it with `cocoon secret set`.";
+    ReleaseTokenInvalid = "RELEASE-TOKEN-INVALID", Fetch,
+        "The attestation token is missing, expired or not from a trusted issuer.",
+        "Attest again.";
+    FetchFailed = "FETCH-FAILED", Fetch,
+        "A secret or key could not be fetched from Trustee.",
+        "See the reason; check that Trustee runs.";
+    FetchUndecryptable = "FETCH-UNDECRYPTABLE", Fetch,
+        "Trustee's answer could not be decrypted with the guest's key.",
+        "Somebody altered the answer on its way, or the versions differ.";
+    ImageRegistryUnreachable = "IMAGE-REGISTRY-UNREACHABLE", Pull,
+        "The registry could not be reached from the guest.",
+        "Check the registry's name and the pod's network.";
+    ImageRegistryStalled = "IMAGE-REGISTRY-STALLED", Pull,
+        "The registry stopped sending and did not resume within the retries allowed.",
+        "Try again; check the registry and the network.";
+    ImageRegistryAnswer = "IMAGE-REGISTRY-ANSWER", Pull,
+        "The registry answered with something that is not its protocol.",
+        "Check that the address is a registry and not a web page or a proxy.";
+    ImageUnauthorized = "IMAGE-UNAUTHORIZED", Pull,
+        "The registry refused the credentials.",
+        "Log in (auth.json) and run again.";
+    ImageNotFound = "IMAGE-NOT-FOUND", Pull,
+        "The registry has no such manifest or blob.",
+        "Check the name and digest; push the image again.";
+    ImageManifestInvalid = "IMAGE-MANIFEST-INVALID", Pull,
+        "The manifest or config is malformed or of an unsupported kind.",
+        "Rebuild and push the image with a current tool.";
+    ImageDigestMismatch = "IMAGE-DIGEST-MISMATCH", Pull,
+        "Content does not have the digest by which it was named.",
+        "The registry or the network altered it; push the image again.";
+    ImageSizeMismatch = "IMAGE-SIZE-MISMATCH", Pull,
+        "A blob is longer or shorter than its manifest says.",
+        "The manifest lies or the blob was altered; push the image again.";
+    ImageLayerUnsafe = "IMAGE-LAYER-UNSAFE", Pull,
+        "A layer tries to leave its root file system or holds something images may not hold.",
+        "Do not use this image; rebuild it from trusted sources.";
+    ImageLayerCorrupt = "IMAGE-LAYER-CORRUPT", Pull,
+        "A layer is not valid tar, gzip or zstd data.",
+        "Rebuild and push the image.";
+    ImageTooLarge = "IMAGE-TOO-LARGE", Pull,
+        "The unpacked image does not fit the space the guest allows.",
+        "Give the pod more --memory, or make the image smaller.";
+    ImageUndecryptable = "IMAGE-UNDECRYPTABLE", Pull,
+        "An encrypted layer could not be decrypted: wrong key, or the ciphertext was altered.",
+        "Check the key that the image's annotation names in Trustee.";
+    ImageKeyUnavailable = "IMAGE-KEY-UNAVAILABLE", Pull,
+        "Trustee did not release the key of an encrypted layer.",
+        "Make sure that the image key exists and that the workload may have it.";
+    ImageSignatureMissing = "IMAGE-SIGNATURE-MISSING", Pull,
+        "The image has no signature, but the plan requires one.",
+        "Sign it with the required key (`cocoon image sign`), or drop --require-signature.";
+    ImageSignatureInvalid = "IMAGE-SIGNATURE-INVALID", Pull,
+        "No signature of the image verifies with the required key.",
+        "Sign it with the required key; if it was, somebody replaced the image.";
+    ImagePullFailed = "IMAGE-PULL-FAILED", Pull,
+        "The image could not be pulled.",
+        "See the reason.";
+    StartContainerFailed = "START-CONTAINER-FAILED", Start,
+        "The container could not be built or started from the plan.",
+        "See the reason: command, user or working directory may not exist in the image.";
+    StartUserUnknown = "START-USER-UNKNOWN", Start,
+        "The plan's user or group does not exist in the image.",
+        "Use a numeric id or a name in the image's /etc/passwd.";
+    StartResources = "START-RESOURCES", Start,
+        "The pod VM has too little memory or CPU for what was asked.",
+        "Lower the request or give the pod more.";
+    ServeFailed = "SERVE-FAILED", Serve,
+        "The connection to the running workload was lost.",
+        "See the reason; the workload was stopped.";
+    StoreBusy = "STORE-BUSY", Register,
+        "Another process holds Trustee's state.",
+        "Stop the other Trustee, or point --trustee at it.";
+    StoreCorrupt = "STORE-CORRUPT", Register,
+        "Trustee's state cannot be read or is sealed with another key.",
+        "Restore the data folder from a backup.";
+    StoreFull = "STORE-FULL", Register,
+        "Trustee's state could not be written: the disk is full.",
+        "Free space in the data folder; nothing acknowledged was lost.";
+    UsageInvalid = "USAGE-INVALID", Plan,
+        "The command line is not valid.",
+        "See --help.";
+    HostUnsupported = "HOST-UNSUPPORTED", Boot,
+        "This machine lacks something Cocoon needs.",
+        "Run `cocoon doctor`.";
+    Internal = "INTERNAL", Serve,
+        "Cocoon met a condition that should not occur.",
+        "Please report it with the reason.";
+    Interrupted = "INTERRUPTED", Serve,
+        "The run was stopped by a signal.",
+        "Nothing to do.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Code {
+    type Err = ();
+
+    /// The code with this text; `Err` for an unknown one.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Code::ALL.iter().copied().find(|c| c.as_str() == text).ok_or(())
+    }
+}
+
+/// `docs/errors.md`: every code with its stage, meaning and next step.
+pub fn render_errors_page() -> String {
+    let mut page = String::from(
+        "# Error codes\n\nRendered from `core/stage/src/codes.rs`; `cocoon errors` prints the same.\n\n\
+         | code | stage | what happened | what to do |\n|---|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        page.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            code.as_str(),
+            code.stage(),
+            code.summary(),
+            code.next_step()
+        ));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_unique_and_well_formed() {
+        for (i, code) in Code::ALL.iter().enumerate() {
+            let text = code.as_str();
+            assert!(text.chars().all(|c| c.is_ascii_uppercase() || c == '-'), "{text}");
+            assert_eq!(Code::ALL.iter().position(|c| c.as_str() == text), Some(i));
+            assert_eq!(text.parse(), Ok(*code));
+            assert!(code.summary().ends_with('.') && code.next_step().ends_with('.'), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_checked_in_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(page, render_errors_page(), "run `cocoon errors > docs/errors.md`");
+    }
+}

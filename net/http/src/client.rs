@@ -1,0 +1,291 @@
+//! The client: one request at a time per connection, idle connections kept for the next.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, header};
+use http_body_util::Full;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+
+use crate::connect::{connect, tls_config};
+use crate::{Error, Response, Roots};
+
+/// How a [`Client`] behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whom to trust for `https`.
+    pub roots: Roots,
+    /// Limit for name look-up, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Limit for the first byte of an answer, and between two pieces of its body.
+    pub idle_timeout: Duration,
+    /// Where `localhost`, `127.0.0.0/8` and `::1` are really found from here; `None`: here.
+    pub loopback: Option<IpAddr>,
+    /// The `User-Agent` field.
+    pub user_agent: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            roots: Roots::System("/etc/ssl/certs/ca-certificates.crt".into()),
+            connect_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(30),
+            loopback: None,
+            user_agent: concat!("cocoon/", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}
+
+/// Longest list of idle connections kept to one server.
+const MAX_IDLE: usize = 4;
+
+type Sender = SendRequest<Full<Bytes>>;
+type Pool = Arc<Mutex<HashMap<String, Vec<Sender>>>>;
+
+/// An HTTP client; cheap to clone, clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    options: Options,
+    tls: Arc<ClientConfig>,
+    pool: Pool,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("loopback", &self.options.loopback).finish_non_exhaustive()
+    }
+}
+
+/// A connection on loan to a [`Response`].
+pub(crate) struct Lease {
+    pool: Pool,
+    key: String,
+    sender: Sender,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    /// The answer was read to its end: the connection may serve another request.
+    pub(crate) fn give_back(self) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = pool.entry(self.key).or_default();
+        if idle.len() < MAX_IDLE && !self.sender.is_closed() {
+            idle.push(self.sender);
+        }
+    }
+}
+
+impl Client {
+    /// A client with these options.
+    ///
+    /// # Errors
+    /// [`Error::Roots`] where pinned certificates cannot be used.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let tls = tls_config(&options.roots)?;
+        Ok(Client { options, tls, pool: Pool::default() })
+    }
+
+    /// Sends a request whose URI is absolute and gives the answer, whatever its status.
+    ///
+    /// A kept connection that turns out to be dead is replaced by a new one, once; a request that reached a server
+    /// is not sent again.
+    ///
+    /// # Errors
+    /// Every [`Error`] but [`Error::TooLarge`] and [`Error::Stalled`], which reading the body gives.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response, Error> {
+        let (parts, body) = request.into_parts();
+        let target = Target::of(&parts.uri)?;
+        let key = target.key();
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = target.path;
+        *request.headers_mut() = parts.headers;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, target.authority);
+        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(self.options.user_agent));
+
+        if let Some(sender) = self.idle(&key) {
+            match self.exchange(sender, request, &key).await {
+                Ok(response) => return Ok(response),
+                Err(Attempt::NotSent(returned)) => request = *returned,
+                Err(Attempt::Failed(e)) => return Err(e),
+            }
+        }
+        let tls = target.https.then_some(&self.tls);
+        let options = &self.options;
+        let stream =
+            connect(&target.host, target.port, tls, options.loopback, options.connect_timeout).await?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|e| Error::Protocol(e.to_string()))?;
+        // Ends when the sender and the answer's body are dropped.
+        tokio::spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!(error = %e, "connection ended");
+            }
+        });
+        match self.exchange(sender, request, &key).await {
+            Ok(response) => Ok(response),
+            Err(Attempt::NotSent(_)) => Err(Error::Protocol("connection closed at once".into())),
+            Err(Attempt::Failed(e)) => Err(e),
+        }
+    }
+
+    fn idle(&self, key: &str) -> Option<Sender> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = pool.get_mut(key)?;
+        std::iter::from_fn(|| idle.pop()).find(|s| !s.is_closed())
+    }
+
+    async fn exchange(
+        &self,
+        mut sender: Sender,
+        request: Request<Full<Bytes>>,
+        key: &str,
+    ) -> Result<Response, Attempt> {
+        let limit = self.options.idle_timeout;
+        let answer = match tokio::time::timeout(limit, sender.try_send_request(request)).await {
+            Err(_) => return Err(Attempt::Failed(Error::Timeout(limit))),
+            Ok(Err(mut e)) => {
+                return Err(match e.take_message() {
+                    Some(request) => Attempt::NotSent(Box::new(request)),
+                    None => Attempt::Failed(Error::Protocol(e.into_error().to_string())),
+                });
+            }
+            Ok(Ok(answer)) => answer,
+        };
+        let lease = Lease { pool: self.pool.clone(), key: key.to_owned(), sender };
+        Ok(Response::new(answer, limit, lease))
+    }
+}
+
+enum Attempt {
+    /// The request never left; it may be sent on another connection.
+    NotSent(Box<Request<Full<Bytes>>>),
+    Failed(Error),
+}
+
+struct Target {
+    https: bool,
+    host: String,
+    port: u16,
+    authority: HeaderValue,
+    path: Uri,
+}
+
+impl Target {
+    fn of(uri: &Uri) -> Result<Self, Error> {
+        let bad = || Error::Url(uri.to_string());
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad()),
+        };
+        let authority = uri.authority().ok_or_else(bad)?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(bad());
+        }
+        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        Ok(Target {
+            https,
+            host: authority.host().to_owned(),
+            port: authority.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| bad())?,
+            path: path.parse().map_err(|_| bad())?,
+        })
+    }
+
+    fn key(&self) -> String {
+        format!("{}://{}:{}", if self.https { "https" } else { "http" }, self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn client(idle: Duration) -> Client {
+        Client::new(Options { idle_timeout: idle, ..Options::default() }).unwrap()
+    }
+
+    fn get(url: String) -> Request<Bytes> {
+        Request::get(url).body(Bytes::new()).unwrap()
+    }
+
+    /// Answers each request on each connection with the given raw bytes, then stays silent.
+    async fn server(answer: &'static str) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while tcp.read(&mut buffer).await.is_ok_and(|n| n > 0) {
+                        if tcp.write_all(answer.as_bytes()).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        (url, connections)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again() {
+        let (url, connections) = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
+        let client = client(Duration::from_secs(5));
+        for _ in 0..3 {
+            let answer = client.send(get(url.clone())).await.unwrap();
+            assert_eq!(answer.bytes(10).await.unwrap(), "hi");
+        }
+        assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_cut_off() {
+        let (url, _) = server("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789").await;
+        let answer = client(Duration::from_secs(5)).send(get(url)).await.unwrap();
+        assert!(matches!(answer.bytes(8).await, Err(Error::TooLarge(8))));
+    }
+
+    #[tokio::test]
+    async fn silence_is_an_error() {
+        let (url, _) = server("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123").await;
+        let answer = client(Duration::from_millis(50)).send(get(url)).await.unwrap();
+        assert!(matches!(answer.bytes(100).await, Err(Error::Stalled(_))));
+        let (url, _) = server("").await;
+        assert!(matches!(client(Duration::from_millis(50)).send(get(url)).await, Err(Error::Timeout(_))));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_is_an_error() {
+        let (url, _) = server("SSH-2.0-nope\r\n\r\n").await;
+        assert!(matches!(client(Duration::from_secs(5)).send(get(url)).await, Err(Error::Protocol(_))));
+        assert!(matches!(client(Duration::from_secs(5)).send(get("ftp://x/".into())).await, Err(Error::Url(_))));
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let gone = client(Duration::from_secs(5)).send(get(format!("http://{closed}/"))).await;
+        assert!(matches!(gone, Err(Error::Connect { .. })));
+    }
+
+    #[tokio::test]
+    async fn pinned_roots_must_be_certificates() {
+        let options = Options { roots: Roots::Pinned(vec!["nonsense".into()]), ..Options::default() };
+        assert!(matches!(Client::new(options), Err(Error::Roots(_))));
+    }
+}

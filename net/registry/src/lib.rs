@@ -1,0 +1,20 @@
+//! A client of the OCI distribution API (distribution-spec 1.1): manifests, blobs, pushing.
+//!
+//! Contract: the registry is hostile. Manifests asked for by digest have that digest or are refused; blobs are *not*
+//! verified here, because they stream: the reader that consumes them does (`cocoon_image::digest`). Answers are
+//! bounded, retries are bounded, silence is bounded. Credentials go to the registry they belong to (and to the token
+//! service it names, over TLS), never along a redirect to another host, never over plain HTTP except to loopback or
+//! where the caller listed the registry. Used in the guest to pull and on the owner's machine to inspect and push.
+
+mod auth;
+mod blob;
+mod challenge;
+mod client;
+mod error;
+mod push;
+mod request;
+
+pub use auth::{Auth, Credentials};
+pub use blob::BlobStream;
+pub use client::{Client, Retry};
+pub use error::Error;
