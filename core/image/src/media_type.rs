@@ -11,6 +11,17 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The OCI media type of a layer so compressed.
+    pub fn oci_layer_type(self) -> &'static str {
+        match self {
+            Compression::None => "application/vnd.oci.image.layer.v1.tar",
+            Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
 /// What a media type means to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {

@@ -1,0 +1,74 @@
+# Cocoon: build, try and test on one machine. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# One cache for all clones of a user, outside the source tree.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cocoon/target
+
+COCOON       := $(CARGO_TARGET_DIR)/release/cocoon
+COCOON_DEBUG := $(CARGO_TARGET_DIR)/debug/cocoon
+# The guest is linked statically. Its own target folder keeps those flags from rebuilding everything else.
+GUEST_TARGET := $(CARGO_TARGET_DIR)/guest
+GUEST        := $(GUEST_TARGET)/x86_64-unknown-linux-gnu/guest/cocoon-guest
+# The image that demo and tests boot; `make guest` builds the user's own into the data folder.
+IMAGE        := $(CARGO_TARGET_DIR)/guest-image
+# `make guest KERNEL_DEB=file.deb`, `make demo SUITE=bookworm-backports`: another kernel.
+GUEST_BUILD   = guest build --guest-binary '$(GUEST)' $(if $(KERNEL_DEB),--kernel-deb '$(KERNEL_DEB)') \
+                $(if $(SUITE),--suite '$(SUITE)')
+TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,test)
+# Seconds for each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+.PHONY: help setup build guest demo test bench lint deny fuzz cocoon guest-binary
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+setup: ## install what is missing, from Debian's packages (as root)
+	@scripts/setup.sh
+
+cocoon: setup
+	cargo build --release --locked -p cocoon
+
+guest-binary: setup
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile guest -p cocoon-guest \
+	    --target x86_64-unknown-linux-gnu --target-dir '$(GUEST_TARGET)'
+
+build: cocoon guest-binary ## build the programs: cocoon (release) and the static guest
+
+guest: build ## build the measured guest image into the user's data folder
+	'$(COCOON)' $(GUEST_BUILD)
+
+# $(call image,COCOON): makes $(IMAGE) unless it is newer than what it is made with.
+define image
+@if [ -n '$(KERNEL_DEB)$(SUITE)' ] || ! [ '$(IMAGE)/manifest.json' -nt '$(GUEST)' -a '$(IMAGE)/manifest.json' -nt '$(1)' ]; \
+then '$(1)' $(GUEST_BUILD) --out '$(IMAGE)' >/dev/null; fi
+endef
+
+demo: build ## the main job on real input: registry, encrypted image, attested VM, four refusals
+	$(call image,$(COCOON))
+	@COCOON='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' scripts/demo.sh
+
+test: guest-binary ## all tests, unit and story
+	cargo build --locked -p cocoon
+	$(call image,$(COCOON_DEBUG))
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace
+	$(if $(filter nextest%,$(TEST)),cargo test --locked --workspace --doc)
+
+bench: build ## the figures: latency, memory, throughput
+	$(call image,$(COCOON))
+	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches
+
+lint: ## formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+deny: ## licences, bans, advisories and duplicates (needs cargo-deny)
+	cargo deny --locked check
+
+fuzz: ## every fuzz target for FUZZ_SECONDS each (needs nightly and cargo-fuzz)
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done

@@ -1,0 +1,322 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Confidential containers: runs container images where their host can neither read nor change them.
+#[derive(Debug, Parser)]
+#[command(name = "cocoon", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a container image in an attested pod VM.
+    Run(Box<RunArgs>),
+    /// The measured guest image.
+    #[command(subcommand)]
+    Guest(GuestCommand),
+    /// Say what this machine has, what is missing and how to mend it.
+    Doctor(DoctorArgs),
+    /// Secrets in the embedded Trustee.
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Workloads registered with the embedded Trustee.
+    #[command(subcommand)]
+    Workload(WorkloadCommand),
+    /// Reference values of the embedded Trustee.
+    #[command(subcommand)]
+    Reference(ReferenceCommand),
+    /// Show why the embedded Trustee decided as it did.
+    Explain(ExplainArgs),
+    /// Encrypt and sign images.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Run Trustee as a server.
+    #[command(subcommand)]
+    Trustee(TrusteeCommand),
+    /// Print every error code with its meaning and next step (Markdown).
+    Errors,
+}
+
+/// `cocoon run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The image: [REGISTRY/]NAME[:TAG|@DIGEST].
+    pub image: String,
+    /// Command and arguments that replace the image's.
+    #[arg(last = true)]
+    pub command: Vec<String>,
+    /// A secret for the workload: a file /run/secrets/NAME and http://127.0.0.1:8006/cdh/resource/default/secret/NAME.
+    #[arg(long = "secret", value_name = "NAME=@FILE|NAME=VALUE")]
+    pub secrets: Vec<String>,
+    /// Let the workload fetch this secret of Trustee (repository/type/tag), beside its own.
+    #[arg(long = "allow-resource", value_name = "PATH")]
+    pub allow: Vec<String>,
+    /// Set or replace an environment variable; NAME alone takes its value from this environment.
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Working directory in the container.
+    #[arg(short, long)]
+    pub workdir: Option<String>,
+    /// User in the container: name, uid, name:group or uid:gid.
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Virtual CPUs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub cpus: u32,
+    /// Memory of the pod VM, e.g. 512M or 2G.
+    #[arg(short, long, default_value = "1G", value_parser = parse_mib)]
+    pub memory: u32,
+    /// The image must carry a signature by this public key (PEM file).
+    #[arg(long, value_name = "KEY")]
+    pub require_signature: Option<PathBuf>,
+    /// Trustee to use instead of the embedded one.
+    #[arg(long, value_name = "URL")]
+    pub trustee: Option<String>,
+    /// File with the admin token of that Trustee.
+    #[arg(long, value_name = "FILE", requires = "trustee")]
+    pub trustee_token: Option<PathBuf>,
+    /// Certificate of that Trustee, or of its CA (PEM file).
+    #[arg(long, value_name = "FILE", requires = "trustee")]
+    pub trustee_cert: Option<PathBuf>,
+    /// The TEE.
+    #[arg(long, value_enum, default_value_t = PlatformArg::Auto)]
+    pub platform: PlatformArg,
+    /// Hardware virtualization or emulation.
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
+    pub accel: AccelArg,
+    /// Keep standard input open for the container.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the container a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Print the stage timeline at the end.
+    #[arg(long)]
+    pub timings: bool,
+    /// Machine-readable progress, failures and timings (JSON lines on standard error).
+    #[arg(long)]
+    pub json: bool,
+    /// No progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the guest's serial console to this file.
+    #[arg(long, value_name = "FILE")]
+    pub console: Option<PathBuf>,
+    /// Make this host misbehave, to see it refused: changed-initrd, changed-plan, rebound-plan, replayed-evidence.
+    #[arg(long, value_name = "KIND")]
+    pub adversary: Option<cocoon_sandbox::Adversary>,
+}
+
+/// The TEE to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlatformArg {
+    /// The best that this machine has.
+    Auto,
+    /// The simulated secure processor.
+    Sim,
+    /// AMD SEV-SNP.
+    Snp,
+    /// Intel TDX.
+    Tdx,
+}
+
+/// How the VM is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    /// KVM where it truly works, else emulation.
+    Auto,
+    /// KVM.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// `cocoon guest`.
+#[derive(Debug, Subcommand)]
+pub enum GuestCommand {
+    /// Build the measured guest and store its reference values.
+    Build(GuestBuildArgs),
+    /// Print the guest image's manifest and reference values.
+    Show,
+}
+
+/// `cocoon guest build`.
+#[derive(Debug, Args)]
+pub struct GuestBuildArgs {
+    /// Kernel package file to use instead of this release's cloud kernel.
+    #[arg(long, value_name = "FILE")]
+    pub kernel_deb: Option<PathBuf>,
+    /// The cocoon-guest program; default: beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub guest_binary: Option<PathBuf>,
+    /// Where to put the image; default: the data folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Take the kernel from this suite of the package archive, such as bookworm-backports.
+    #[arg(long)]
+    pub suite: Option<String>,
+}
+
+/// `cocoon doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Machine-readable.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cocoon secret`.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Set a shared secret; workloads need `--allow-resource` to read it.
+    Set {
+        /// repository/type/tag.
+        path: String,
+        /// @FILE, or the value itself; - reads standard input.
+        value: String,
+    },
+    /// List the paths of shared secrets.
+    List,
+    /// Remove a shared secret.
+    Rm {
+        /// repository/type/tag.
+        path: String,
+    },
+}
+
+/// `cocoon workload`.
+#[derive(Debug, Subcommand)]
+pub enum WorkloadCommand {
+    /// List registered workloads.
+    List,
+    /// Remove a workload and its secrets.
+    Rm {
+        /// Initdata digest, hex.
+        digest: String,
+    },
+}
+
+/// `cocoon reference`.
+#[derive(Debug, Subcommand)]
+pub enum ReferenceCommand {
+    /// List reference values.
+    List,
+}
+
+/// `cocoon explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The request id that a refusal named; without it, the latest verdicts are listed.
+    pub request: Option<String>,
+}
+
+/// `cocoon image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make a signing key pair: NAME.key and NAME.pub.
+    Keygen {
+        /// The files' name without ending.
+        name: PathBuf,
+    },
+    /// Sign an image in its registry (cosign's format).
+    Sign {
+        /// Private key (PEM file).
+        #[arg(long)]
+        key: PathBuf,
+        /// The image.
+        image: String,
+    },
+    /// Verify an image's signature.
+    Verify {
+        /// Public key (PEM file).
+        #[arg(long)]
+        key: PathBuf,
+        /// The image.
+        image: String,
+    },
+    /// Copy an image within its registries, with its layers encrypted under a key of the embedded Trustee.
+    Encrypt {
+        /// The key, kbs:///repository/image-key/tag; made where it does not exist; default: a new one.
+        #[arg(long, value_name = "URI")]
+        key_id: Option<String>,
+        /// The image to encrypt.
+        source: String,
+        /// The name of the encrypted image.
+        target: String,
+    },
+    /// Key provider for skopeo and other users of ocicrypt (`cmd` protocol: JSON on standard input and output).
+    Keyprovider,
+}
+
+/// `cocoon trustee`.
+#[derive(Debug, Subcommand)]
+pub enum TrusteeCommand {
+    /// Serve the KBS API.
+    Serve(ServeArgs),
+}
+
+/// `cocoon trustee serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    /// Folder for state; default: the data folder's `trustee`.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// TLS certificate chain (PEM file); default: a self-signed one, kept in the state folder.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// TLS private key (PEM file).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Accept evidence of this machine's simulated secure processor. For tests only: it proves nothing.
+    #[arg(long)]
+    pub accept_simulated: bool,
+    /// File that gets the admin token on first start.
+    #[arg(long, value_name = "FILE")]
+    pub admin_token: Option<PathBuf>,
+}
+
+/// Memory such as `512M`, `2G` or plain MiB, in MiB; at least 256.
+fn parse_mib(text: &str) -> Result<u32, String> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('i')).unwrap_or(&lower);
+    let (number, factor) = match lower.strip_suffix('g') {
+        Some(number) => (number, 1024),
+        None => (lower.strip_suffix('m').unwrap_or(lower), 1),
+    };
+    let mib = number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor));
+    match mib {
+        Some(mib @ 256..=1_048_576) => Ok(mib),
+        _ => Err("must be 256M to 1024G, such as 512M or 2G".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_sizes() {
+        assert_eq!(parse_mib("512M"), Ok(512));
+        assert_eq!(parse_mib("2GiB"), Ok(2048));
+        assert_eq!(parse_mib("700"), Ok(700));
+        for bad in ["1M", "x", "99999G", "-1", ""] {
+            assert!(parse_mib(bad).is_err(), "{bad}");
+        }
+    }
+}

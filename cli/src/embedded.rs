@@ -1,0 +1,174 @@
+//! The embedded Trustee: the same server code as `cocoon trustee serve`, in this process, with its state in the
+//! user's data folder. Several `cocoon` processes share that state safely.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cocoon_image::encryption::KEK_BYTES;
+use cocoon_sim::SecureProcessor;
+use cocoon_stage::{Code, Failure, Stage};
+use cocoon_store::{RedbStore, Sealer, Store};
+use cocoon_trustee::{Config, Registration, ResourcePath, Tls, Trustee};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use zeroize::Zeroizing;
+
+use crate::dirs;
+
+/// The embedded Trustee, opened.
+pub struct Embedded {
+    trustee: Trustee,
+    state: PathBuf,
+}
+
+/// The names under which a Trustee on this machine is reached; guests with user networking reach it by them too.
+pub const LOOPBACK_NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// The folder of the simulated secure processor's keys.
+pub fn sim_dir() -> Result<PathBuf, Failure> {
+    Ok(dirs::data_dir()?.join("sim"))
+}
+
+/// Opens (or makes) the state folder's store and sealing key. `exclusive` keeps other processes out.
+pub fn open_state(state: &Path, exclusive: bool) -> Result<(Arc<dyn Store>, Arc<Sealer>), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(|e| Failure::new(Code::RegisterFailed, format!("{}: {e}", state.display())))?;
+    let file = state.join("state.redb");
+    let store = if exclusive { RedbStore::open_exclusive(&file)? } else { RedbStore::open_shared(&file)? };
+    let sealer = Sealer::open_or_create(&state.join("seal.key"))?;
+    Ok((Arc::new(store), Arc::new(sealer)))
+}
+
+/// Reference values by name: what the guest image measures to, and the simulated processor's TCB.
+pub fn simulated_references(
+    processor: &SecureProcessor,
+    measurements: &BTreeMap<String, Vec<String>>,
+) -> BTreeMap<String, Vec<Value>> {
+    let tcb = processor.tcb();
+    let measured = measurements
+        .iter()
+        .map(|(name, values)| (name.clone(), values.iter().cloned().map(Value::from).collect()));
+    let platform = [
+        ("sim_bootloader", tcb.bootloader),
+        ("sim_microcode", tcb.microcode),
+        ("sim_snp_svn", tcb.snp),
+        ("sim_tee_svn", tcb.tee),
+    ];
+    measured.chain(platform.map(|(name, value)| (name.to_owned(), vec![value.into()]))).collect()
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Embedded {
+    /// Opens the embedded Trustee; `simulated` is the processor whose evidence it accepts, if any.
+    pub fn open(simulated: Option<&SecureProcessor>) -> Result<Self, Failure> {
+        let state = dirs::data_dir()?.join("trustee");
+        let (store, sealer) = open_state(&state, false)?;
+        let mut config = Config::new(store, sealer);
+        config.simulated_roots = simulated.map(SecureProcessor::root).into_iter().collect();
+        Ok(Embedded { trustee: Trustee::new(config)?, state })
+    }
+
+    /// Serves on a free loopback port until `shutdown`; gives the address and the certificate that guests must pin.
+    pub async fn serve(
+        &self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(SocketAddr, String), Failure> {
+        let failed = |e: std::io::Error| Failure::new(Code::RegisterFailed, format!("embedded Trustee: {e}"));
+        let tls: Tls = cocoon_trustee::self_signed(&self.state, &LOOPBACK_NAMES, now())?;
+        let certificate = tls.cert_chain_pem.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let trustee = self.trustee.clone();
+        tokio::spawn(async move {
+            if let Err(e) = cocoon_trustee::serve(trustee, listener, Some(tls), shutdown).await {
+                tracing::warn!(error = %e, "embedded Trustee");
+            }
+        });
+        Ok((address, certificate))
+    }
+
+    /// A shared secret's value.
+    pub fn secret(&self, path: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        Ok(self.trustee.secret(&resource_path(path)?)?)
+    }
+
+    /// Sets a shared secret.
+    pub fn put_secret(&self, path: &str, value: &[u8]) -> Result<(), Failure> {
+        Ok(self.trustee.put_secret(&resource_path(path)?, value)?)
+    }
+
+    /// The key-encryption key at a path, made where there is none: several layers, or images, may share one.
+    pub fn image_key(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        if let Some(key) = self.secret(path)? {
+            return Ok(key);
+        }
+        let mut key = Zeroizing::new(vec![0; KEK_BYTES]);
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| Failure::new(Code::Internal, "no random numbers"))?;
+        self.put_secret(path, &key)?;
+        Ok(key)
+    }
+
+    /// Removes a shared secret; whether there was one.
+    pub fn delete_secret(&self, path: &str) -> Result<bool, Failure> {
+        Ok(self.trustee.delete_secret(&resource_path(path)?)?)
+    }
+
+    /// The paths of all shared secrets.
+    pub fn secrets(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.trustee.secrets()?)
+    }
+
+    /// Registers a workload and, with it, its secrets.
+    pub fn register(&self, registration: &Registration) -> Result<(), Failure> {
+        self.trustee.register_workload(registration)?;
+        Ok(())
+    }
+
+    /// Removes a workload and its secrets; whether there was one.
+    pub fn unregister(&self, digest_hex: &str) -> Result<bool, Failure> {
+        Ok(self.trustee.unregister_workload(digest_hex)?)
+    }
+
+    /// All workloads, as JSON.
+    pub fn workloads(&self) -> Result<Value, Failure> {
+        Ok(json!(self.trustee.workloads()?))
+    }
+
+    /// Registers reference values; they replace what the same source registered before.
+    pub fn put_references(&self, source: &str, values: &BTreeMap<String, Vec<Value>>) -> Result<(), Failure> {
+        Ok(self.trustee.put_reference_values(source, values, None)?)
+    }
+
+    /// All reference values, as JSON.
+    pub fn references(&self) -> Result<Value, Failure> {
+        Ok(json!(self.trustee.reference_values()?))
+    }
+
+    /// The verdict kept under a request id, as JSON.
+    pub fn explain(&self, request_id: &str) -> Option<Value> {
+        self.trustee.explain(request_id).ok().flatten().map(|e| json!(e))
+    }
+
+    /// The latest verdicts, as JSON.
+    pub fn latest(&self, limit: usize) -> Vec<Value> {
+        self.trustee.latest_explanations(limit).into_iter().map(|e| json!(e)).collect()
+    }
+}
+
+/// A resource path from a person.
+pub fn resource_path(path: &str) -> Result<ResourcePath, Failure> {
+    path.parse::<ResourcePath>()
+        .map_err(|e| Failure::new(Code::PlanSecretInvalid, format!("{path:?}: {e}")).at(Stage::Register))
+}

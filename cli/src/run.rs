@@ -1,0 +1,373 @@
+//! `cocoon run`: the main job, stage by stage.
+
+use std::time::{Duration, Instant};
+
+use cocoon_guest_image::GuestImage;
+use cocoon_plan::compile::{RunWishes, compile_run};
+use cocoon_plan::{TrusteeConfig, workload_initdata};
+use cocoon_protocol::initdata::InitData;
+use cocoon_sandbox::{Container, Observed, Pod, PodSpec, Stdio, TeePlatform};
+use cocoon_sim::SecureProcessor;
+use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
+use cocoon_trustee::{MinStatus, Registration};
+use serde_json::json;
+use tokio::io::{stderr, stdin, stdout};
+use tokio::sync::mpsc;
+
+use crate::args::RunArgs;
+use crate::embedded::{Embedded, now, simulated_references};
+use crate::output::Output;
+use crate::registrar::{Registrar, Remote};
+use crate::signals::{Signals, Stop};
+use crate::terminal::RawTerminal;
+use crate::{dirs, platform, registry, wishes};
+
+/// How long the guest may take to announce itself; emulation on a loaded machine is slow.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a workload may take to end after it was asked to.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// A run's registration ends by itself after this many seconds, should this process die before it can remove it.
+const REGISTRATION_LIFETIME: u64 = 30 * 24 * 3600;
+
+/// Runs the command; gives the container's exit status.
+pub async fn main(args: RunArgs) -> Result<u8, Failure> {
+    let output = Output { json: args.json, quiet: args.quiet };
+    let began = Instant::now();
+    let (observer, mut events) = mpsc::unbounded_channel();
+    let collector = tokio::spawn(async move {
+        let mut timeline = Timeline::default();
+        let mut told = Vec::new();
+        while let Some(Observed { at, event }) = events.recv().await {
+            // Host and guest both mark the boot; people hear of each step once.
+            if !told.contains(&event) {
+                narrate(output, &event);
+                told.push(event.clone());
+            }
+            timeline.record(at, event);
+        }
+        timeline
+    });
+    let mut run = Run { args, output, began, observer: Some(observer), registrar: None, registered: None };
+    let mut signals = Signals::new()?;
+    let result = run.job(&mut signals).await;
+    let registrar = run.clean_up().await;
+
+    let timeline = match tokio::time::timeout(Duration::from_secs(1), collector).await {
+        Ok(Ok(timeline)) => timeline,
+        _ => Timeline::default(),
+    };
+    if run.args.timings {
+        if run.args.json {
+            output.line(&json!({"type": "timings", "timeline": timeline}));
+        } else {
+            eprint!("{}", timeline.render());
+        }
+    }
+    match result {
+        Ok(status) => Ok(status),
+        Err(failure) => {
+            let verdict = match (&registrar, &failure.request_id) {
+                (Some(registrar), Some(id)) => registrar.explain(id).await,
+                _ => None,
+            };
+            output.failure(&failure, verdict.as_ref());
+            Ok(crate::output::exit_status(&failure))
+        }
+    }
+}
+
+fn narrate(output: Output, event: &StageEvent) {
+    let text = match (event.stage, event.mark) {
+        (Stage::Boot, Mark::Begin) => "starting the pod VM",
+        (Stage::Boot, Mark::End) => "the guest is up",
+        (Stage::Attest, Mark::Begin) => "the guest collects evidence and asks Trustee for a token",
+        (Stage::Attest, Mark::End) => "Trustee verified the evidence",
+        (Stage::Fetch, Mark::End) => "secrets released to the guest",
+        (Stage::Pull, Mark::Begin) => "the guest pulls the image",
+        (Stage::Pull, Mark::End) => "image verified and unpacked",
+        (Stage::Start, Mark::End) => "container started",
+        _ => return,
+    };
+    output.progress(event.stage, text);
+}
+
+struct Run {
+    args: RunArgs,
+    output: Output,
+    began: Instant,
+    observer: Option<mpsc::UnboundedSender<Observed>>,
+    registrar: Option<Registrar>,
+    registered: Option<String>,
+}
+
+/// What the plan stage settles.
+struct Planned {
+    initdata: InitData,
+    registration: Registration,
+}
+
+impl Run {
+    fn tell(&self, stage: Stage, mark: Mark) {
+        if let Some(observer) = &self.observer {
+            let event = StageEvent::new(stage, mark);
+            let _ = observer.send(Observed { at: self.began.elapsed(), event });
+        }
+    }
+
+    /// Marks a stage's begin and end around its work.
+    async fn stage<T>(&self, stage: Stage, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.tell(stage, Mark::Begin);
+        let result = work.await;
+        self.tell(stage, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |_| Mark::End));
+        result
+    }
+
+    async fn job(&mut self, signals: &mut Signals) -> Result<u8, Failure> {
+        let prepared = tokio::select! {
+            prepared = self.prepare() => prepared?,
+            stop = signals.next() => return Ok(stop.status()),
+        };
+        let terminal = self.args.tty;
+        let boot = Pod::boot(prepared, self.began, self.observer.clone().unwrap_or_else(|| mpsc::unbounded_channel().0));
+        let mut pod = tokio::select! {
+            pod = boot => pod?,
+            stop = signals.next() => return Ok(stop.status()),
+        };
+        let stdio = Stdio {
+            stdin: self.args.interactive.then(|| Box::new(stdin()) as _),
+            stdout: Some(Box::new(stdout())),
+            stderr: Some(Box::new(stderr())),
+            terminal,
+        };
+        let mut container = tokio::select! {
+            container = pod.start_container("main", stdio) => match container {
+                Ok(container) => container,
+                Err(failure) => {
+                    pod.stop().await;
+                    return Err(failure);
+                }
+            },
+            stop = signals.next() => {
+                pod.kill().await;
+                return Ok(stop.status());
+            }
+        };
+        let raw = if terminal { RawTerminal::enter() } else { None };
+        if let Some((columns, rows)) = raw.as_ref().and_then(RawTerminal::size) {
+            pod.resize_container("main", columns, rows).await?;
+        }
+        let result = self.serve(&mut pod, &mut container, signals).await;
+        drop(raw);
+        if self.args.timings
+            && let Ok((rss, peak)) = pod.guest_memory().await
+        {
+            let mib = |bytes: u64| bytes >> 20;
+            self.output.progress(Stage::Serve, &format!("guest daemon memory {} MiB, peak {} MiB", mib(rss), mib(peak)));
+        }
+        pod.stop().await;
+        result
+    }
+
+    /// Waits for the container's end; a signal asks it to stop, a second one or a time limit kills it.
+    async fn serve(&self, pod: &mut Pod, container: &mut Container, signals: &mut Signals) -> Result<u8, Failure> {
+        let mut asked: Option<Stop> = None;
+        loop {
+            let grace = async {
+                match asked {
+                    Some(_) => tokio::time::sleep(STOP_GRACE).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                status = pod.wait_container(container) => {
+                    return status.map(|s| u8::try_from(s & 0xff).unwrap_or(u8::MAX));
+                }
+                stop = signals.next() => {
+                    if asked.is_some() {
+                        return Ok(stop.status());
+                    }
+                    asked = Some(stop);
+                    // A container's first process only sees signals that it handles; the limit covers the rest.
+                    if pod.signal_container("main", stop.signal()).await.is_err() {
+                        return Ok(stop.status());
+                    }
+                }
+                () = grace => return Ok(asked.map_or(143, Stop::status)),
+            }
+        }
+    }
+
+    /// Plan and register; gives what to boot.
+    async fn prepare(&mut self) -> Result<PodSpec, Failure> {
+        let id = dirs::random_hex(6)?;
+        let guest_dir = dirs::guest_dir()?;
+        let guest = tokio::task::spawn_blocking(move || GuestImage::open(&guest_dir));
+        let qemu = cocoon_vmm::Qemu::find()?;
+        let tee = platform::choose(self.args.platform)?;
+        let processor = match &tee {
+            TeePlatform::Sim { dir } => Some(SecureProcessor::open_or_create(dir)?),
+            _ => None,
+        };
+        if processor.is_some() {
+            self.output.warn("platform sim: this machine's TEE is simulated; the workload is NOT protected from this host");
+        }
+        let trustee = self.open_trustee(processor.as_ref()).await?;
+        let planned = self.stage(Stage::Plan, self.plan(&id, &trustee, processor.is_some())).await?;
+        let guest = guest.await.map_err(|e| Failure::new(Code::Internal, e.to_string()))??;
+        let accel = platform::accelerator(self.args.accel, &qemu, &guest.kernel, self.output).await?;
+
+        self.tell(Stage::Register, Mark::Begin);
+        let digest_hex = planned.registration.digest_hex.clone();
+        let result = async {
+            let registrar = self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
+            let mut references = std::collections::BTreeMap::new();
+            if let Some(processor) = &processor {
+                references = simulated_references(processor, &guest.reference_values()?);
+            }
+            if let TeePlatform::Snp { .. } = &tee {
+                let values = guest.snp_reference_values(&platform::snp_firmware()?)?;
+                references.extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
+            }
+            let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
+            registrar.put_references(&source, &references).await?;
+            registrar.register(&planned.registration).await
+        }
+        .await;
+        self.tell(Stage::Register, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |()| Mark::End));
+        result?;
+        self.registered = Some(digest_hex);
+        self.output.progress(Stage::Register, "plan registered with Trustee");
+
+        let firmware = match &tee {
+            TeePlatform::Sim { .. } => guest.firmware.clone(),
+            TeePlatform::Snp { .. } => platform::snp_firmware()?,
+            TeePlatform::Tdx(_) => platform::tdx_firmware()?,
+        };
+        Ok(PodSpec {
+            qemu: qemu.path().to_owned(),
+            kernel: guest.kernel.clone(),
+            initrd: guest.initrd.clone(),
+            firmware,
+            cmdline: guest.cmdline.clone(),
+            initdata: planned.initdata,
+            platform: tee,
+            accel,
+            cpus: self.args.cpus,
+            memory_mib: self.args.memory,
+            run_dir: dirs::run_dir(&id),
+            console: self.args.console.clone(),
+            boot_timeout: BOOT_TIMEOUT,
+            adversary: self.args.adversary,
+        })
+    }
+
+    async fn open_trustee(&mut self, processor: Option<&SecureProcessor>) -> Result<TrusteeConfig, Failure> {
+        if let Some(url) = self.args.trustee.clone() {
+            let remote = Remote::new(&url, &self.args)?;
+            let config = remote.config();
+            self.registrar = Some(Registrar::Remote(remote));
+            return Ok(config);
+        }
+        let embedded = Embedded::open(processor)?;
+        // The server ends with this process at the latest.
+        let (address, certificate) = embedded.serve(std::future::pending()).await?;
+        self.registrar = Some(Registrar::Embedded(Box::new(embedded)));
+        if processor.is_some() {
+            self.output.progress(Stage::Register, &format!("embedded Trustee on {address}; it accepts simulated evidence"));
+        } else {
+            self.output.progress(Stage::Register, &format!("embedded Trustee on {address}"));
+        }
+        Ok(TrusteeConfig { url: format!("https://127.0.0.1:{}", address.port()), certificate: Some(certificate) })
+    }
+
+    async fn plan(&self, id: &str, trustee: &TrusteeConfig, simulated: bool) -> Result<Planned, Failure> {
+        let args = &self.args;
+        let reference = registry::reference(&args.image)?;
+        let mut secrets = wishes::secrets(&args.secrets)?;
+        let signature_key_pem = match &args.require_signature {
+            Some(file) => Some(std::fs::read_to_string(file).map_err(|e| {
+                Failure::new(Code::UsageInvalid, format!("--require-signature {}: {e}", file.display()))
+            })?),
+            None => None,
+        };
+        let auth = registry::auth_json();
+        let client = registry::client(auth.as_deref().map(String::as_str))?;
+        let image = registry::inspect(&client, &reference).await?;
+        self.output.progress(Stage::Plan, &format!("image pinned to {}", image.digest));
+
+        let mut registry_auth = None;
+        if let Some(auth) = auth.as_deref().and_then(|text| registry::auth_for(text, &reference)) {
+            let path = crate::embedded::resource_path(wishes::REGISTRY_AUTH_PATH)?;
+            registry_auth = Some(format!("kbs:///{}", path.as_str()));
+            secrets.values.insert(path, auth);
+        }
+        let mut plans = secrets.plans;
+        for path in &args.allow {
+            plans.push(cocoon_plan::SecretPlan { uri: format!("kbs:///{path}"), file: None });
+        }
+        let allow = wishes::allowed(&args.allow, &image.key_ids)?;
+        let run = RunWishes {
+            name: workload_name(&reference.repository),
+            instance: format!("{id}{}", dirs::random_hex(10)?),
+            reference: args.image.clone(),
+            digest: image.digest.to_string(),
+            command: args.command.clone(),
+            env: wishes::environment(&args.env),
+            workdir: args.workdir.clone(),
+            user: args.user.clone(),
+            signature_key_pem,
+            secrets: plans,
+            registry_auth,
+            stdin: args.interactive,
+            terminal: args.tty,
+        };
+        let plan = compile_run(&image.defaults, &run)?;
+        let initdata = workload_initdata(&plan, trustee)?;
+        let registration = Registration {
+            digest_hex: hex::encode(initdata.digest()),
+            name: run.name,
+            secrets: secrets.values,
+            allow,
+            min_status: MinStatus::Affirming,
+            accept_simulated: simulated,
+            expires_unix: Some(now().saturating_add(REGISTRATION_LIFETIME)),
+        };
+        Ok(Planned { initdata, registration })
+    }
+
+    /// Takes back the registration; gives the registrar for questions that remain.
+    async fn clean_up(&mut self) -> Option<Registrar> {
+        self.observer = None;
+        let registrar = self.registrar.take()?;
+        if let Some(digest) = self.registered.take()
+            && let Err(failure) = registrar.unregister(&digest).await
+        {
+            self.output.warn(&format!("the workload's registration stays behind: {}", failure.reason));
+        }
+        Some(registrar)
+    }
+}
+
+/// A plan's name from the image's repository: its last part, of the characters that names may hold.
+fn workload_name(repository: &str) -> String {
+    let last = repository.rsplit('/').next().unwrap_or_default();
+    let name: String = last
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.') { c } else { '-' })
+        .take(63)
+        .collect();
+    let name = name.trim_start_matches(['-', '.']);
+    if name.is_empty() { "workload".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_workloads() {
+        assert_eq!(workload_name("library/busybox"), "busybox");
+        assert_eq!(workload_name("a/_x_Y"), "x--");
+        assert_eq!(workload_name("___"), "workload");
+    }
+}

@@ -1,0 +1,23 @@
+//! SEV-SNP reports and evidence: come from the attester, through the untrusted host.
+#![no_main]
+
+use cocoon_evidence::snp::{Evidence, Expectation, Report, Roots, claims, verify};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(report) = Report::parse(bytes) {
+        assert_eq!(report.to_bytes()[..], bytes[..Report::SIZE]);
+        let _ = claims(&report);
+        let _ = Report::from_json(&report.to_json());
+    }
+    if let Ok(evidence) = Evidence::parse(bytes) {
+        let roots = Roots { vendor: true, simulated: Vec::new() };
+        let expectation = Expectation {
+            report_data: &[1; 64],
+            init_data_digest: None,
+            now_unix: 1_800_000_000,
+            allow_v2: true,
+        };
+        assert!(!verify(&evidence, &roots, &expectation).ok(), "nobody can sign for AMD");
+    }
+});

@@ -1,0 +1,51 @@
+//! Lays out the initrd.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/init` | the guest program, PID 1 |
+//! | `/modules/NN-name.ko` | kernel modules, numbered in load order |
+//! | `/modules/list` | file names of the modules that must load, one a line, in load order |
+//! | `/modules/optional` | the same for those that may fail to load (hardware of some hosts only) |
+//! | `/etc/ssl/certs/ca-certificates.crt` | the roots that registries' certificates end in |
+//! | `/etc/passwd`, `/etc/group` | root and nobody |
+//! | `/dev/console` | what the kernel opens as init's standard streams |
+//! | `/proc`, `/sys`, `/run`, `/tmp`, `/var` | empty |
+
+use crate::modules::Module;
+use crate::{Archive, Error};
+
+const PASSWD: &str = "root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+
+/// The initrd's bytes: an uncompressed cpio archive. Measured under emulation, boot takes the same time as with
+/// zstd, lz4 or gzip (what copying a smaller file saves, unpacking costs), and no compressor's version can
+/// change the bytes.
+pub(crate) fn compose(
+    guest: Vec<u8>,
+    modules: Vec<Module>,
+    ca_bundle: Option<Vec<u8>>,
+) -> Result<Vec<u8>, Error> {
+    let mut archive = Archive::new();
+    for folder in ["dev", "etc", "modules", "proc", "run", "sys", "var"] {
+        archive.directory(folder, 0o755)?;
+    }
+    archive.directory("tmp", 0o1777)?;
+    archive.character_device("dev/console", 0o600, 5, 1)?;
+    archive.file("init", 0o755, guest)?;
+    archive.file("etc/passwd", 0o644, PASSWD.into())?;
+    archive.file("etc/group", 0o644, GROUP.into())?;
+    if let Some(bundle) = ca_bundle {
+        archive.file("etc/ssl/certs/ca-certificates.crt", 0o644, bundle)?;
+    }
+    let (mut list, mut optional) = (String::new(), String::new());
+    for (number, module) in modules.into_iter().enumerate() {
+        let file = format!("{number:02}-{}.ko", module.name);
+        let lines = if module.optional { &mut optional } else { &mut list };
+        lines.push_str(&file);
+        lines.push('\n');
+        archive.file(&format!("modules/{file}"), 0o644, module.object)?;
+    }
+    archive.file("modules/list", 0o644, list.into())?;
+    archive.file("modules/optional", 0o644, optional.into())?;
+    Ok(archive.finish())
+}

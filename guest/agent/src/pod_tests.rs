@@ -1,0 +1,110 @@
+//! What the pod answers to a host that asks too early, twice, or for what the plan lacks.
+
+use std::fs::File;
+
+use cocoon_protocol::HashAlgorithm;
+
+use super::*;
+use crate::reaper::Reaper;
+
+fn initdata(files: &[(&str, &str)]) -> Result<InitData, Failure> {
+    let files = files.iter().map(|(n, c)| ((*n).to_owned(), (*c).to_owned())).collect();
+    Ok(InitData::new(HashAlgorithm::Sha256, files))
+}
+
+fn plan_text() -> String {
+    serde_json::json!({
+        "version": 1, "name": "demo",
+        "containers": [{
+            "name": "main", "image": {"reference": "x", "digest": format!("sha256:{}", "a".repeat(64))},
+            "args": ["x"], "cwd": "/", "no_new_privileges": true, "seccomp": "runtime-default", "logs": true,
+            "restart": "never", "stop_signal": 15
+        }]
+    })
+    .to_string()
+}
+
+/// A pod whose guest has no attester, so that every preparation fails.
+fn pod(initdata: Result<InitData, Failure>) -> Arc<Pod> {
+    let settings = Settings {
+        exe: File::open("/dev/null").unwrap().into(),
+        work: "/nowhere".into(),
+        etc: "/nowhere".into(),
+        cgroups: None,
+        reaper: Arc::new(Reaper::default()),
+    };
+    let connect: Connect =
+        Box::new(|_, _| Box::pin(async { Err(Failure::new(Code::AttestEvidenceUnavailable, "no TEE")) }));
+    let (events, _) = Events::channel();
+    Arc::new(Pod::new(settings, "/nowhere".into(), events, connect, initdata))
+}
+
+fn configure(pod: &Pod) -> Result<(), Failure> {
+    pod.configure("pod".into(), None, || Ok(()))
+}
+
+async fn create(pod: &Arc<Pod>, name: &str) -> Failure {
+    pod.create(name, async { Ok(Streams::default()) }).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn without_initdata_or_plan_every_request_fails_with_the_code() {
+    let missing = || Err(Failure::new(Code::InitdataMissing, "none"));
+    let newer = plan_text().replace("\"version\":1", "\"version\":2");
+    let cases = [
+        (missing(), Code::InitdataMissing),
+        (initdata(&[]), Code::InitdataMalformed),
+        (initdata(&[(PLAN_FILE, "{")]), Code::PlanInvalid),
+        (initdata(&[(PLAN_FILE, &newer)]), Code::PlanVersionUnsupported),
+    ];
+    for (initdata, code) in cases {
+        let pod = pod(initdata);
+        assert_eq!(pod.refusal().unwrap().code, code);
+        assert_eq!(pod.refusal().unwrap().stage, Stage::Boot);
+        assert_eq!(configure(&pod).unwrap_err().code, code);
+        assert_eq!(create(&pod, "main").await.code, code);
+        let (state, failure) = pod.status();
+        assert_eq!((state, failure.unwrap().code), ("failed", code));
+    }
+}
+
+#[tokio::test]
+async fn configuration_is_accepted_once() {
+    let pod = pod(initdata(&[(PLAN_FILE, &plan_text())]));
+    assert_eq!(pod.status().0, "booted");
+    assert_eq!(create(&pod, "main").await.code, Code::PlanRequestRefused, "too early");
+    configure(&pod).unwrap();
+    let applied = std::cell::Cell::new(false);
+    let again = pod.configure("x".into(), None, || {
+        applied.set(true);
+        Ok(())
+    });
+    assert_eq!(again.unwrap_err().code, Code::PlanRequestRefused);
+    assert!(!applied.get(), "a second configuration touches nothing");
+}
+
+#[tokio::test]
+async fn a_configuration_that_does_not_apply_fails_the_pod() {
+    let pod = pod(initdata(&[(PLAN_FILE, &plan_text())]));
+    let failed = pod.configure("x".into(), None, || Err(Error::boot("step")(std::io::Error::other("no"))));
+    assert_eq!(failed.unwrap_err().code, Code::BootGuestFailed);
+    assert_eq!(create(&pod, "main").await.code, Code::BootGuestFailed);
+}
+
+#[tokio::test]
+async fn the_host_gets_only_what_the_plan_names() {
+    let pod = pod(initdata(&[(PLAN_FILE, &plan_text())]));
+    configure(&pod).unwrap();
+    // The preparation's own failure, and again: a failed creation may be asked for again.
+    assert_eq!(create(&pod, "main").await.code, Code::AttestEvidenceUnavailable);
+    assert_eq!(create(&pod, "main").await.code, Code::AttestEvidenceUnavailable);
+    assert_eq!(create(&pod, "evil").await.code, Code::PlanRequestRefused);
+    assert_eq!(pod.start("main").await.unwrap_err().code, Code::PlanRequestRefused);
+    assert_eq!(pod.signal("main", 9).unwrap_err().code, Code::PlanRequestRefused);
+    assert_eq!(pod.remove("main").await.unwrap_err().code, Code::PlanRequestRefused);
+    assert_eq!(pod.exec_refusal("main").code, Code::PlanRequestRefused);
+    assert!(pod.known("evil").is_err());
+    assert_eq!(pod.status().0, "failed");
+    pod.shut_down().await;
+    pod.off().await;
+}

@@ -1,0 +1,311 @@
+//! What happens between configuration and the first container: attest, fetch secrets, pull images, concurrently
+//! where the plan lets them be.
+//!
+//! Manifest and layers of an image that is pinned by digest need no secret to be pulled, so pulling begins
+//! together with attestation; an encrypted layer waits for its key inside the puller, and an image that needs
+//! registry credentials waits for them here. A container waits for both: its image and *all* secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cocoon_plan::{ContainerPlan, Plan};
+use cocoon_stage::{Code, Failure, Stage};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use crate::container::SecretFile;
+use crate::events::Events;
+
+/// Secret bytes, shared by those who may read them.
+pub type Secret = Arc<Zeroizing<Vec<u8>>>;
+
+/// Trustee, as the guest's preparation sees it.
+#[async_trait]
+pub trait Secrets: Send + Sync {
+    /// Proves what this guest is.
+    ///
+    /// # Errors
+    /// `ATTEST-…`.
+    async fn attest(&self) -> Result<(), Failure>;
+
+    /// The secret of this `kbs:///…` URI.
+    ///
+    /// # Errors
+    /// `RELEASE-…`, `FETCH-…`.
+    async fn resource(&self, uri: &str) -> Result<Secret, Failure>;
+
+    /// Serves the workload's REST endpoint, for these paths (`repository/type/tag`) only, until the VM ends.
+    ///
+    /// # Errors
+    /// Where it cannot listen.
+    async fn serve_rest(&self, allowed: BTreeSet<String>) -> Result<(), Failure>;
+}
+
+/// Image delivery, as the guest's preparation sees it.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// Unpacks the container's image, checked against the plan, into the folder `rootfs`, which does not exist yet
+    /// while its parent does. `auth` is the text of an `auth.json`.
+    ///
+    /// # Errors
+    /// `IMAGE-…`.
+    async fn pull(
+        &self,
+        container: &ContainerPlan,
+        rootfs: &Path,
+        auth: Option<Secret>,
+    ) -> Result<(), Failure>;
+}
+
+/// Both, as they are found on this platform.
+#[derive(Clone)]
+pub struct Backend {
+    /// Trustee.
+    pub secrets: Arc<dyn Secrets>,
+    /// Registries.
+    pub images: Arc<dyn Images>,
+}
+
+/// What the preparation has come to, as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// At work.
+    Started,
+    /// Trustee accepted the guest.
+    Attested,
+    /// All secrets and images are there.
+    Ready,
+    /// Something failed; this is the first failure.
+    Failed(Failure),
+}
+
+type Slot<T> = watch::Receiver<Option<Result<T, Failure>>>;
+
+/// A preparation under way.
+#[derive(Debug)]
+pub struct Preparation {
+    files: Slot<Arc<Vec<SecretFile>>>,
+    images: BTreeMap<String, Slot<PathBuf>>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Preparation {
+    /// Begins, in the background. `images` is the folder in which each container's image gets its folder.
+    pub fn start(
+        plan: &Plan,
+        backend: impl Future<Output = Result<Backend, Failure>> + Send + 'static,
+        images: &Path,
+        events: Events,
+    ) -> Self {
+        let (progress, progress_seen) = watch::channel(Progress::Started);
+        let (files, files_seen) = watch::channel(None);
+        let (senders, receivers): (Vec<_>, BTreeMap<_, _>) = plan
+            .containers
+            .iter()
+            .map(|c| {
+                let (sender, receiver) = watch::channel(None);
+                ((c.clone(), sender), (c.name.clone(), receiver))
+            })
+            .unzip();
+        let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress };
+        tokio::spawn(job.run(backend, files, senders));
+        Preparation { files: files_seen, images: receivers, progress: progress_seen }
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Waits until a container can be built: its unpacked image and the pod's secret files.
+    ///
+    /// # Errors
+    /// What failed: attestation or a secret first, else its image.
+    pub async fn container(&self, name: &str) -> Result<(PathBuf, Arc<Vec<SecretFile>>), Failure> {
+        let image = self.images.get(name).cloned();
+        let image =
+            image.ok_or_else(|| Failure::new(Code::PlanRequestRefused, format!("no container {name:?}")))?;
+        let files = settled(self.files.clone());
+        let image = settled(image);
+        tokio::pin!(files, image);
+        // Whatever fails first is the answer, but where secrets and image both failed the secrets are.
+        tokio::select! {
+            biased;
+            done = &mut files => { let files = done?; Ok((image.await?, files)) }
+            done = &mut image => { let image = done?; Ok((image, files.await?)) }
+        }
+    }
+}
+
+async fn settled<T: Clone>(mut slot: Slot<T>) -> Result<T, Failure> {
+    let lost = || Failure::new(Code::Internal, "the preparation ended without a result");
+    let value = slot.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
+    value.unwrap_or_else(|| Err(lost()))
+}
+
+type Sender<T> = watch::Sender<Option<Result<T, Failure>>>;
+
+struct Job {
+    plan: Plan,
+    folder: PathBuf,
+    events: Events,
+    progress: watch::Sender<Progress>,
+}
+
+impl Job {
+    async fn run(
+        self,
+        backend: impl Future<Output = Result<Backend, Failure>>,
+        files: Sender<Arc<Vec<SecretFile>>>,
+        images: Vec<(ContainerPlan, Sender<PathBuf>)>,
+    ) {
+        let backend = match backend.await {
+            Ok(backend) => backend,
+            Err(failure) => {
+                self.events.begin(failure.stage, "");
+                self.events.fail(&failure, "");
+                self.fail(&failure);
+                files.send_replace(Some(Err(failure)));
+                return;
+            }
+        };
+        let (auth, auth_seen) = watch::channel(None);
+        let mut pulls = JoinSet::new();
+        for (container, sender) in images {
+            let pull = Pull {
+                images: Arc::clone(&backend.images),
+                auth: self.plan.registry_auth.as_ref().map(|_| auth_seen.clone()),
+                rootfs: self.folder.join(&container.name),
+                events: self.events.clone(),
+                container,
+            };
+            pulls.spawn(async move {
+                let result = pull.run().await;
+                sender.send_replace(Some(result.clone()));
+                result.map(|_| ())
+            });
+        }
+        let fetched = self.secrets(backend.secrets, &auth).await;
+        if let Err(failure) = &fetched {
+            // A workload without its secrets never starts: nothing more is pulled for it.
+            pulls.abort_all();
+            self.fail(failure);
+        }
+        files.send_replace(Some(fetched.map(Arc::new)));
+        while let Some(done) = pulls.join_next().await {
+            if let Ok(Err(failure)) = done {
+                self.fail(&failure);
+            }
+        }
+        self.progress.send_if_modified(|p| {
+            let ready = !matches!(p, Progress::Failed(_));
+            if ready {
+                *p = Progress::Ready;
+            }
+            ready
+        });
+    }
+
+    fn fail(&self, failure: &Failure) {
+        self.progress.send_if_modified(|p| {
+            let first = !matches!(p, Progress::Failed(_));
+            if first {
+                *p = Progress::Failed(failure.clone());
+            }
+            first
+        });
+    }
+
+    async fn secrets(
+        &self,
+        trustee: Arc<dyn Secrets>,
+        auth: &Sender<Secret>,
+    ) -> Result<Vec<SecretFile>, Failure> {
+        self.events.begin(Stage::Attest, "");
+        let attested = trustee.attest().await;
+        self.events.finish(Stage::Attest, "", &attested);
+        if let Err(failure) = attested {
+            auth.send_replace(Some(Err(failure.clone())));
+            return Err(failure);
+        }
+        self.progress.send_if_modified(|p| {
+            let started = *p == Progress::Started;
+            if started {
+                *p = Progress::Attested;
+            }
+            started
+        });
+        self.events.begin(Stage::Fetch, "");
+        let fetched = self.fetch(&trustee, auth).await;
+        self.events.finish(Stage::Fetch, "", &fetched);
+        let files = fetched?;
+        // Before any container starts, so that none finds the port taken or closed.
+        let paths = self.plan.secrets.iter().map(|s| path_of(&s.uri)).collect();
+        trustee.serve_rest(paths).await?;
+        Ok(files)
+    }
+
+    async fn fetch(
+        &self,
+        trustee: &Arc<dyn Secrets>,
+        auth: &Sender<Secret>,
+    ) -> Result<Vec<SecretFile>, Failure> {
+        let mut fetches = JoinSet::new();
+        for (number, secret) in self.plan.secrets.iter().enumerate() {
+            let (trustee, secret) = (Arc::clone(trustee), secret.clone());
+            fetches.spawn(async move { (number, secret.file, trustee.resource(&secret.uri).await) });
+        }
+        if let Some(uri) = &self.plan.registry_auth {
+            let result = trustee.resource(uri).await;
+            auth.send_replace(Some(result.clone()));
+            result?;
+        }
+        let mut files = BTreeMap::new();
+        while let Some(done) = fetches.join_next().await {
+            let lost = |_| Failure::new(Code::Internal, "a fetch ended without a result").at(Stage::Fetch);
+            let (number, file, bytes) = done.map_err(lost)?;
+            let bytes = bytes?;
+            // A secret without a file is fetched all the same: a workload that cannot have it must not start.
+            if let Some(path) = file {
+                files.insert(number, SecretFile { path, bytes });
+            }
+        }
+        Ok(files.into_values().collect())
+    }
+}
+
+struct Pull {
+    images: Arc<dyn Images>,
+    /// Where credentials will appear, if the plan names any.
+    auth: Option<Slot<Secret>>,
+    rootfs: PathBuf,
+    events: Events,
+    container: ContainerPlan,
+}
+
+impl Pull {
+    async fn run(self) -> Result<PathBuf, Failure> {
+        let auth = match self.auth {
+            Some(slot) => Some(settled(slot).await?),
+            None => None,
+        };
+        let name = &self.container.name;
+        self.events.begin(Stage::Pull, name);
+        let pulled = self.images.pull(&self.container, &self.rootfs, auth).await;
+        self.events.finish(Stage::Pull, name, &pulled);
+        pulled.map(|()| self.rootfs)
+    }
+}
+
+/// `repository/type/tag` of a resource URI; the plan's check has made sure that it is one.
+fn path_of(uri: &str) -> String {
+    uri.parse::<cocoon_protocol::uri::ResourceUri>().map(|u| u.path()).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;

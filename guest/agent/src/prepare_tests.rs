@@ -1,0 +1,178 @@
+//! The order of the preparation, with a Trustee and a registry that wait for the test's word.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, mpsc::UnboundedReceiver};
+
+use cocoon_stage::{Mark, StageEvent};
+
+use super::*;
+
+#[derive(Default)]
+struct Fake {
+    /// Attestation waits until told.
+    attest_gate: Option<Arc<Notify>>,
+    attest: Option<Code>,
+    /// URIs that are refused.
+    refuse: Vec<String>,
+    pull: Option<Code>,
+    pulled: AtomicUsize,
+    pull_began: Notify,
+    auth_seen: Mutex<Option<Vec<u8>>>,
+    served: Mutex<Option<BTreeSet<String>>>,
+}
+
+fn outcome(code: Option<Code>) -> Result<(), Failure> {
+    code.map_or(Ok(()), |code| Err(Failure::new(code, "as the test wants")))
+}
+
+#[async_trait]
+impl Secrets for Fake {
+    async fn attest(&self) -> Result<(), Failure> {
+        if let Some(gate) = &self.attest_gate {
+            gate.notified().await;
+        }
+        outcome(self.attest)
+    }
+
+    async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
+        outcome(self.refuse.iter().any(|u| u == uri).then_some(Code::ReleaseDenied))?;
+        Ok(Arc::new(Zeroizing::new(uri.as_bytes().to_vec())))
+    }
+
+    async fn serve_rest(&self, allowed: BTreeSet<String>) -> Result<(), Failure> {
+        *self.served.lock().unwrap() = Some(allowed);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Images for Fake {
+    async fn pull(&self, _: &ContainerPlan, _: &Path, auth: Option<Secret>) -> Result<(), Failure> {
+        self.pull_began.notify_one();
+        self.pulled.fetch_add(1, Ordering::Relaxed);
+        *self.auth_seen.lock().unwrap() = auth.map(|a| a.to_vec());
+        outcome(self.pull)
+    }
+}
+
+fn plan(auth: bool) -> Plan {
+    let mut plan = serde_json::json!({
+        "version": 1, "name": "demo",
+        "containers": [{
+            "name": "main", "image": {"reference": "x", "digest": format!("sha256:{}", "a".repeat(64))},
+            "args": ["x"], "cwd": "/", "no_new_privileges": true, "seccomp": "runtime-default", "logs": true,
+            "restart": "never", "stop_signal": 15
+        }],
+        "secrets": [
+            {"uri": "kbs:///default/secret/b", "file": "/run/secrets/b"},
+            {"uri": "kbs:///default/secret/quiet"},
+            {"uri": "kbs:///default/secret/a", "file": "/run/secrets/a"}
+        ]
+    });
+    if auth {
+        plan["registry_auth"] = "kbs:///default/credential/auth".into();
+    }
+    Plan::parse(plan.to_string().as_bytes()).unwrap()
+}
+
+fn start(fake: &Arc<Fake>, auth: bool) -> (Preparation, UnboundedReceiver<StageEvent>) {
+    let (events, receiver) = Events::channel();
+    let backend = Backend { secrets: Arc::clone(fake) as _, images: Arc::clone(fake) as _ };
+    let images = Path::new("/nowhere");
+    (Preparation::start(&plan(auth), async move { Ok(backend) }, images, events), receiver)
+}
+
+fn drain(mut events: UnboundedReceiver<StageEvent>) -> Vec<(Stage, Mark)> {
+    std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.stage, e.mark)).collect()
+}
+
+async fn settled_progress(preparation: &Preparation) -> Progress {
+    let mut progress = preparation.progress.clone();
+    let end = |p: &Progress| matches!(p, Progress::Ready | Progress::Failed(_));
+    progress.wait_for(end).await.unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_while_attestation_runs_but_nothing_starts_before() {
+    let gate = Arc::new(Notify::new());
+    let fake = Arc::new(Fake { attest_gate: Some(Arc::clone(&gate)), ..Fake::default() });
+    let (preparation, events) = start(&fake, false);
+    fake.pull_began.notified().await;
+    assert_eq!(preparation.progress(), Progress::Started);
+    let waiting = preparation.container("main");
+    tokio::pin!(waiting);
+    assert!(futures::poll!(&mut waiting).is_pending(), "the image is there, the secrets are not");
+    gate.notify_one();
+    let (rootfs, files) = waiting.await.unwrap();
+    assert_eq!(rootfs, Path::new("/nowhere/main"));
+    let files: Vec<(&str, &[u8])> = files.iter().map(|f| (f.path.as_str(), f.bytes.as_slice())).collect();
+    let expected: [(&str, &[u8]); 2] =
+        [("/run/secrets/b", b"kbs:///default/secret/b"), ("/run/secrets/a", b"kbs:///default/secret/a")];
+    assert_eq!(files, expected, "in the plan's order, without the one that is no file");
+    assert_eq!(settled_progress(&preparation).await, Progress::Ready);
+    let served = fake.served.lock().unwrap().clone().unwrap();
+    assert_eq!(
+        served.into_iter().collect::<Vec<_>>(),
+        ["default/secret/a", "default/secret/b", "default/secret/quiet"]
+    );
+    let events = drain(events);
+    for stage in [Stage::Attest, Stage::Fetch, Stage::Pull] {
+        assert!(events.contains(&(stage, Mark::Begin)) && events.contains(&(stage, Mark::End)), "{events:?}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_come_before_the_pull_and_are_not_served_to_the_workload() {
+    let fake = Arc::new(Fake::default());
+    let (preparation, _events) = start(&fake, true);
+    preparation.container("main").await.unwrap();
+    let auth = fake.auth_seen.lock().unwrap().clone();
+    assert_eq!(auth.as_deref(), Some(&b"kbs:///default/credential/auth"[..]));
+    assert!(!fake.served.lock().unwrap().as_ref().unwrap().contains("default/credential/auth"));
+}
+
+#[tokio::test]
+async fn a_refused_guest_gets_nothing() {
+    for auth in [true, false] {
+        let fake = Arc::new(Fake { attest: Some(Code::AttestMeasurementUnknown), ..Fake::default() });
+        let (preparation, events) = start(&fake, auth);
+        let failure = preparation.container("main").await.unwrap_err();
+        assert_eq!(failure.code, Code::AttestMeasurementUnknown);
+        assert!(
+            matches!(settled_progress(&preparation).await, Progress::Failed(f) if f.code == failure.code)
+        );
+        assert!(fake.served.lock().unwrap().is_none());
+        assert!(drain(events).contains(&(Stage::Attest, Mark::Fail(failure.code))));
+        if auth {
+            assert_eq!(fake.pulled.load(Ordering::Relaxed), 0, "no credentials, no pull");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workload_with_a_refused_secret_never_starts_even_where_it_is_no_file() {
+    let refuse = vec!["kbs:///default/secret/quiet".to_owned()];
+    let fake = Arc::new(Fake { refuse, ..Fake::default() });
+    let (preparation, _events) = start(&fake, false);
+    assert_eq!(preparation.container("main").await.unwrap_err().code, Code::ReleaseDenied);
+}
+
+#[tokio::test]
+async fn a_failed_image_fails_its_container() {
+    let fake = Arc::new(Fake { pull: Some(Code::ImageSignatureMissing), ..Fake::default() });
+    let (preparation, events) = start(&fake, false);
+    assert_eq!(preparation.container("main").await.unwrap_err().code, Code::ImageSignatureMissing);
+    assert!(preparation.container("other").await.is_err());
+    assert!(matches!(settled_progress(&preparation).await, Progress::Failed(_)));
+    assert!(drain(events).contains(&(Stage::Pull, Mark::Fail(Code::ImageSignatureMissing))));
+}
+
+#[tokio::test]
+async fn without_an_attester_everything_fails_with_its_code() {
+    let (events, _receiver) = Events::channel();
+    let backend = async { Err(Failure::new(Code::AttestEvidenceUnavailable, "no TEE")) };
+    let preparation = Preparation::start(&plan(false), backend, Path::new("/nowhere"), events);
+    assert_eq!(preparation.container("main").await.unwrap_err().code, Code::AttestEvidenceUnavailable);
+}

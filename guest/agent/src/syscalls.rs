@@ -1,0 +1,232 @@
+//! The leaf module with `unsafe`: system calls that neither std nor rustix offers in a safe form.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// `CLONE_INTO_CGROUP` of `clone3(2)`; it does not fit the C `int` of the older flags.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// The lowest descriptor number that sources are moved to, above all targets.
+const SOURCES: RawFd = 32;
+
+/// The namespaces of a container's first process; the network is the pod's, and the cgroup namespace is entered
+/// by the process itself once it is in its cgroup.
+const NAMESPACES: u64 =
+    (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+
+/// Starts the program behind `exe` as PID 1 of new pid, mount, ipc and uts namespaces, with `fds[i]` as
+/// descriptor `i`, an empty environment and, where given, inside `cgroup`. Gives its pid here and a pidfd.
+///
+/// # Errors
+/// What `clone3(2)` answers. A failed exec shows as exit status 126.
+pub(crate) fn clone_exec(
+    exe: BorrowedFd<'_>,
+    argv: &[CString],
+    fds: &[BorrowedFd<'_>],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<(Pid, OwnedFd)> {
+    // Everything that allocates happens here: between clone and exec the child of a multi-threaded process may
+    // only make plain system calls.
+    let mut sources = Vec::with_capacity(fds.len());
+    for fd in fds {
+        sources.push(fcntl_dupfd_cloexec(fd, SOURCES)?);
+    }
+    let raw: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+    let exe = fcntl_dupfd_cloexec(exe, SOURCES)?;
+    let exe_raw = exe.as_raw_fd();
+    let argv = pointers(argv);
+    let envp = pointers(&[]);
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero is a valid `clone_args`.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = NAMESPACES | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack and memory. It makes system
+    // calls only, on values prepared above, until exec or exit, so no lock that another thread held matters.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    if pid == 0 {
+        // SAFETY: the child; see above. `argv` and `envp` are NULL-terminated arrays of C strings.
+        unsafe {
+            for (target, source) in (0..).zip(&raw) {
+                if libc::syscall(libc::SYS_dup3, *source, target, 0) < 0 {
+                    libc::_exit(126);
+                }
+            }
+            let empty = c"".as_ptr();
+            libc::syscall(
+                libc::SYS_execveat,
+                exe_raw,
+                empty,
+                argv.as_ptr(),
+                envp.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            );
+            libc::_exit(126);
+        }
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.map(|pid| (pid, pidfd)).ok_or_else(|| io::Error::other("clone3 gave no pid"))
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Becomes the program at `path`; returns only where that fails.
+pub(crate) fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: NULL-terminated arrays of C strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Sets (and clears) `MOUNT_ATTR_…` bits of the mount that `mount` is in, or of the whole tree below it.
+///
+/// # Errors
+/// What `mount_setattr(2)` answers.
+pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty C string and a `mount_attr` of the size passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result)
+}
+
+/// Installs a system call filter for this thread and what it becomes. Unlike `seccompiler::apply_filter` this
+/// does not set `no_new_privs`: without that the caller needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// What `seccomp(2)` answers.
+pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // Both are `struct sock_filter` of linux/filter.h.
+    let filter = program.as_ptr().cast::<libc::sock_filter>().cast_mut();
+    let program = libc::sock_fprog { len, filter };
+    // SAFETY: the kernel copies `len` instructions from `filter`, which is alive and that long.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    check(result)
+}
+
+/// Sends a signal by number (1 to 64, real-time ones included) to the process of a pidfd.
+///
+/// # Errors
+/// What `pidfd_send_signal(2)` answers.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let info: *const libc::siginfo_t = ptr::null();
+    // SAFETY: a null siginfo is allowed; the other arguments are plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) })
+}
+
+/// Moves this process into a new cgroup namespace whose root is its present cgroup.
+///
+/// # Errors
+/// What `unshare(2)` answers.
+pub(crate) fn unshare_cgroup() -> io::Result<()> {
+    // SAFETY: CLONE_NEWCGROUP touches no memory and no descriptor.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }))
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+///
+/// # Errors
+/// What `close_range(2)` answers.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: no descriptor is closed here, so no owner is invalidated.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
+}
+
+/// The pid of a child that ended and was not reaped yet; it stays unreaped.
+pub(crate) fn peek_zombie() -> Option<i32> {
+    // SAFETY: all-zero is a valid `siginfo_t`; waitid fills it. `si_pid` is set for WEXITED, and 0 where no child
+    // is waitable.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, options) != 0 {
+            return None;
+        }
+        info.si_pid()
+    };
+    (pid > 0).then_some(pid)
+}
+
+/// Restores what Rust's runtime changed (SIGPIPE ignored) and whatever was inherited: default actions, nothing
+/// blocked.
+pub(crate) fn default_signals() {
+    // SAFETY: SIG_DFL is a valid action; an all-zero set is made valid by sigemptyset before use. Signals whose
+    // action cannot be set answer an error that does not matter.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Takes over a descriptor that whoever started this process put at this number.
+///
+/// # Errors
+/// `EBADF` where there is none.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD on any number only asks.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open (asked above), it was passed to this process to own, and this is called once for it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(fd.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// Registers a descriptor with the runtime, so that its readiness can be awaited.
+///
+/// # Errors
+/// What `epoll_ctl(2)` answers.
+pub(crate) fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` always answers with the same descriptor, which is open until the `AsyncFd` that owns
+    // it now has deregistered it.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    watched.map_err(io::Error::from)
+}
+
+/// Keeps glibc's allocator to two arenas: each further one would hold on to memory of its own.
+pub(crate) fn limit_arenas() {
+    // SAFETY: mallopt only sets a number; it runs before other threads exist.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

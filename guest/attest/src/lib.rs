@@ -1,0 +1,60 @@
+//! Collects evidence: one file per platform, chosen by what the guest finds.
+//!
+//! Contract: runs inside the TEE. An attester gets report data and gives the evidence JSON of its TEE in the form
+//! that KBS verifiers read. It never invents evidence: where the platform gives none, it fails with
+//! `ATTEST-EVIDENCE-UNAVAILABLE`. There is no silent fall-back to a sample attester.
+
+mod sim;
+mod snp;
+mod tsm;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cocoon_protocol::Tee;
+use cocoon_stage::{Code, Failure};
+use serde_json::Value;
+
+/// Something that makes evidence.
+#[async_trait]
+pub trait Attester: Send + Sync {
+    /// The kind of TEE.
+    fn tee(&self) -> Tee;
+    /// Whether the evidence is simulated.
+    fn simulated(&self) -> bool;
+    /// Evidence over the report data; at most 64 bytes, zero-padded to the TEE's field.
+    ///
+    /// # Errors
+    /// `ATTEST-EVIDENCE-UNAVAILABLE` where the platform gives none.
+    async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure>;
+}
+
+/// The attester of this guest's platform: real hardware first; the host's simulated secure processor only where
+/// the kernel shows no TEE. Which of the two it was is visible in the evidence, and Trustee decides.
+///
+/// # Errors
+/// `ATTEST-EVIDENCE-UNAVAILABLE` where there is neither.
+pub async fn detect() -> Result<Arc<dyn Attester>, Failure> {
+    if Path::new("/dev/sev-guest").exists() {
+        return Ok(Arc::new(snp::SnpAttester));
+    }
+    if Path::new("/dev/tdx_guest").exists() {
+        return Err(unavailable("Intel TDX evidence is not built yet"));
+    }
+    Ok(Arc::new(sim::SimAttester))
+}
+
+/// Report data in its 64-byte field.
+fn padded(report_data: &[u8]) -> Result<[u8; 64], Failure> {
+    let mut field = [0; 64];
+    field
+        .get_mut(..report_data.len())
+        .ok_or_else(|| unavailable("report data is longer than 64 bytes"))?
+        .copy_from_slice(report_data);
+    Ok(field)
+}
+
+fn unavailable(reason: impl Into<String>) -> Failure {
+    Failure::new(Code::AttestEvidenceUnavailable, reason)
+}

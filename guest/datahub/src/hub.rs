@@ -1,0 +1,186 @@
+//! The shared attestation session, and what is fetched with it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cocoon_attest::Attester;
+use cocoon_http::{Client, Options, Roots};
+use cocoon_image::encryption::AnnotationPacket;
+use cocoon_kbs::{EvidenceSource, KbsClient, Session};
+use cocoon_plan::TrusteeConfig;
+use cocoon_protocol::Tee;
+use cocoon_protocol::initdata::InitData;
+use cocoon_protocol::uri::ResourceUri;
+use cocoon_pull::KeyProvider;
+use cocoon_stage::{Code, Failure, Stage};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+
+/// Secret bytes shared by those who may read them.
+pub(crate) type Secret = Arc<Zeroizing<Vec<u8>>>;
+
+/// The guest's side of key release.
+pub struct DataHub {
+    client: KbsClient,
+    initdata: InitData,
+    attester: Arc<dyn Attester>,
+    // Held across a handshake, so that several users at once share one.
+    session: Mutex<Option<Arc<Session>>>,
+    // Each URI has its own lock, so that N users of one key fetch it once.
+    fetched: Mutex<HashMap<String, Arc<Mutex<Option<Secret>>>>>,
+}
+
+impl std::fmt::Debug for DataHub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataHub").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// At most so many different resources are kept.
+const MAX_FETCHED: usize = 1024;
+
+impl DataHub {
+    /// A hub for the Trustee that the initdata names; `host_loopback` is where services on the host's loopback are
+    /// found from here (user networking).
+    ///
+    /// # Errors
+    /// `INITDATA-MALFORMED` where the initdata names no usable Trustee.
+    pub fn new(
+        initdata: InitData,
+        attester: Arc<dyn Attester>,
+        host_loopback: Option<IpAddr>,
+    ) -> Result<Arc<Self>, Failure> {
+        let config = TrusteeConfig::from_initdata(&initdata)?;
+        let roots = match config.certificate {
+            Some(pem) => Roots::Pinned(vec![pem]),
+            None => Options::default().roots,
+        };
+        let options = Options {
+            roots,
+            loopback: host_loopback,
+            connect_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(30),
+            ..Options::default()
+        };
+        let http = Client::new(options)
+            .map_err(|e| Failure::new(Code::InitdataMalformed, format!("aa.toml: {e}")))?;
+        Ok(Arc::new(DataHub {
+            client: KbsClient::new(http, &config.url),
+            initdata,
+            attester,
+            session: Mutex::new(None),
+            fetched: Mutex::default(),
+        }))
+    }
+
+    /// The attester in use.
+    pub fn attester(&self) -> &Arc<dyn Attester> {
+        &self.attester
+    }
+
+    /// Makes sure that there is a session; users at the same time share one handshake.
+    ///
+    /// # Errors
+    /// Trustee's refusal, or why it could not be asked.
+    pub async fn attest(&self) -> Result<(), Failure> {
+        self.session(None).await.map(|_| ())
+    }
+
+    /// The token and its private key (PKCS#8 PEM), for the workload's own use.
+    ///
+    /// # Errors
+    /// As [`DataHub::attest`].
+    pub async fn token(&self) -> Result<(String, Zeroizing<String>), Failure> {
+        let session = self.session(None).await?;
+        Ok((session.token().to_owned(), session.key_pem()))
+    }
+
+    /// A resource by its `kbs:///…` URI, fetched once and kept.
+    ///
+    /// # Errors
+    /// Trustee's refusal with its code, or `FETCH-…`.
+    pub async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
+        let parsed: ResourceUri =
+            uri.parse().map_err(|e| Failure::new(Code::FetchFailed, format!("{uri}: {e}")))?;
+        let slot = {
+            let mut fetched = self.fetched.lock().await;
+            if fetched.len() >= MAX_FETCHED && !fetched.contains_key(uri) {
+                return Err(Failure::new(Code::FetchFailed, "too many different resources"));
+            }
+            fetched.entry(parsed.to_string()).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(secret) = slot.as_ref() {
+            return Ok(secret.clone());
+        }
+        let secret: Secret = Arc::new(self.fetch(&parsed).await?);
+        *slot = Some(secret.clone());
+        Ok(secret)
+    }
+
+    async fn fetch(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let session = self.session(None).await?;
+        match self.client.resource(&session, uri).await {
+            Ok(secret) => Ok(secret),
+            Err(e) if e.wants_new_handshake() => {
+                let session = self.session(Some(&session)).await?;
+                self.client.resource(&session, uri).await.map_err(|e| e.into_failure(Stage::Fetch))
+            }
+            Err(e) => Err(e.into_failure(Stage::Fetch)),
+        }
+    }
+
+    /// The current session, or a new one where there is none or it is the `stale` one.
+    async fn session(&self, stale: Option<&Arc<Session>>) -> Result<Arc<Session>, Failure> {
+        let mut current = self.session.lock().await;
+        if let Some(session) = current.as_ref()
+            && !stale.is_some_and(|s| Arc::ptr_eq(s, session))
+        {
+            return Ok(session.clone());
+        }
+        let source = Source(self.attester.as_ref());
+        let session = self
+            .client
+            .attest(&source, Some(&self.initdata))
+            .await
+            .map_err(|e| e.into_failure(Stage::Attest))?;
+        let session = Arc::new(session);
+        *current = Some(session.clone());
+        Ok(session)
+    }
+}
+
+struct Source<'a>(&'a dyn Attester);
+
+#[async_trait]
+impl EvidenceSource for Source<'_> {
+    fn tee(&self) -> Tee {
+        self.0.tee()
+    }
+
+    async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure> {
+        self.0.evidence(report_data).await
+    }
+}
+
+#[async_trait]
+impl KeyProvider for DataHub {
+    /// Unwraps a layer's private options with the key that the packet's `kid` names in Trustee.
+    async fn unwrap(&self, packet: &AnnotationPacket) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let kek = self.resource(&packet.kid).await.map_err(|mut f| {
+            // A denied key is a matter of the image; an unreachable Trustee is not.
+            if matches!(f.code, Code::ReleaseDenied | Code::ReleaseSecretMissing | Code::FetchFailed) {
+                f.reason = format!("key {} of an encrypted layer: {}", packet.kid, f.reason);
+                f.code = Code::ImageKeyUnavailable;
+                f.stage = Stage::Pull;
+            }
+            f
+        })?;
+        cocoon_image::encryption::unwrap_key(&kek, packet).map_err(Failure::from)
+    }
+}

@@ -1,0 +1,103 @@
+//! The TEEs that this host could start guests in.
+
+use std::path::Path;
+
+use crate::Check;
+
+const SIMULATED: &str = "workloads run on the simulated platform: the whole path works, but the host can read them; \
+     only a Trustee that accepts simulated evidence releases secrets to them";
+
+pub(crate) fn checks(root: &Path) -> [Check; 2] {
+    [snp(root), tdx(root)]
+}
+
+fn snp(root: &Path) -> Check {
+    let name = "AMD SEV-SNP";
+    let enabled = parameter(root, "kvm_amd", "sev_snp");
+    if !root.join("dev/sev").exists() || !enabled {
+        let found = match (root.join("sys/module/kvm_amd").exists(), enabled) {
+            (false, _) => "no: the kvm_amd module is not loaded",
+            (true, false) => "no: kvm_amd's parameter sev_snp is not Y",
+            (true, true) => "no: the kernel knows it, but there is no /dev/sev",
+        };
+        return Check::warn(name, found, SIMULATED).mend(
+            "on an AMD EPYC from Milan on: enable SEV-SNP and the RMP table in the firmware setup, kernel 6.11 or newer",
+        );
+    }
+    // Keys for encrypted guests that may run at once; SNP guests count as SEV-ES ones.
+    let capacity = capacity(root, "sev_es").map_or(String::new(), |n| format!(", {n} guests at once"));
+    Check::ok(name, format!("/dev/sev, enabled in KVM{capacity}"), "pod VMs are protected by this TEE")
+}
+
+fn tdx(root: &Path) -> Check {
+    let name = "Intel TDX";
+    if !parameter(root, "kvm_intel", "tdx") {
+        let found = match root.join("sys/module/kvm_intel").exists() {
+            false => "no: the kvm_intel module is not loaded",
+            true => "no: kvm_intel's parameter tdx is not Y",
+        };
+        return Check::warn(name, found, SIMULATED).mend(
+            "on an Intel Xeon from Emerald Rapids on: enable TDX in the firmware setup, kernel 6.16 or newer with kvm_intel.tdx=1",
+        );
+    }
+    let capacity = capacity(root, "tdx").map_or(String::new(), |n| format!(", {n} guests at once"));
+    Check::ok(name, format!("enabled in KVM{capacity}"), "pod VMs are protected by this TEE")
+}
+
+fn parameter(root: &Path, module: &str, name: &str) -> bool {
+    let path = root.join("sys/module").join(module).join("parameters").join(name);
+    std::fs::read_to_string(path).is_ok_and(|v| matches!(v.trim(), "Y" | "1"))
+}
+
+/// A line of the misc cgroup controller's `misc.capacity`: name, blank, number.
+fn capacity(root: &Path, resource: &str) -> Option<u64> {
+    let text = ["sys/fs/cgroup/misc.capacity", "sys/fs/cgroup/misc/misc.capacity"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(root.join(path)).ok())?;
+    text.lines().find_map(|line| line.strip_prefix(resource)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_machine_without_tees_is_told_what_simulated_means() {
+        let root = tempfile::tempdir().unwrap();
+        for check in checks(root.path()) {
+            assert_eq!(check.status, Status::Warn);
+            assert!(check.means.contains("simulated") && check.mend.is_some());
+        }
+    }
+
+    #[test]
+    fn snp_needs_the_device_and_the_parameter() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "sys/module/kvm_amd/parameters/sev_snp", "Y\n");
+        assert_eq!(snp(root.path()).status, Status::Warn);
+        put(root.path(), "dev/sev", "");
+        put(root.path(), "sys/fs/cgroup/misc.capacity", "sev 410\nsev_es 99\n");
+        let check = snp(root.path());
+        assert_eq!(check.status, Status::Ok);
+        assert!(check.found.contains("99 guests"), "{}", check.found);
+        put(root.path(), "sys/module/kvm_amd/parameters/sev_snp", "N\n");
+        assert_eq!(snp(root.path()).status, Status::Warn);
+    }
+
+    #[test]
+    fn tdx_needs_the_parameter() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "sys/module/kvm_intel/parameters/tdx", "Y\n");
+        put(root.path(), "sys/fs/cgroup/misc/misc.capacity", "tdx 31\n");
+        let check = tdx(root.path());
+        assert_eq!(check.status, Status::Ok);
+        assert!(check.found.contains("31 guests"));
+    }
+}

@@ -1,0 +1,169 @@
+//! QEMU's command line for a [`VmSpec`]. Pure; its results are golden files in `tests/golden/`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::spec::{Accel, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg};
+
+/// QEMU's arguments, without the program itself.
+pub fn command_line(spec: &VmSpec) -> Vec<OsString> {
+    let mut args = Args::default();
+    for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        args.flag(flag);
+    }
+    args.pair("-display", "none");
+    // QEMU meets hostile input from the guest; it needs neither new privileges nor other programs.
+    args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    args.pair("-machine", machine(spec));
+    args.pair("-cpu", cpu(spec));
+    args.pair("-smp", spec.cpus.to_string());
+    args.pair("-m", format!("{}M", spec.memory_mib));
+    args.pair("-object", memory(spec));
+    platform(&mut args, spec);
+    if let Some(firmware) = &spec.firmware {
+        args.path("-bios", "", firmware, Quote::No);
+    }
+    args.path("-kernel", "", &spec.kernel, Quote::No);
+    args.path("-initrd", "", &spec.initrd, Quote::No);
+    args.pair("-append", spec.cmdline.as_str());
+    vsock(&mut args, spec);
+    args.path(
+        "-blockdev",
+        "driver=raw,node-name=initdata,read-only=on,file.driver=file,file.filename=",
+        &spec.initdata_disk,
+        Quote::Commas,
+    );
+    args.pair("-device", format!("virtio-blk-pci,drive=initdata,serial=initdata{}", virtio(spec)));
+    if spec.network == NetArg::User {
+        args.pair("-netdev", "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15");
+        // No option ROM: nobody boots from the network, and it would be one more thing to measure.
+        args.pair("-device", format!("virtio-net-pci,netdev=net0,romfile={}", virtio(spec)));
+    }
+    args.pair("-chardev", "stdio,id=console0,signal=off");
+    args.pair("-serial", "chardev:console0");
+    // QEMU connects to us: no waiting for its socket to appear.
+    args.path("-chardev", "socket,id=qmp0,server=off,path=", &spec.qmp_socket, Quote::Commas);
+    args.pair("-mon", "chardev=qmp0,mode=control");
+    args.0
+}
+
+fn machine(spec: &VmSpec) -> String {
+    let Machine::Q35 = spec.machine;
+    let accel = match spec.accel {
+        Accel::Kvm => "kvm",
+        Accel::Tcg => "tcg",
+    };
+    let mut text = format!("q35,accel={accel},memory-backend=mem0,vmport=off,usb=off,graphics=off");
+    match spec.platform {
+        // Controllers that no guest of ours uses; the firmware and the kernel would look for drives on them.
+        Platform::Sim => text.push_str(",sata=off,smbus=off"),
+        Platform::Snp { .. } => text.push_str(",kernel_irqchip=split,confidential-guest-support=snp0"),
+        Platform::Tdx { .. } => text.push_str(",kernel_irqchip=split,confidential-guest-support=tdx0"),
+    }
+    text
+}
+
+fn cpu(spec: &VmSpec) -> &'static str {
+    match (&spec.platform, spec.accel) {
+        // The model is measured into the VMSA.
+        (Platform::Snp { .. }, _) => "EPYC-v4",
+        (_, Accel::Kvm) => "host",
+        (_, Accel::Tcg) => "max",
+    }
+}
+
+fn memory(spec: &VmSpec) -> String {
+    match spec.vsock {
+        // The device in this process must see the guest's memory.
+        VsockArg::User(_) => format!("memory-backend-memfd,id=mem0,size={}M,share=on", spec.memory_mib),
+        VsockArg::Kernel(_) => format!("memory-backend-ram,id=mem0,size={}M", spec.memory_mib),
+    }
+}
+
+/// Options of every virtio device: modern only, and in a TEE through shared bounce buffers.
+fn virtio(spec: &VmSpec) -> &'static str {
+    match spec.platform {
+        Platform::Sim => ",disable-legacy=on",
+        _ => ",disable-legacy=on,iommu_platform=on",
+    }
+}
+
+fn platform(args: &mut Args, spec: &VmSpec) {
+    match &spec.platform {
+        Platform::Sim => {}
+        Platform::Snp { cbitpos, policy } => args.pair(
+            "-object",
+            format!(
+                "sev-snp-guest,id=snp0,cbitpos={cbitpos},reduced-phys-bits=1,kernel-hashes=on,\
+                 policy={policy:#x},host-data={}",
+                STANDARD.encode(spec.host_data)
+            ),
+        ),
+        Platform::Tdx { mr_config_id, quotes } => {
+            let socket = match quotes {
+                QuoteGeneration::Unix(path) => {
+                    serde_json::json!({ "type": "unix", "path": path.to_string_lossy() })
+                }
+                QuoteGeneration::Vsock(port) => {
+                    serde_json::json!({ "type": "vsock", "cid": "2", "port": port.to_string() })
+                }
+            };
+            let object = serde_json::json!({
+                "qom-type": "tdx-guest",
+                "id": "tdx0",
+                "sept-ve-disable": true,
+                "mrconfigid": STANDARD.encode(mr_config_id),
+                "quote-generation-socket": socket,
+            });
+            args.pair("-object", object.to_string());
+        }
+    }
+}
+
+fn vsock(args: &mut Args, spec: &VmSpec) {
+    match &spec.vsock {
+        VsockArg::User(socket) => {
+            args.path("-chardev", "socket,id=vsock0,path=", socket, Quote::Commas);
+            args.pair("-device", format!("vhost-user-vsock-pci,chardev=vsock0{}", virtio(spec)));
+        }
+        VsockArg::Kernel(cid) => {
+            args.pair("-device", format!("vhost-vsock-pci,guest-cid={cid}{}", virtio(spec)));
+        }
+    }
+}
+
+/// Whether a comma ends the value in that option's syntax and must be doubled.
+#[derive(Clone, Copy, PartialEq)]
+enum Quote {
+    No,
+    Commas,
+}
+
+#[derive(Default)]
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn pair(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.push(name.into());
+        self.0.push(value.into());
+    }
+
+    fn path(&mut self, name: &str, prefix: &str, path: &Path, quote: Quote) {
+        let mut value = prefix.as_bytes().to_vec();
+        for byte in OsStr::as_bytes(path.as_os_str()) {
+            value.push(*byte);
+            if *byte == b',' && quote == Quote::Commas {
+                value.push(b',');
+            }
+        }
+        self.pair(name, OsString::from_vec(value));
+    }
+}

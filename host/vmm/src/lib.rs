@@ -1,0 +1,27 @@
+//! Starts and stops one pod VM with QEMU.
+//!
+//! Contract: turns a [`VmSpec`] into QEMU's command line ([`command_line`], a pure function with golden files),
+//! runs it as a child that dies with this process, and speaks the little QMP that stopping needs. It must never
+//! leave a QEMU behind, never let QEMU or the guest grow this process's memory (everything captured is bounded), and
+//! never vary what is measured from pod to pod: kernel command line and devices are constant per platform, all
+//! variation travels in the initdata disk.
+//!
+//! Trust: host side. Nothing here is trusted by the guest; the guest's console output and QEMU's words are hostile
+//! text, shown with control characters removed.
+
+mod capture;
+mod command;
+mod error;
+mod keeper;
+mod probe;
+mod qemu;
+pub mod qmp;
+mod spec;
+mod vm;
+
+pub use command::command_line;
+pub use error::Error;
+pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
+pub use qemu::{Qemu, Version};
+pub use spec::{Accel, Console, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg};
+pub use vm::Vm;

@@ -1,0 +1,138 @@
+//! What a pod VM is made of.
+
+use std::path::PathBuf;
+
+/// How the guest is protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// Not at all: the simulated TEE, for machines without one.
+    Sim,
+    /// AMD SEV-SNP.
+    Snp {
+        /// Position of the C-bit: CPUID 0x8000001F, EBX bits 5:0.
+        cbitpos: u8,
+        /// Guest policy (SEV-SNP ABI, 56860, table 9); `0x30000` is the strictest in use.
+        policy: u64,
+    },
+    /// Intel TDX.
+    Tdx {
+        /// MRCONFIGID: the initdata digest, zero padded or cut to 48 bytes.
+        mr_config_id: [u8; 48],
+        /// Where the host's quote generation service listens.
+        quotes: QuoteGeneration,
+    },
+}
+
+/// The address of Intel's quote generation service on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuoteGeneration {
+    /// A unix socket, usually `/var/run/tdx-qgs/qgs.socket`.
+    Unix(PathBuf),
+    /// A vsock port of the host.
+    Vsock(u32),
+}
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// The kernel's hypervisor.
+    Kvm,
+    /// QEMU's emulation: slow, works everywhere.
+    Tcg,
+}
+
+/// The machine model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Machine {
+    /// PCIe chipset; every TEE uses it, so the simulated one does too.
+    #[default]
+    Q35,
+}
+
+/// How the guest's vsock reaches this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VsockArg {
+    /// A vhost-user device listening on this socket (`cocoon_vsock::Vsock::user`).
+    User(PathBuf),
+    /// The kernel's vhost-vsock with this guest context id (3 or more).
+    Kernel(u32),
+}
+
+/// The guest's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetArg {
+    /// QEMU's user networking: guest 10.0.2.15/24, gateway and host loopback 10.0.2.2, DNS 10.0.2.3. Nothing
+    /// reaches in.
+    User,
+    /// No network device.
+    None,
+}
+
+/// Where the guest's serial console goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// Only the last 16 KiB are kept, for [`crate::Vm::console_tail`].
+    Tail,
+    /// Also copied to this file (`/dev/stderr` works), at most 16 MiB.
+    Copy(PathBuf),
+}
+
+/// A pod VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmSpec {
+    /// The QEMU binary; see [`crate::Qemu::find`].
+    pub qemu: PathBuf,
+    /// How the guest is protected.
+    pub platform: Platform,
+    /// What executes it. TEEs need [`Accel::Kvm`].
+    pub accel: Accel,
+    /// The machine model.
+    pub machine: Machine,
+    /// Virtual CPUs, at least 1.
+    pub cpus: u32,
+    /// Memory in MiB, at least 64.
+    pub memory_mib: u32,
+    /// The kernel (bzImage).
+    pub kernel: PathBuf,
+    /// The initrd.
+    pub initrd: PathBuf,
+    /// The kernel command line, the guest image's constant: it is measured, nothing may be added to it.
+    pub cmdline: String,
+    /// The firmware (`-bios`). Required for TEEs; an explicit file lets the simulated one measure it.
+    pub firmware: Option<PathBuf>,
+    /// The initdata disk, attached read-only with serial `initdata`.
+    pub initdata_disk: PathBuf,
+    /// vsock to the host.
+    pub vsock: VsockArg,
+    /// The network.
+    pub network: NetArg,
+    /// The serial console.
+    pub console: Console,
+    /// SNP's HOST_DATA: the initdata digest, cut or zero padded to 32 bytes. Unused elsewhere.
+    pub host_data: [u8; 32],
+    /// Where [`crate::Vm`] listens for QEMU's control connection. Its folder must be private (0700).
+    pub qmp_socket: PathBuf,
+    /// QEMU's working folder: private, the caller makes and removes it.
+    pub run_dir: PathBuf,
+}
+
+impl VmSpec {
+    /// Refuses what QEMU would misunderstand or what would run unprotected by mistake.
+    pub(crate) fn check(&self) -> Result<(), crate::Error> {
+        let tee = self.platform != Platform::Sim;
+        let wrong = if tee && self.accel != Accel::Kvm {
+            Some("a TEE needs KVM")
+        } else if tee && self.firmware.is_none() {
+            Some("a TEE needs its firmware")
+        } else if self.cpus == 0 {
+            Some("at least one CPU")
+        } else if self.memory_mib < 64 {
+            Some("at least 64 MiB of memory")
+        } else if matches!(self.vsock, VsockArg::Kernel(cid) if cid < 3) {
+            Some("guest context ids begin at 3")
+        } else {
+            None
+        };
+        wrong.map_or(Ok(()), |reason| Err(crate::Error::Spec(reason)))
+    }
+}

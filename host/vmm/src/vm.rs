@@ -1,0 +1,167 @@
+//! A running pod VM.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::keeper::{Copy, Kept};
+use crate::qmp::Qmp;
+use crate::spec::{Console, VmSpec};
+use crate::{Error, command_line};
+
+/// How long QEMU has to do as it is told before it is killed.
+const QUIT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Most bytes copied of a console.
+const CONSOLE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// QEMU with one guest. Dropping it kills QEMU; so does the end of this process, however it ends.
+pub struct Vm {
+    child: Kept,
+    control: Control,
+}
+
+enum Control {
+    /// QEMU connects to this at its start.
+    Expected(UnixListener),
+    Ready(Qmp<UnixStream>),
+    Broken,
+}
+
+impl Vm {
+    /// Checks the files, then starts QEMU. Returns as soon as QEMU runs; the guest then boots.
+    ///
+    /// # Errors
+    /// [`Error::Spec`], [`Error::File`], [`Error::QemuMissing`], [`Error::RunDir`] or [`Error::Spawn`]. What QEMU
+    /// itself finds wrong shows as its end, with [`Vm::stderr_tail`].
+    pub async fn start(spec: VmSpec) -> Result<Vm, Error> {
+        spec.check()?;
+        readable("kernel", &spec.kernel)?;
+        readable("initrd", &spec.initrd)?;
+        readable("initdata disk", &spec.initdata_disk)?;
+        if let Some(firmware) = &spec.firmware {
+            readable("firmware", firmware)?;
+        }
+        let run_dir = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::RunDir { path, source }
+        };
+        let copy = match &spec.console {
+            Console::Tail => None,
+            Console::Copy(path) => {
+                let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+                Some(file.map_err(run_dir(path))?)
+            }
+        };
+        let control = bind(&spec.qmp_socket).map_err(run_dir(&spec.qmp_socket))?;
+        let mut command = Command::new(&spec.qemu);
+        command.args(command_line(&spec)).current_dir(&spec.run_dir);
+        let started = Kept::start(command, Copy { file: copy, limit: CONSOLE_LIMIT }).await;
+        let child = started.map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound if !spec.qemu.exists() => Error::QemuMissing(spec.qemu.clone()),
+            _ => Error::Spawn(e),
+        })?;
+        tracing::debug!(pid = child.pid(), "QEMU started");
+        Ok(Vm { child, control: Control::Expected(control) })
+    }
+
+    /// Waits for QEMU to end: the guest powered off, panicked, or QEMU was stopped or killed. Safe to cancel.
+    ///
+    /// # Errors
+    /// Only where the process cannot be waited for.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// How QEMU ended, if it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child.ended()
+    }
+
+    /// The error to show where QEMU ended before the workload did.
+    pub fn ended_error(&self) -> Error {
+        let status = self.ended().map_or_else(|| "still running".into(), |s| s.to_string());
+        Error::Ended { status, stderr: self.stderr_tail() }
+    }
+
+    /// Ends QEMU through QMP, or kills it where it does not follow within three seconds.
+    pub async fn quit(&mut self) {
+        let asked = tokio::time::timeout(QUIT_LIMIT, async {
+            if let Ok(qmp) = self.qmp().await {
+                // A QEMU that closes before it answers has quit as well.
+                let _ = qmp.quit().await;
+                let _ = self.child.wait().await;
+            }
+        });
+        let _ = asked.await;
+        self.kill().await;
+    }
+
+    /// Kills QEMU and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.child.kill();
+        let _ = self.child.wait().await;
+    }
+
+    /// The control connection. Waits for QEMU to connect, which it does before the guest runs.
+    ///
+    /// # Errors
+    /// [`Error::Qmp`] where QEMU ended or does not speak QMP.
+    pub async fn qmp(&mut self) -> Result<&mut Qmp<UnixStream>, Error> {
+        if let Control::Expected(listener) = &self.control {
+            let connected = tokio::select! {
+                accepted = listener.accept() => accepted.map_err(|e| Error::Qmp(e.to_string())),
+                _ = self.child.wait() => Err(Error::Qmp("QEMU has ended".into())),
+            };
+            let ready = match connected {
+                Ok((stream, _)) => Qmp::handshake(stream).await,
+                Err(error) => Err(error),
+            };
+            match ready {
+                Ok(qmp) => self.control = Control::Ready(qmp),
+                Err(error) => {
+                    self.control = Control::Broken;
+                    return Err(error);
+                }
+            }
+        }
+        match &mut self.control {
+            Control::Ready(qmp) => Ok(qmp),
+            _ => Err(Error::Qmp("closed".into())),
+        }
+    }
+
+    /// The last of what QEMU wrote to its standard error, at most 16 KiB, without control characters.
+    pub fn stderr_tail(&self) -> String {
+        self.child.errors.text()
+    }
+
+    /// The last of the guest's console, at most 16 KiB, without control characters. Hostile text.
+    pub fn console_tail(&self) -> String {
+        self.child.output.text()
+    }
+
+    /// QEMU's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+}
+
+fn readable(what: &'static str, path: &Path) -> Result<(), Error> {
+    File::open(path).map(drop).map_err(|source| Error::File { what, path: path.into(), source })
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

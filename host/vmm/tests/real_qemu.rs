@@ -1,0 +1,149 @@
+//! Starting, asking and stopping a real QEMU. Needs `qemu-system-x86_64` and, in `COCOON_TEST_KERNEL_ROOT`, an
+//! unpacked kernel package; where one is absent the tests say so and pass.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cocoon_stage::{Code, Failure};
+use cocoon_vmm::{
+    Accel, Console, Error, KvmProbe, Machine, NetArg, PROBE_LIMIT, Platform, Qemu, Vm, VmSpec, VsockArg,
+    probe_kvm,
+};
+use cocoon_vsock::Vsock;
+
+fn kernel() -> Option<PathBuf> {
+    let root = PathBuf::from(std::env::var_os("COCOON_TEST_KERNEL_ROOT")?);
+    let mut files = std::fs::read_dir(root.join("boot")).ok()?.flatten().map(|f| f.path());
+    files.find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")))
+}
+
+/// A VM whose guest has an empty initrd: the kernel boots, finds no init and panics. `None` says why it cannot be.
+fn spec(dir: &Path) -> Option<(VmSpec, Vsock)> {
+    let (Ok(qemu), Some(kernel)) = (Qemu::find(), kernel()) else {
+        println!("skipped: no QEMU, or COCOON_TEST_KERNEL_ROOT names no unpacked kernel package");
+        return None;
+    };
+    for file in ["initrd", "initdata"] {
+        std::fs::write(dir.join(file), [0; 512]).unwrap();
+    }
+    let vsock = Vsock::user(&dir.join("vsock")).unwrap();
+    let spec = VmSpec {
+        qemu: qemu.path().into(),
+        platform: Platform::Sim,
+        accel: Accel::Tcg,
+        machine: Machine::Q35,
+        cpus: 1,
+        memory_mib: 256,
+        kernel,
+        initrd: dir.join("initrd"),
+        cmdline: "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable".into(),
+        firmware: None,
+        initdata_disk: dir.join("initdata"),
+        vsock: VsockArg::User(dir.join("vsock")),
+        network: NetArg::User,
+        console: Console::Copy(dir.join("console")),
+        host_data: [0; 32],
+        qmp_socket: dir.join("qmp"),
+        run_dir: dir.into(),
+    };
+    Some((spec, vsock))
+}
+
+fn gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[tokio::test]
+async fn a_running_vm_answers_and_quits() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let mut vm = Vm::start(spec).await.unwrap();
+    assert_eq!(vm.qmp().await.unwrap().query_status().await.unwrap(), "running", "{}", vm.stderr_tail());
+    vm.quit().await;
+    assert!(vm.ended().unwrap().success(), "quit, not killed: {:?}", vm.ended());
+    assert!(gone(vm.pid()));
+    assert!(vm.qmp().await.unwrap().query_status().await.is_err());
+}
+
+#[tokio::test]
+async fn a_guest_without_init_panics_and_ends_qemu() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let mut vm = Vm::start(spec).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(120), vm.wait()).await;
+    assert!(ended.is_ok(), "{}", vm.console_tail());
+    assert!(vm.console_tail().contains("Kernel panic"), "{}", vm.console_tail());
+    let copy = std::fs::read(dir.path().join("console")).unwrap();
+    assert!(String::from_utf8_lossy(&copy).contains("Kernel panic"));
+}
+
+#[tokio::test]
+async fn a_killed_or_dropped_vm_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let mut vm = Vm::start(spec).await.unwrap();
+    vm.kill().await;
+    assert!(!vm.ended().unwrap().success());
+    let failure = Failure::from(vm.ended_error());
+    assert_eq!(failure.code, Code::BootQemuFailed);
+    assert!(failure.reason.contains("signal: 9"), "{failure}");
+    assert!(gone(vm.pid()));
+}
+
+#[tokio::test]
+async fn what_qemu_finds_wrong_is_in_the_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let nonsense = VmSpec { vsock: VsockArg::User(dir.path().join("nobody")), ..spec };
+    let mut vm = Vm::start(nonsense).await.unwrap();
+    assert!(!vm.wait().await.unwrap().success());
+    assert!(vm.ended_error().to_string().contains("nobody"), "{}", vm.ended_error());
+    assert!(vm.qmp().await.is_err());
+    // Quitting what has ended is no error and does not hang.
+    vm.quit().await;
+}
+
+#[tokio::test]
+async fn missing_files_are_named_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let missing: PathBuf = dir.path().join("missing");
+    let starts = [
+        (VmSpec { kernel: missing.clone(), ..spec.clone() }, Code::BootGuestImageMissing),
+        (VmSpec { firmware: Some(missing.clone()), ..spec.clone() }, Code::BootQemuMissing),
+        (VmSpec { qemu: missing.clone(), ..spec.clone() }, Code::BootQemuMissing),
+        (VmSpec { cpus: 0, ..spec.clone() }, Code::PlanInvalid),
+        (VmSpec { platform: Platform::Snp { cbitpos: 51, policy: 0 }, ..spec.clone() }, Code::PlanInvalid),
+        (VmSpec { qmp_socket: missing.join("qmp"), ..spec }, Code::HostUnsupported),
+    ];
+    for (spec, code) in starts {
+        let error: Error = Vm::start(spec).await.err().unwrap();
+        let text = error.to_string();
+        assert_eq!(Failure::from(error).code, code, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_kvm_probe_ends_in_time_with_an_answer() {
+    let (Ok(qemu), Some(kernel)) = (Qemu::find(), kernel()) else {
+        return println!("skipped: no QEMU, or COCOON_TEST_KERNEL_ROOT names no unpacked kernel package");
+    };
+    let limit = PROBE_LIMIT + Duration::from_secs(10);
+    let probe = tokio::time::timeout(limit, probe_kvm(qemu.path(), &kernel, PROBE_LIMIT)).await.unwrap();
+    println!("{probe:?}");
+    if let KvmProbe::Fails { reason } = probe {
+        assert!(!reason.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn qemu_tells_its_version_and_devices() {
+    let Ok(qemu) = Qemu::find() else { return println!("skipped: no QEMU") };
+    assert!(qemu.version().await.unwrap().major >= 5);
+    assert!(qemu.has_device("virtio-blk-pci").await.unwrap());
+    assert!(!qemu.has_device("no-such-device").await.unwrap());
+    assert!(qemu.has_object("memory-backend-memfd").await.unwrap());
+    assert!(!qemu.has_object("no-such-object").await.unwrap());
+    assert!(qemu.has_netdev("user").await.unwrap());
+}

@@ -1,0 +1,387 @@
+//! The store in one embedded file (redb), for one process or for several that take turns.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
+
+use crate::lock::{self, FileLock, Kind};
+use crate::memory::key_text;
+use crate::{Change, Error, PutMode, Store, check_value, error::is_full, storage_key, storage_prefix};
+
+/// One table for all namespaces: one name less that can be missing or of another type.
+const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("cocoon");
+
+/// How long to wait for another process before [`Error::Busy`], unless told otherwise.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+type WriteTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+type Opener = Box<dyn Fn() -> Result<Database, Problem> + Send + Sync>;
+
+/// State in the file `path`, guarded by the lock file `path` + `.lock`; both 0600.
+///
+/// Every `Ok` of a write is durable (flushed) when it is given.
+pub struct RedbStore {
+    path: PathBuf,
+    mode: Mode,
+}
+
+enum Mode {
+    /// Ours alone and kept open. `None` after an IO error: redb refuses all further work on a handle that met
+    /// one (say, a full disk), so the next call opens anew and finds the last committed state.
+    Exclusive { database: RwLock<Option<Database>>, open: Opener, _lock: Option<FileLock> },
+    /// Opened for each operation under the lock.
+    Shared { wait: Duration },
+}
+
+impl RedbStore {
+    /// Opens or creates the file for this process alone, checking its integrity. [`Error::Busy`] if another
+    /// process keeps it for longer than 10 s.
+    pub fn open_exclusive(path: &Path) -> Result<Self, Error> {
+        Self::open_exclusive_within(path, DEFAULT_WAIT)
+    }
+
+    /// [`RedbStore::open_exclusive`] with another time limit.
+    pub fn open_exclusive_within(path: &Path, wait: Duration) -> Result<Self, Error> {
+        create_private_folder(path.parent().unwrap_or(Path::new(".")))?;
+        let lock = lock::acquire(&lock_path(path), Kind::Exclusive, wait)?;
+        let file = path.to_path_buf();
+        Self::exclusive(path, Some(lock), Box::new(move || open_file(&file, 32 << 20, true)))
+    }
+
+    fn exclusive(path: &Path, lock: Option<FileLock>, open: Opener) -> Result<Self, Error> {
+        let mode = Mode::Exclusive { database: RwLock::new(None), open, _lock: lock };
+        let store = RedbStore { path: path.to_path_buf(), mode };
+        store.write(|_| Ok(()))?;
+        Ok(store)
+    }
+
+    /// Uses the file together with other processes that do the same: each operation takes the lock, waiting at
+    /// most 10 s for the others, opens the file, does its work durably and lets go.
+    pub fn open_shared(path: &Path) -> Result<Self, Error> {
+        Self::open_shared_within(path, DEFAULT_WAIT)
+    }
+
+    /// [`RedbStore::open_shared`] with another time limit.
+    pub fn open_shared_within(path: &Path, wait: Duration) -> Result<Self, Error> {
+        create_private_folder(path.parent().unwrap_or(Path::new(".")))?;
+        let store = RedbStore { path: path.to_path_buf(), mode: Mode::Shared { wait } };
+        let readable = store.read(|_| Ok(()));
+        readable.map(|()| store)
+    }
+
+    /// Runs `work` in one durable transaction.
+    fn write<T>(&self, work: impl FnOnce(&mut WriteTable<'_>) -> Result<T, Problem>) -> Result<T, Error> {
+        match &self.mode {
+            Mode::Exclusive { .. } => self.with_database(|database| write_in(database, work)),
+            Mode::Shared { wait } => {
+                let _lock = lock::acquire(&lock_path(&self.path), Kind::Exclusive, *wait)?;
+                self.guarded(|| {
+                    let database = open_file(&self.path, 4 << 20, false)?;
+                    let outcome = write_in(&database, work)?;
+                    // Closing writes redb's clean marker; what was committed does not depend on it.
+                    database.close().map_err(Problem::from)?;
+                    Ok(outcome)
+                })
+            }
+        }
+    }
+
+    /// Runs `work` on a snapshot; `None` is an empty store.
+    fn read<T>(&self, work: impl FnOnce(Option<&ReadTable>) -> Result<T, Problem>) -> Result<T, Error> {
+        let wait = match &self.mode {
+            Mode::Exclusive { .. } => return self.with_database(|database| read_in(database, work)),
+            Mode::Shared { wait } => *wait,
+        };
+        let shared = lock::acquire(&lock_path(&self.path), Kind::Shared, wait)?;
+        if std::fs::metadata(&self.path).map_or(0, |m| m.len()) == 0 {
+            return self.guarded(|| work(None));
+        }
+        let opened =
+            self.guarded(|| match Builder::new().set_cache_size(4 << 20).open_read_only(&self.path) {
+                Ok(database) => Ok(Some(database)),
+                // A writer was killed: the file wants the repair that only a writer may do.
+                Err(DatabaseError::RepairAborted) => Ok(None),
+                Err(error) => Err(error.into()),
+            })?;
+        if let Some(database) = opened {
+            return self.guarded(|| read_in(&database, work));
+        }
+        drop(shared);
+        let _exclusive = lock::acquire(&lock_path(&self.path), Kind::Exclusive, wait)?;
+        self.guarded(|| read_in(&open_file(&self.path, 4 << 20, false)?, work))
+    }
+
+    /// What `take` makes of each entry whose key begins with `prefix`, in key order.
+    fn range<T>(
+        &self,
+        ns: &str,
+        prefix: &str,
+        limit: usize,
+        take: impl Fn(String, &[u8]) -> T,
+    ) -> Result<Vec<T>, Error> {
+        let start = storage_prefix(ns, prefix)?;
+        self.read(|table| {
+            let mut found = Vec::new();
+            let Some(table) = table else { return Ok(found) };
+            for entry in table.range(start.as_slice()..)? {
+                let (key, value) = entry?;
+                if found.len() >= limit || !key.value().starts_with(&start) {
+                    break;
+                }
+                found.push(take(key_text(key.value(), ns)?, value.value()));
+            }
+            Ok(found)
+        })
+    }
+
+    /// The open database of exclusive mode, opened anew if the last operation broke it.
+    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, Problem>) -> Result<T, Error> {
+        let Mode::Exclusive { database, open, .. } = &self.mode else {
+            return Err(Error::Corrupt("shared store has no open database".into()));
+        };
+        let guard = database.read().unwrap_or_else(PoisonError::into_inner);
+        let guard = if guard.is_some() { guard } else { self.reopen(guard, database, open)? };
+        let Some(open_database) = guard.as_ref() else {
+            return Err(Error::Busy(self.path.display().to_string()));
+        };
+        let result = self.guarded_raw(|| work(open_database));
+        drop(guard);
+        result.map_err(|problem| {
+            if problem.breaks_handle() {
+                let broken = database.write().unwrap_or_else(PoisonError::into_inner).take();
+                drop(catch_unwind(AssertUnwindSafe(|| drop(broken))));
+            }
+            problem.into_error(&self.path)
+        })
+    }
+
+    fn reopen<'a>(
+        &self,
+        guard: RwLockReadGuard<'a, Option<Database>>,
+        database: &'a RwLock<Option<Database>>,
+        open: &Opener,
+    ) -> Result<RwLockReadGuard<'a, Option<Database>>, Error> {
+        drop(guard);
+        let mut slot = database.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Some(self.guarded(open)?);
+        }
+        drop(slot);
+        Ok(database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Error> {
+        self.guarded_raw(work).map_err(|problem| problem.into_error(&self.path))
+    }
+
+    /// redb may panic on a file that somebody altered; that is a corrupt store, not a reason to end Trustee.
+    fn guarded_raw<T>(&self, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+        catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_| Err(Problem::Corrupt("the file's structure is damaged".into())))
+    }
+}
+
+type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+fn write_in<T>(
+    database: &Database,
+    work: impl FnOnce(&mut WriteTable<'_>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    // Default durability: `commit` returns after the flush.
+    let transaction = database.begin_write()?;
+    let outcome = {
+        let mut table = transaction.open_table(TABLE)?;
+        work(&mut table)?
+    };
+    transaction.commit()?;
+    Ok(outcome)
+}
+
+fn read_in<T>(
+    database: &impl ReadableDatabase,
+    work: impl FnOnce(Option<&ReadTable>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let transaction = database.begin_read()?;
+    match transaction.open_table(TABLE) {
+        Ok(table) => work(Some(&table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => work(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_file(path: &Path, cache: usize, check: bool) -> Result<Database, Problem> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(Problem::Io)?;
+    let backend = FileBackend::new(file)?;
+    Ok(Builder::new()
+        .set_cache_size(cache)
+        .set_check_integrity_on_open(check)
+        .create_with_backend(backend)?)
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+/// Creates a folder and its parents for the owner only (0700), unless it is there.
+pub(crate) fn create_private_folder(folder: &Path) -> Result<(), Error> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| Error::io(folder, e))
+}
+
+impl Store for RedbStore {
+    fn get(&self, ns: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let full = storage_key(ns, key)?;
+        self.read(|table| {
+            let Some(table) = table else { return Ok(None) };
+            Ok(table.get(full.as_slice())?.map(|v| v.value().to_vec()))
+        })
+    }
+
+    fn put(&self, ns: &str, key: &str, value: &[u8], mode: PutMode) -> Result<(), Error> {
+        let full = storage_key(ns, key)?;
+        check_value(value)?;
+        self.write(|table| {
+            let there = mode != PutMode::Upsert && table.get(full.as_slice())?.is_some();
+            match (mode, there) {
+                (PutMode::Create, true) => Err(Error::Exists { ns: ns.into(), key: key.into() }.into()),
+                (PutMode::Replace, false) => Err(Error::Missing { ns: ns.into(), key: key.into() }.into()),
+                _ => table.insert(full.as_slice(), value).map(drop).map_err(Problem::from),
+            }
+        })
+    }
+
+    fn delete(&self, ns: &str, key: &str) -> Result<bool, Error> {
+        let full = storage_key(ns, key)?;
+        self.write(|table| Ok(table.remove(full.as_slice())?.is_some()))
+    }
+
+    fn list(&self, ns: &str, prefix: &str, limit: usize) -> Result<Vec<String>, Error> {
+        self.range(ns, prefix, limit, |key, _| key)
+    }
+
+    fn scan(&self, ns: &str, prefix: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.range(ns, prefix, limit, |key, value| (key, value.to_vec()))
+    }
+
+    fn take(&self, ns: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let full = storage_key(ns, key)?;
+        self.write(|table| Ok(table.remove(full.as_slice())?.map(|v| v.value().to_vec())))
+    }
+
+    fn put_if_absent(&self, ns: &str, key: &str, value: &[u8]) -> Result<bool, Error> {
+        match self.put(ns, key, value, PutMode::Create) {
+            Ok(()) => Ok(true),
+            Err(Error::Exists { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn apply(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+        self.write(|table| {
+            for change in changes {
+                match change {
+                    Change::Put { ns, key, value } => {
+                        check_value(value)?;
+                        table.insert(storage_key(ns, key)?.as_slice(), *value)?;
+                    }
+                    Change::Delete { ns, key } => {
+                        table.remove(storage_key(ns, key)?.as_slice())?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn shared(&self) -> bool {
+        matches!(self.mode, Mode::Shared { .. })
+    }
+}
+
+/// A failure inside an operation, before it is tied to a path.
+enum Problem {
+    Own(Error),
+    Io(std::io::Error),
+    Corrupt(String),
+    /// The handle met an error before and wants to be opened again.
+    Stale,
+    Busy,
+}
+
+impl Problem {
+    fn breaks_handle(&self) -> bool {
+        !matches!(self, Problem::Own(_))
+    }
+
+    fn into_error(self, path: &Path) -> Error {
+        let file = path.display();
+        match self {
+            Problem::Own(error) => error,
+            Problem::Io(error) if is_full(&error) => Error::Full(file.to_string()),
+            // redb reports a file that ends early or whose header is wrong as these kinds.
+            Problem::Io(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Error::Corrupt(format!("{file}: {error}"))
+            }
+            Problem::Io(source) => Error::Io { path: file.to_string(), source },
+            Problem::Corrupt(reason) => Error::Corrupt(format!("{file}: {reason}")),
+            Problem::Stale => Error::Corrupt(format!("{file}: an earlier failure left it unusable")),
+            Problem::Busy => Error::Busy(file.to_string()),
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Problem::Own(error)
+    }
+}
+
+impl From<redb::Error> for Problem {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => Problem::Io(error),
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed => Problem::Stale,
+            redb::Error::DatabaseAlreadyOpen => Problem::Busy,
+            other => Problem::Corrupt(other.to_string()),
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($kind:ty),*) => { $(
+        impl From<$kind> for Problem {
+            fn from(error: $kind) -> Self {
+                redb::Error::from(error).into()
+            }
+        }
+    )* };
+}
+from_redb!(StorageError, redb::TableError, redb::TransactionError, redb::CommitError, DatabaseError);
+
+#[cfg(test)]
+#[path = "redb_tests.rs"]
+mod tests;
