@@ -60,7 +60,7 @@ test: guest-binary ## all tests, unit and story
 
 bench: build ## the figures: latency, memory, throughput
 	$(call image,$(COCOON))
-	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches
+	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches -p cocoon-trustee --bench main_job --bench handshake
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -9,7 +9,8 @@ use crate::dirs;
 pub async fn main(args: &DoctorArgs) -> Result<u8, Failure> {
     let report = cocoon_node::doctor(&dirs::guest_dir()?, &dirs::data_dir()?).await;
     if args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&report).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
         println!("{text}");
     } else {
         print!("{}", report.render());

@@ -29,7 +29,10 @@ pub async fn encrypt(key_id: &ResourceUri, source: &str, target: &str) -> Result
     client.push_blob(&target, config).await?;
     for layer in &mut manifest.layers {
         if matches!(layer.kind(), MediaType::Layer { encrypted: true, .. }) {
-            return Err(Failure::new(Code::UsageInvalid, format!("layer {} is encrypted already", layer.digest)));
+            return Err(Failure::new(
+                Code::UsageInvalid,
+                format!("layer {} is encrypted already", layer.digest),
+            ));
         }
         eprintln!("[image   ] encrypting layer {} ({} bytes)", layer.digest, layer.size);
         *layer = encrypt_layer(&client, &source, &target, layer, &kek, key_id).await?;
@@ -71,7 +74,9 @@ async fn encrypt_layer(
         plain.write_all(&chunk).map_err(|e| internal(&e))?;
     }
     if hasher.finish() != layer.digest {
-        return Err(Failure::new(Code::ImageDigestMismatch, format!("layer {}", layer.digest)).at(Stage::Plan));
+        return Err(
+            Failure::new(Code::ImageDigestMismatch, format!("layer {}", layer.digest)).at(Stage::Plan)
+        );
     }
     plain.rewind().map_err(|e| internal(&e))?;
     let mut cipher = tempfile().map_err(|e| internal(&e))?;
@@ -86,7 +91,12 @@ async fn encrypt_layer(
     annotations.extend(encryption::annotations(&[packet], &sealed.public)?);
     let oci = match layer.kind() {
         MediaType::Layer { compression, .. } => compression.oci_layer_type(),
-        _ => return Err(Failure::new(Code::ImageManifestInvalid, format!("layer {} is no layer", layer.digest))),
+        _ => {
+            return Err(Failure::new(
+                Code::ImageManifestInvalid,
+                format!("layer {} is no layer", layer.digest),
+            ));
+        }
     };
     Ok(Descriptor {
         media_type: format!("{oci}+encrypted"),

@@ -38,7 +38,12 @@ fn build_image(args: GuestBuildArgs) -> Result<(), Failure> {
 }
 
 fn beside_this_program() -> Result<PathBuf, Failure> {
-    let missing = || Failure::new(Code::BootGuestImageMissing, "cocoon-guest is not beside this program; give --guest-binary");
+    let missing = || {
+        Failure::new(
+            Code::BootGuestImageMissing,
+            "cocoon-guest is not beside this program; give --guest-binary",
+        )
+    };
     let program = std::env::current_exe().map_err(|_| missing())?;
     let beside = program.with_file_name("cocoon-guest");
     if beside.is_file() { Ok(beside) } else { Err(missing()) }
@@ -51,7 +56,8 @@ fn show(image: &GuestImage) -> Result<(), Failure> {
         "manifest": image.manifest,
         "reference_values": values,
     });
-    let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(&document).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     println!("{text}");
     Ok(())
 }

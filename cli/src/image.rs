@@ -46,7 +46,9 @@ fn read_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
 
 fn keygen(name: &Path) -> Result<(), Failure> {
     let pair = KeyPair::generate()?;
-    for (ending, mode, text) in [("key", 0o600, pair.private_pem.as_str()), ("pub", 0o644, pair.public_pem.as_str())] {
+    for (ending, mode, text) in
+        [("key", 0o600, pair.private_pem.as_str()), ("pub", 0o644, pair.public_pem.as_str())]
+    {
         let path = name.with_extension(ending);
         std::fs::OpenOptions::new()
             .write(true)
@@ -60,7 +62,11 @@ fn keygen(name: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn existing(client: &Client, reference: &Reference, tag: &str) -> Result<Vec<(Vec<u8>, String)>, Failure> {
+async fn existing(
+    client: &Client,
+    reference: &Reference,
+    tag: &str,
+) -> Result<Vec<(Vec<u8>, String)>, Failure> {
     let Some(bytes) = client.tagged(reference, tag).await? else { return Ok(Vec::new()) };
     let manifest = Manifest::parse(&bytes)?;
     let mut found = Vec::new();
@@ -132,7 +138,8 @@ fn key_provider() -> Result<(), Failure> {
     let embedded = Embedded::open(None)?;
     let answer = match KeyProviderInput::parse(&request)? {
         KeyProviderInput::KeyWrap { options, parameters } => {
-            let parameters = parameters.get(PROVIDER).and_then(|p| p.first()).map(Vec::as_slice).unwrap_or_default();
+            let parameters =
+                parameters.get(PROVIDER).and_then(|p| p.first()).map(Vec::as_slice).unwrap_or_default();
             let kid = key_id(parameters)?;
             let kek = embedded.image_key(&kid.path())?;
             let packet = wrap_key(&kek, &kid.to_string(), &options)?;
@@ -154,7 +161,8 @@ fn key_provider() -> Result<(), Failure> {
 
 /// The key id in parameters such as `keyid=kbs:///default/image-key/demo`; a new random one where none is given.
 fn key_id(parameters: &[u8]) -> Result<ResourceUri, Failure> {
-    let text = std::str::from_utf8(parameters).map_err(|_| usage("key provider parameters are not text".into()))?;
+    let text =
+        std::str::from_utf8(parameters).map_err(|_| usage("key provider parameters are not text".into()))?;
     let mut id = None;
     for pair in text.split("::").filter(|p| !p.is_empty()) {
         match pair.split_once('=') {

@@ -61,18 +61,29 @@ fn kvm_parameter(module: &str, name: &str) -> bool {
 
 /// OVMF built for SEV (with the kernel hashes table).
 pub fn snp_firmware() -> Result<PathBuf, Failure> {
-    firmware("COCOON_OVMF_SNP", &["/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.amdsev.fd"], "ovmf-amdsev")
+    firmware(
+        "COCOON_OVMF_SNP",
+        &["/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.amdsev.fd"],
+        "ovmf-amdsev",
+    )
 }
 
 /// OVMF built for TDX.
 pub fn tdx_firmware() -> Result<PathBuf, Failure> {
-    firmware("COCOON_OVMF_TDX", &["/usr/share/ovmf/OVMF.inteltdx.fd", "/usr/share/OVMF/OVMF.inteltdx.fd"], "ovmf-inteltdx")
+    firmware(
+        "COCOON_OVMF_TDX",
+        &["/usr/share/ovmf/OVMF.inteltdx.fd", "/usr/share/OVMF/OVMF.inteltdx.fd"],
+        "ovmf-inteltdx",
+    )
 }
 
 fn firmware(variable: &str, places: &[&str], package: &str) -> Result<PathBuf, Failure> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     named.into_iter().chain(places.iter().map(PathBuf::from)).find(|p| p.is_file()).ok_or_else(|| {
-        Failure::new(Code::BootQemuMissing, format!("no firmware for this TEE (Debian package {package}, or {variable})"))
+        Failure::new(
+            Code::BootQemuMissing,
+            format!("no firmware for this TEE (Debian package {package}, or {variable})"),
+        )
     })
 }
 
@@ -86,7 +97,12 @@ struct Remembered {
 }
 
 /// KVM or emulation.
-pub async fn accelerator(wish: AccelArg, qemu: &Qemu, kernel: &Path, output: Output) -> Result<Accel, Failure> {
+pub async fn accelerator(
+    wish: AccelArg,
+    qemu: &Qemu,
+    kernel: &Path,
+    output: Output,
+) -> Result<Accel, Failure> {
     if wish == AccelArg::Tcg {
         return Ok(Accel::Tcg);
     }

@@ -35,14 +35,19 @@ impl Registrar {
     pub async fn unregister(&self, digest_hex: &str) -> Result<(), Failure> {
         match self {
             Registrar::Embedded(embedded) => embedded.unregister(digest_hex).map(|_| ()),
-            Registrar::Remote(remote) => {
-                remote.send(Method::DELETE, &format!("workloads/{digest_hex}"), Bytes::new()).await.map(|_| ())
-            }
+            Registrar::Remote(remote) => remote
+                .send(Method::DELETE, &format!("workloads/{digest_hex}"), Bytes::new())
+                .await
+                .map(|_| ()),
         }
     }
 
     /// Registers reference values.
-    pub async fn put_references(&self, source: &str, values: &BTreeMap<String, Vec<Value>>) -> Result<(), Failure> {
+    pub async fn put_references(
+        &self,
+        source: &str,
+        values: &BTreeMap<String, Vec<Value>>,
+    ) -> Result<(), Failure> {
         match self {
             Registrar::Embedded(embedded) => embedded.put_references(source, values),
             Registrar::Remote(remote) => {
@@ -57,7 +62,8 @@ impl Registrar {
         match self {
             Registrar::Embedded(embedded) => embedded.explain(request_id),
             Registrar::Remote(remote) => {
-                let body = remote.send(Method::GET, &format!("explain/{request_id}"), Bytes::new()).await.ok()?;
+                let body =
+                    remote.send(Method::GET, &format!("explain/{request_id}"), Bytes::new()).await.ok()?;
                 serde_json::from_slice(&body).ok()
             }
         }
@@ -80,7 +86,9 @@ impl Remote {
     pub fn new(url: &str, args: &RunArgs) -> Result<Self, Failure> {
         let failed = |reason: String| Failure::new(Code::RegisterFailed, reason);
         let token = match &args.trustee_token {
-            Some(file) => std::fs::read_to_string(file).map_err(|e| failed(format!("{}: {e}", file.display())))?,
+            Some(file) => {
+                std::fs::read_to_string(file).map_err(|e| failed(format!("{}: {e}", file.display())))?
+            }
             None => std::env::var("COCOON_TRUSTEE_TOKEN")
                 .map_err(|_| failed("--trustee needs --trustee-token FILE or COCOON_TRUSTEE_TOKEN".into()))?,
         };
@@ -106,8 +114,11 @@ impl Remote {
     }
 
     async fn register(&self, registration: &Registration) -> Result<(), Failure> {
-        let secrets: BTreeMap<&str, String> =
-            registration.secrets.iter().map(|(path, value)| (path.as_str(), b64::std_encode(value))).collect();
+        let secrets: BTreeMap<&str, String> = registration
+            .secrets
+            .iter()
+            .map(|(path, value)| (path.as_str(), b64::std_encode(value)))
+            .collect();
         let allow: Vec<&str> = registration.allow.iter().map(|p| p.as_str()).collect();
         let body = json!({
             "name": registration.name,
@@ -130,13 +141,15 @@ impl Remote {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|e| failed(e.to_string()))?;
-        let answer = self.http.send(request).await.map_err(|e| failed(format!("Trustee at {}: {e}", self.url)))?;
+        let answer =
+            self.http.send(request).await.map_err(|e| failed(format!("Trustee at {}: {e}", self.url)))?;
         let status = answer.status;
         let body = answer.bytes(MAX_ANSWER).await.map_err(|e| failed(e.to_string()))?;
         if status.is_success() {
             return Ok(body);
         }
-        let words: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(300).collect();
+        let words: String =
+            String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(300).collect();
         Err(failed(format!("Trustee at {} answered {status} to {path}: {words}", self.url)))
     }
 }

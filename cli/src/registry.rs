@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use cocoon_http::Options;
-use cocoon_image::{Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, MediaType, Platform, Reference, encryption};
+use cocoon_image::{
+    Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, MediaType, Platform, Reference, encryption,
+};
 use cocoon_plan::compile::ImageDefaults;
 use cocoon_registry::{Auth, Client};
 use cocoon_stage::{Code, Failure, Stage};
@@ -44,7 +46,8 @@ pub struct Image {
 
 /// A reference from the command line.
 pub fn reference(text: &str) -> Result<Reference, Failure> {
-    Reference::parse(text).map_err(|e| Failure::new(Code::PlanImageReferenceInvalid, format!("{text:?}: {e}")))
+    Reference::parse(text)
+        .map_err(|e| Failure::new(Code::PlanImageReferenceInvalid, format!("{text:?}: {e}")))
 }
 
 /// Resolves and reads an image.
@@ -53,7 +56,9 @@ pub async fn inspect(client: &Client, reference: &Reference) -> Result<Image, Fa
         let failure = Failure::from(e);
         match failure.code {
             // The codes for a guest's pull say more about the cause; only the stage differs.
-            Code::ImageNotFound | Code::ImageUnauthorized | Code::ImageRegistryAnswer => failure.at(Stage::Plan),
+            Code::ImageNotFound | Code::ImageUnauthorized | Code::ImageRegistryAnswer => {
+                failure.at(Stage::Plan)
+            }
             _ => Failure::new(Code::PlanImageUnavailable, failure.reason),
         }
     };
@@ -66,7 +71,9 @@ pub async fn inspect(client: &Client, reference: &Reference) -> Result<Image, Fa
             match parse(&bytes)? {
                 Document::Manifest(manifest) => manifest,
                 Document::Index(_) => {
-                    return Err(Failure::new(Code::ImageManifestInvalid, "an index inside an index").at(Stage::Plan));
+                    return Err(
+                        Failure::new(Code::ImageManifestInvalid, "an index inside an index").at(Stage::Plan)
+                    );
                 }
             }
         }
@@ -100,7 +107,9 @@ fn defaults(config: Config) -> ImageDefaults {
 
 fn key_ids(manifest: &Manifest) -> Result<Vec<String>, Failure> {
     let mut ids = Vec::new();
-    for layer in manifest.layers.iter().filter(|l| matches!(l.kind(), MediaType::Layer { encrypted: true, .. })) {
+    for layer in
+        manifest.layers.iter().filter(|l| matches!(l.kind(), MediaType::Layer { encrypted: true, .. }))
+    {
         let (packets, _) = encryption::read_annotations(layer).map_err(at_plan)?;
         for packet in packets {
             if !ids.contains(&packet.kid) {

@@ -115,7 +115,11 @@ impl Run {
     }
 
     /// Marks a stage's begin and end around its work.
-    async fn stage<T>(&self, stage: Stage, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn stage<T>(
+        &self,
+        stage: Stage,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         self.tell(stage, Mark::Begin);
         let result = work.await;
         self.tell(stage, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |_| Mark::End));
@@ -128,7 +132,11 @@ impl Run {
             stop = signals.next() => return Ok(stop.status()),
         };
         let terminal = self.args.tty;
-        let boot = Pod::boot(prepared, self.began, self.observer.clone().unwrap_or_else(|| mpsc::unbounded_channel().0));
+        let boot = Pod::boot(
+            prepared,
+            self.began,
+            self.observer.clone().unwrap_or_else(|| mpsc::unbounded_channel().0),
+        );
         let mut pod = tokio::select! {
             pod = boot => pod?,
             stop = signals.next() => return Ok(stop.status()),
@@ -162,14 +170,22 @@ impl Run {
             && let Ok((rss, peak)) = pod.guest_memory().await
         {
             let mib = |bytes: u64| bytes >> 20;
-            self.output.progress(Stage::Serve, &format!("guest daemon memory {} MiB, peak {} MiB", mib(rss), mib(peak)));
+            self.output.progress(
+                Stage::Serve,
+                &format!("guest daemon memory {} MiB, peak {} MiB", mib(rss), mib(peak)),
+            );
         }
         pod.stop().await;
         result
     }
 
     /// Waits for the container's end; a signal asks it to stop, a second one or a time limit kills it.
-    async fn serve(&self, pod: &mut Pod, container: &mut Container, signals: &mut Signals) -> Result<u8, Failure> {
+    async fn serve(
+        &self,
+        pod: &mut Pod,
+        container: &mut Container,
+        signals: &mut Signals,
+    ) -> Result<u8, Failure> {
         let mut asked: Option<Stop> = None;
         loop {
             let grace = async {
@@ -209,7 +225,9 @@ impl Run {
             _ => None,
         };
         if processor.is_some() {
-            self.output.warn("platform sim: this machine's TEE is simulated; the workload is NOT protected from this host");
+            self.output.warn(
+                "platform sim: this machine's TEE is simulated; the workload is NOT protected from this host",
+            );
         }
         let trustee = self.open_trustee(processor.as_ref()).await?;
         let planned = self.stage(Stage::Plan, self.plan(&id, &trustee, processor.is_some())).await?;
@@ -219,14 +237,16 @@ impl Run {
         self.tell(Stage::Register, Mark::Begin);
         let digest_hex = planned.registration.digest_hex.clone();
         let result = async {
-            let registrar = self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
+            let registrar =
+                self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
             let mut references = std::collections::BTreeMap::new();
             if let Some(processor) = &processor {
                 references = simulated_references(processor, &guest.reference_values()?);
             }
             if let TeePlatform::Snp { .. } = &tee {
                 let values = guest.snp_reference_values(&platform::snp_firmware()?)?;
-                references.extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
+                references
+                    .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
             }
             let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
             registrar.put_references(&source, &references).await?;
@@ -273,11 +293,17 @@ impl Run {
         let (address, certificate) = embedded.serve(std::future::pending()).await?;
         self.registrar = Some(Registrar::Embedded(Box::new(embedded)));
         if processor.is_some() {
-            self.output.progress(Stage::Register, &format!("embedded Trustee on {address}; it accepts simulated evidence"));
+            self.output.progress(
+                Stage::Register,
+                &format!("embedded Trustee on {address}; it accepts simulated evidence"),
+            );
         } else {
             self.output.progress(Stage::Register, &format!("embedded Trustee on {address}"));
         }
-        Ok(TrusteeConfig { url: format!("https://127.0.0.1:{}", address.port()), certificate: Some(certificate) })
+        Ok(TrusteeConfig {
+            url: format!("https://127.0.0.1:{}", address.port()),
+            certificate: Some(certificate),
+        })
     }
 
     async fn plan(&self, id: &str, trustee: &TrusteeConfig, simulated: bool) -> Result<Planned, Failure> {

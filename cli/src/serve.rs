@@ -52,7 +52,8 @@ pub async fn main(args: ServeArgs) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|e| Failure::new(Code::UsageInvalid, format!("{}: {e}", path.display())))
+    std::fs::read_to_string(path)
+        .map_err(|e| Failure::new(Code::UsageInvalid, format!("{}: {e}", path.display())))
 }
 
 /// The admin token in the file; a new random one where there is no file yet.
@@ -60,7 +61,12 @@ fn admin_token(path: &PathBuf) -> Result<Zeroizing<String>, Failure> {
     let failed = |e: std::io::Error| Failure::new(Code::RegisterFailed, format!("{}: {e}", path.display()));
     match std::fs::read_to_string(path) {
         Ok(token) if token.trim().len() >= 32 => return Ok(Zeroizing::new(token.trim().to_owned())),
-        Ok(_) => return Err(Failure::new(Code::RegisterFailed, format!("{}: the token is too short", path.display()))),
+        Ok(_) => {
+            return Err(Failure::new(
+                Code::RegisterFailed,
+                format!("{}: the token is too short", path.display()),
+            ));
+        }
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
         Err(_) => {}
     }

@@ -20,7 +20,11 @@ pub fn secret(command: SecretCommand) -> Result<(), Failure> {
             Ok(())
         }
         SecretCommand::Rm { path } => {
-            if embedded.delete_secret(&path)? { Ok(()) } else { Err(none(&path)) }
+            if embedded.delete_secret(&path)? {
+                Ok(())
+            } else {
+                Err(none(&path))
+            }
         }
     }
 }
@@ -45,7 +49,11 @@ pub fn workload(command: WorkloadCommand) -> Result<(), Failure> {
     match command {
         WorkloadCommand::List => print(&embedded.workloads()?),
         WorkloadCommand::Rm { digest } => {
-            if embedded.unregister(&digest)? { Ok(()) } else { Err(none(&format!("workload {digest}"))) }
+            if embedded.unregister(&digest)? {
+                Ok(())
+            } else {
+                Err(none(&format!("workload {digest}")))
+            }
         }
     }
 }
@@ -65,7 +73,8 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
 }
 
 fn print(value: &Value) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     println!("{text}");
     Ok(())
 }

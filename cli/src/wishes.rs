@@ -43,7 +43,10 @@ pub fn secrets(arguments: &[String]) -> Result<Secrets, Failure> {
             None => value.as_bytes().to_vec(),
         });
         if value.len() > MAX_SECRET {
-            return Err(bad(format!("--secret {name}: {} bytes; at most {MAX_SECRET} are allowed", value.len())));
+            return Err(bad(format!(
+                "--secret {name}: {} bytes; at most {MAX_SECRET} are allowed",
+                value.len()
+            )));
         }
         secrets.plans.push(SecretPlan {
             uri: format!("kbs:///{}", path.as_str()),
@@ -60,7 +63,9 @@ pub fn secrets(arguments: &[String]) -> Result<Secrets, Failure> {
 pub fn environment(arguments: &[String]) -> Vec<String> {
     arguments
         .iter()
-        .filter_map(|a| if a.contains('=') { Some(a.clone()) } else { std::env::var(a).ok().map(|v| format!("{a}={v}")) })
+        .filter_map(|a| {
+            if a.contains('=') { Some(a.clone()) } else { std::env::var(a).ok().map(|v| format!("{a}={v}")) }
+        })
         .collect()
 }
 

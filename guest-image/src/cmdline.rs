@@ -9,8 +9,9 @@
 /// - `random.trust_cpu=on random.trust_bootloader=off`: the CPU's generator is inside the TEE, a seed from
 ///   the firmware tables comes from the host.
 /// - `cgroup_no_v1=all`: containers get the unified hierarchy only.
+/// - `cryptomgr.notests`: no start-up self-tests of the kernel's own ciphers, a third of an emulated boot.
 pub const CMDLINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 oops=panic tsc=reliable no_timer_check \
-     random.trust_cpu=on random.trust_bootloader=off cgroup_no_v1=all";
+     random.trust_cpu=on random.trust_bootloader=off cgroup_no_v1=all cryptomgr.notests";
 
 #[cfg(test)]
 mod tests {

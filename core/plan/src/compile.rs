@@ -1,8 +1,6 @@
 //! From an image's config and a person's wishes to a plan.
 
-use crate::{
-    ContainerPlan, Error, ImagePlan, Plan, Restart, Seccomp, SecretPlan, SignatureRequirement,
-};
+use crate::{ContainerPlan, Error, ImagePlan, Plan, Restart, Seccomp, SecretPlan, SignatureRequirement};
 
 /// What an image config says a container of it should be (OCI image-spec, config, "config" object).
 #[derive(Clone, Debug, Default)]
@@ -199,7 +197,9 @@ mod tests {
 
     #[test]
     fn an_image_without_program_needs_a_command() {
-        assert!(compile_run(&ImageDefaults::default(), &wishes()).unwrap_err().to_string().contains("no program"));
+        assert!(
+            compile_run(&ImageDefaults::default(), &wishes()).unwrap_err().to_string().contains("no program")
+        );
     }
 
     #[test]

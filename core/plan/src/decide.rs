@@ -62,7 +62,9 @@ impl Sandbox {
             .any(|c| self.phases.get(&c.name) == Some(&Phase::Planned));
         if earlier_missing {
             self.phases.insert(name.to_owned(), Phase::Planned);
-            return Err(refused(format!("create of {name:?} before the containers that the plan puts first")));
+            return Err(refused(format!(
+                "create of {name:?} before the containers that the plan puts first"
+            )));
         }
         self.plan.container(name).ok_or_else(|| refused(format!("no container {name:?} in the plan")))
     }

@@ -177,8 +177,8 @@ impl Plan {
     pub fn to_canonical(&self) -> Result<Vec<u8>, Error> {
         self.check()?;
         let value = serde_json::to_value(self).map_err(Error::Malformed)?;
-        let bytes = cocoon_protocol::jcs::canonicalize(&value)
-            .map_err(|e| Error::field("plan", e.to_string()))?;
+        let bytes =
+            cocoon_protocol::jcs::canonicalize(&value).map_err(|e| Error::field("plan", e.to_string()))?;
         if bytes.len() > MAX_PLAN_BYTES {
             return Err(Error::TooLarge(bytes.len()));
         }
@@ -278,11 +278,18 @@ fn check_name(field: &str, name: &str) -> Result<(), Error> {
     let ok = (1..=63).contains(&name.len())
         && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if ok { Ok(()) } else { Err(Error::field(field, "must be 1 to 63 of a-z 0-9 - . and begin with a letter or digit")) }
+    if ok {
+        Ok(())
+    } else {
+        Err(Error::field(field, "must be 1 to 63 of a-z 0-9 - . and begin with a letter or digit"))
+    }
 }
 
 fn check_path(field: &str, path: &str) -> Result<(), Error> {
-    let ok = path.starts_with('/') && path.len() <= 4096 && !path.contains('\0') && path.split('/').all(|c| c != "..");
+    let ok = path.starts_with('/')
+        && path.len() <= 4096
+        && !path.contains('\0')
+        && path.split('/').all(|c| c != "..");
     if ok { Ok(()) } else { Err(Error::field(field, "must be an absolute path without `..`")) }
 }
 

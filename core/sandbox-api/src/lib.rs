@@ -6,7 +6,15 @@
 
 use cocoon_stage::{Code, HostFailure, Stage};
 
-#[allow(missing_docs, unsafe_code, clippy::all, clippy::pedantic, clippy::restriction, unused, nonstandard_style)]
+#[allow(
+    missing_docs,
+    unsafe_code,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unused,
+    nonstandard_style
+)]
 mod generated {
     pub mod sandbox {
         include!(concat!(env!("OUT_DIR"), "/sandbox.rs"));
@@ -60,7 +68,10 @@ pub fn parse_stdio_uri(uri: &str) -> Result<Option<u32>, cocoon_stage::Failure> 
         .and_then(|p| p.parse::<u32>().ok())
         .filter(|p| *p >= FIRST_STDIO_PORT)
         .map(Some)
-        .ok_or_else(|| cocoon_stage::Failure::new(Code::PlanRequestRefused, "stdio is not a vsock port of the host").at(Stage::Start))
+        .ok_or_else(|| {
+            cocoon_stage::Failure::new(Code::PlanRequestRefused, "stdio is not a vsock port of the host")
+                .at(Stage::Start)
+        })
 }
 
 #[cfg(test)]

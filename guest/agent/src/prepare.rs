@@ -190,12 +190,14 @@ impl Job {
             });
         }
         let fetched = self.secrets(backend.secrets, &auth).await;
-        if let Err(failure) = &fetched {
-            // A workload without its secrets never starts: nothing more is pulled for it.
-            pulls.abort_all();
-            self.fail(failure);
-        }
+        let refused = fetched.as_ref().err().cloned();
+        // First the answer, then the end of the pulls: a container that waits must hear the reason, not the end.
         files.send_replace(Some(fetched.map(Arc::new)));
+        if let Some(failure) = refused {
+            // A workload without its secrets never starts: nothing more is pulled for it.
+            self.fail(&failure);
+            pulls.abort_all();
+        }
         while let Some(done) = pulls.join_next().await {
             if let Ok(Err(failure)) = done {
                 self.fail(&failure);

@@ -40,7 +40,9 @@ fn certificate_table(table: &[u8]) -> Vec<CertEntry> {
     const ARK: &str = "c0b406a4-a803-4952-9743-3fb6014cd0ae";
     let mut found = Vec::new();
     for entry in table.chunks_exact(24).take(16) {
-        let (Some(guid), Some(offset), Some(length)) = (entry.get(..16), u32_le(entry, 16), u32_le(entry, 20)) else {
+        let (Some(guid), Some(offset), Some(length)) =
+            (entry.get(..16), u32_le(entry, 16), u32_le(entry, 20))
+        else {
             break;
         };
         if guid.iter().all(|b| *b == 0) {

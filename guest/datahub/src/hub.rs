@@ -20,7 +20,6 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-
 /// Secret bytes shared by those who may read them.
 pub(crate) type Secret = Arc<Zeroizing<Vec<u8>>>;
 

@@ -98,7 +98,9 @@ fn octets(body: Vec<u8>) -> Answer {
 /// A failure as the workload sees it: it is inside the TEE, so it may know the reason.
 fn failed(failure: &Failure) -> Answer {
     let status = match failure.code {
-        Code::ReleaseDenied | Code::ReleaseStatusInsufficient | Code::ReleaseWorkloadUnknown => StatusCode::FORBIDDEN,
+        Code::ReleaseDenied | Code::ReleaseStatusInsufficient | Code::ReleaseWorkloadUnknown => {
+            StatusCode::FORBIDDEN
+        }
         Code::ReleaseSecretMissing => StatusCode::NOT_FOUND,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -134,7 +136,10 @@ impl Service {
 
     async fn resource(&self, path: &str) -> Answer {
         if !self.allowed.contains(path) {
-            let failure = Failure::new(Code::ReleaseDenied, format!("the plan gives no resource {path:?} to the workload"));
+            let failure = Failure::new(
+                Code::ReleaseDenied,
+                format!("the plan gives no resource {path:?} to the workload"),
+            );
             return failed(&failure);
         }
         match self.hub.resource(&format!("kbs:///{path}")).await {
@@ -148,9 +153,9 @@ impl Service {
             return plain(StatusCode::BAD_REQUEST, "BAD REQUEST");
         }
         match self.hub.token().await {
-            Ok((token, key)) => {
-                octets(serde_json::json!({"token": token, "tee_keypair": key.as_str()}).to_string().into_bytes())
-            }
+            Ok((token, key)) => octets(
+                serde_json::json!({"token": token, "tee_keypair": key.as_str()}).to_string().into_bytes(),
+            ),
             Err(failure) => failed(&failure),
         }
     }

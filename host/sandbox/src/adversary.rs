@@ -20,8 +20,12 @@ pub enum Adversary {
 
 impl Adversary {
     /// All of them.
-    pub const ALL: [Adversary; 4] =
-        [Adversary::ChangedInitrd, Adversary::ChangedPlan, Adversary::ReboundPlan, Adversary::ReplayedEvidence];
+    pub const ALL: [Adversary; 4] = [
+        Adversary::ChangedInitrd,
+        Adversary::ChangedPlan,
+        Adversary::ReboundPlan,
+        Adversary::ReplayedEvidence,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -39,9 +43,9 @@ impl FromStr for Adversary {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let all = Adversary::ALL;
-        all.into_iter().find(|a| a.name() == text).ok_or_else(|| {
-            format!("one of {}", all.map(Adversary::name).join(", "))
-        })
+        all.into_iter()
+            .find(|a| a.name() == text)
+            .ok_or_else(|| format!("one of {}", all.map(Adversary::name).join(", ")))
     }
 }
 
@@ -51,16 +55,16 @@ pub(crate) fn changed_initrd(initrd: &[u8]) -> Vec<u8> {
         let fields = [0, mode, 0, 0, 1, 0, data.len(), 0, 0, 0, 0, name.len() + 1, 0]
             .map(|f: usize| format!("{f:08X}"));
         archive.extend_from_slice(format!("070701{}{name}\0", fields.join("")).as_bytes());
-        while archive.len() % 4 != 0 {
+        while !archive.len().is_multiple_of(4) {
             archive.push(0);
         }
         archive.extend_from_slice(data);
-        while archive.len() % 4 != 0 {
+        while !archive.len().is_multiple_of(4) {
             archive.push(0);
         }
     }
     let mut changed = initrd.to_vec();
-    while changed.len() % 512 != 0 {
+    while !changed.len().is_multiple_of(512) {
         changed.push(0);
     }
     let mut archive = Vec::new();
@@ -89,7 +93,7 @@ mod tests {
     #[test]
     fn the_changed_initrd_begins_with_the_old_one() {
         let changed = changed_initrd(b"old");
-        assert!(changed.starts_with(b"old") && changed.len() % 4 == 0);
+        assert!(changed.starts_with(b"old") && changed.len().is_multiple_of(4));
         assert_eq!(&changed[512..518], b"070701");
     }
 

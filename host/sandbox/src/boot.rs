@@ -112,7 +112,8 @@ impl Pod {
         observer: mpsc::UnboundedSender<Observed>,
     ) -> Result<Self, Failure> {
         let tell = |mark| {
-            let _ = observer.send(Observed { at: began.elapsed(), event: StageEvent::new(Stage::Boot, mark) });
+            let _ =
+                observer.send(Observed { at: began.elapsed(), event: StageEvent::new(Stage::Boot, mark) });
         };
         tell(Mark::Begin);
         let result = Self::boot_inner(&spec, began, observer.clone()).await;

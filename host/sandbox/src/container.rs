@@ -48,7 +48,8 @@ impl Pod {
     /// # Errors
     /// The guest's coded refusal or failure.
     pub async fn start_container(&self, name: &str, stdio: Stdio) -> Result<Container, Failure> {
-        let mut request = CreateTaskRequest { id: name.to_owned(), terminal: stdio.terminal, ..Default::default() };
+        let mut request =
+            CreateTaskRequest { id: name.to_owned(), terminal: stdio.terminal, ..Default::default() };
         let listen = |wanted: bool, uri: &mut String| -> Result<Option<Listener>, Failure> {
             if !wanted {
                 return Ok(None);
@@ -117,7 +118,8 @@ impl Pod {
     /// # Errors
     /// The guest's refusal.
     pub async fn resize_container(&self, container: &str, columns: u32, rows: u32) -> Result<(), Failure> {
-        let request = ResizePtyRequest { id: container.to_owned(), width: columns, height: rows, ..Default::default() };
+        let request =
+            ResizePtyRequest { id: container.to_owned(), width: columns, height: rows, ..Default::default() };
         let limit = ttrpc::context::with_duration(Duration::from_secs(5));
         self.task.resize_pty(limit, &request).await.map(|_| ()).map_err(|e| self.failure_of(&e, Stage::Serve))
     }

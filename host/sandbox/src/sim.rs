@@ -40,7 +40,9 @@ impl SimService {
                 match tokio::time::timeout(LIMIT, service.answer(stream)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => tracing::warn!(error = %e, "simulated secure processor"),
-                    Err(_) => tracing::warn!("simulated secure processor: the guest did not finish its request"),
+                    Err(_) => {
+                        tracing::warn!("simulated secure processor: the guest did not finish its request")
+                    }
                 }
             });
         }
@@ -51,12 +53,10 @@ impl SimService {
         let mut report_data = [0; 64];
         stream.read_exact(&mut report_data).await.map_err(io)?;
         let mut measurement = self.measurement.clone();
-        let measurement = measurement
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|m| *m)
-            .ok_or_else(|| Failure::new(Code::AttestEvidenceUnavailable, "the boot files could not be measured"))?;
+        let measurement =
+            measurement.wait_for(Option::is_some).await.ok().and_then(|m| *m).ok_or_else(|| {
+                Failure::new(Code::AttestEvidenceUnavailable, "the boot files could not be measured")
+            })?;
         let context = GuestContext { measurement, host_data: self.host_data, policy: POLICY };
         let report = self.processor.report(&context, &report_data)?;
         let recorded = self.dir.join(RECORDED);
@@ -84,7 +84,8 @@ pub(crate) fn measure(
     cmdline: &str,
     cpus: u32,
 ) -> Result<[u8; 48], std::io::Error> {
-    let (firmware, kernel, initrd) = (std::fs::read(firmware)?, std::fs::read(kernel)?, std::fs::read(initrd)?);
+    let (firmware, kernel, initrd) =
+        (std::fs::read(firmware)?, std::fs::read(kernel)?, std::fs::read(initrd)?);
     let files = BootFiles { firmware: &firmware, kernel: &kernel, initrd: &initrd, cmdline };
     Ok(cocoon_measure::sim::launch_digest(&files, cpus))
 }

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
-use cocoon_evidence::snp::{Tcb, 
-    CertEntry, Evidence, Expectation, FirmwareVersion, Report, ReportBuilder, Roots, SimulatedRoot, verify,
+use cocoon_evidence::snp::{
+    CertEntry, Evidence, Expectation, FirmwareVersion, Report, ReportBuilder, Roots, SimulatedRoot, Tcb,
+    verify,
 };
 
 use crate::Error;

@@ -277,7 +277,10 @@ mod tests {
     async fn what_is_not_http_is_an_error() {
         let (url, _) = server("SSH-2.0-nope\r\n\r\n").await;
         assert!(matches!(client(Duration::from_secs(5)).send(get(url)).await, Err(Error::Protocol(_))));
-        assert!(matches!(client(Duration::from_secs(5)).send(get("ftp://x/".into())).await, Err(Error::Url(_))));
+        assert!(matches!(
+            client(Duration::from_secs(5)).send(get("ftp://x/".into())).await,
+            Err(Error::Url(_))
+        ));
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let gone = client(Duration::from_secs(5)).send(get(format!("http://{closed}/"))).await;
         assert!(matches!(gone, Err(Error::Connect { .. })));

@@ -70,10 +70,8 @@ pub(crate) async fn connect(
         let Some(config) = tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|e| Error::Url(format!("{host}: {e}")))?;
-        let stream = TlsConnector::from(config.clone())
-            .connect(name, tcp)
-            .await
-            .map_err(|e| tls_error(host, &e))?;
+        let stream =
+            TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(|e| tls_error(host, &e))?;
         Ok(Box::new(stream) as Box<dyn Stream>)
     };
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::Timeout(limit)))

@@ -46,7 +46,10 @@ mod tests {
         for host in ["localhost", "127.0.0.1", "[::1]", "a.localhost"] {
             assert_eq!(addresses(host, Some(gateway)).await.unwrap(), [gateway], "{host}");
         }
-        assert_eq!(addresses("192.0.2.7", Some(gateway)).await.unwrap(), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses("192.0.2.7", Some(gateway)).await.unwrap(),
+            ["192.0.2.7".parse::<IpAddr>().unwrap()]
+        );
         assert!(!is_loopback("localhost.example.org"));
     }
 }

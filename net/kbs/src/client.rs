@@ -70,7 +70,11 @@ impl KbsClient {
     ///
     /// # Errors
     /// Every [`Error`] but [`Error::Undecryptable`].
-    pub async fn attest(&self, source: &dyn EvidenceSource, initdata: Option<&InitData>) -> Result<Session, Error> {
+    pub async fn attest(
+        &self,
+        source: &dyn EvidenceSource,
+        initdata: Option<&InitData>,
+    ) -> Result<Session, Error> {
         // The key costs time under emulation and does not need the challenge.
         let key_task = tokio::task::spawn_blocking(TeeKeyPair::generate);
         let request = messages::Request {
@@ -127,8 +131,8 @@ impl KbsClient {
         cookie: Option<&str>,
     ) -> Result<Response, Error> {
         let body = serde_json::to_vec(message).map_err(|e| malformed(path, e))?;
-        let mut request = Request::post(format!("{}/{path}", self.base))
-            .header(header::CONTENT_TYPE, "application/json");
+        let mut request =
+            Request::post(format!("{}/{path}", self.base)).header(header::CONTENT_TYPE, "application/json");
         if let Some(cookie) = cookie {
             request = request.header(header::COOKIE, cookie);
         }

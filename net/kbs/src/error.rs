@@ -44,10 +44,7 @@ pub enum Error {
 impl Error {
     /// Whether a new handshake may help (HTTP 401 without a final code).
     pub fn wants_new_handshake(&self) -> bool {
-        matches!(
-            self,
-            Error::Refused { status: 401, code: None | Some(Code::ReleaseTokenInvalid), .. }
-        )
+        matches!(self, Error::Refused { status: 401, code: None | Some(Code::ReleaseTokenInvalid), .. })
     }
 
     /// The coded failure, at this stage where the code itself does not say.

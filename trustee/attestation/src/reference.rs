@@ -1,6 +1,7 @@
 //! Reference values: what a good guest and a good platform measure to.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cocoon_store::{Change, Store};
 use serde::{Deserialize, Serialize};
@@ -70,16 +71,24 @@ impl ReferenceValue {
     }
 }
 
+/// Most names whose records are remembered.
+const MAX_REMEMBERED: usize = 64;
+
+type ByName = HashMap<String, Arc<[ReferenceValue]>>;
+
 /// The reference values in Trustee's store.
 #[derive(Clone)]
 pub struct ReferenceValues {
     store: Arc<dyn Store>,
+    /// Records by name, only while no other process can change them. Each appraisal asks for eleven names.
+    remembered: Option<Arc<Mutex<ByName>>>,
 }
 
 impl ReferenceValues {
     /// The reference values of this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        ReferenceValues { store }
+        let remembered = (!store.shared()).then(Arc::default);
+        ReferenceValues { store, remembered }
     }
 
     /// Registers records, each replacing an earlier one of the same name and source; all of them or none.
@@ -92,7 +101,7 @@ impl ReferenceValues {
         }
         let changes: Vec<Change<'_>> =
             encoded.iter().map(|(key, value)| Change::Put { ns: NAMESPACE, key, value }).collect();
-        Ok(self.store.apply(&changes)?)
+        self.changing(|| Ok(self.store.apply(&changes)?))
     }
 
     /// All records, expired ones too, up to 1,000.
@@ -106,17 +115,45 @@ impl ReferenceValues {
             Some(source) => vec![format!("{name}{SEPARATOR}{source}")],
             None => self.store.list(NAMESPACE, &format!("{name}{SEPARATOR}"), MAX_RECORDS)?,
         };
-        let mut count = 0;
-        for key in keys {
-            count += usize::from(self.store.delete(NAMESPACE, &key)?);
-        }
-        Ok(count)
+        self.changing(|| {
+            let mut count = 0;
+            for key in &keys {
+                count += usize::from(self.store.delete(NAMESPACE, key)?);
+            }
+            Ok(count)
+        })
     }
 
     /// The values accepted now for a name; empty if there are none.
     pub fn accepted(&self, name: &str, now_unix: u64) -> Result<Vec<Value>, Error> {
-        let records = self.scan(&format!("{name}{SEPARATOR}"))?;
-        Ok(records.into_iter().filter(|r| !r.expired(now_unix)).flat_map(|r| r.values).collect())
+        let counting = |records: &[ReferenceValue]| {
+            let valid = records.iter().filter(|r| !r.expired(now_unix));
+            valid.flat_map(|r| r.values.iter().cloned()).collect()
+        };
+        let prefix = format!("{name}{SEPARATOR}");
+        let Some(remembered) = &self.remembered else { return Ok(counting(&self.scan(&prefix)?)) };
+        // Held while reading, so that what is remembered is never older than the last change.
+        let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(records) = remembered.get(name) {
+            return Ok(counting(records));
+        }
+        let records: Arc<[ReferenceValue]> = self.scan(&prefix)?.into();
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(name.to_owned(), records.clone());
+        Ok(counting(&records))
+    }
+
+    /// Makes a change and forgets what was remembered, even if the change failed half-way.
+    fn changing<T>(&self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let mut remembered =
+            self.remembered.as_ref().map(|r| r.lock().unwrap_or_else(PoisonError::into_inner));
+        let outcome = change();
+        if let Some(remembered) = &mut remembered {
+            remembered.clear();
+        }
+        outcome
     }
 
     fn scan(&self, prefix: &str) -> Result<Vec<ReferenceValue>, Error> {
@@ -209,6 +246,7 @@ mod tests {
         references.put(&[value("sim_launch_measurement", "a", json!(["11"]))]).unwrap();
         let json = store.get(NAMESPACE, "sim_launch_measurement#a").unwrap().unwrap();
         store.put(NAMESPACE, "snp_launch_measurement#a", &json, cocoon_store::PutMode::Upsert).unwrap();
+        let references = ReferenceValues::new(store);
         assert!(matches!(references.accepted("snp_launch_measurement", 0), Err(Error::Record(_))));
     }
 
