@@ -43,6 +43,12 @@ impl Output {
 
     /// A failure with everything its reader needs: stage, code, reason, next step and the verdict, if any.
     pub fn failure(self, failure: &Failure, verdict: Option<&serde_json::Value>) {
+        // The host's side of a guest's failure has no reason; the guest told it to Trustee.
+        let mut failure = failure.clone();
+        if let Some(reason) = verdict.and_then(|v| v.get("reason")).and_then(serde_json::Value::as_str) {
+            reason.clone_into(&mut failure.reason);
+        }
+        let failure = &failure;
         if self.json {
             let mut value = json!({
                 "type": "failure",

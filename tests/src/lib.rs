@@ -10,13 +10,18 @@
 //!   ocicrypt code.
 //! - [`cocoon_program`], [`guest_image`]: what `make test` built, named by `COCOON_BIN` and
 //!   `COCOON_GUEST_IMAGE`.
+//! - [`Home`], [`Job`], [`Outcome`]: `cocoon` with folders of its own, run to its end within limits.
 //! - [`arrows`]: the rule which folder may use which.
 
 pub mod arrows;
+mod home;
+mod job;
 mod layout;
 mod registry;
 mod tool;
 
+pub use home::{Home, wait_until};
+pub use job::{Job, Outcome, Refusal, VM_LIMIT};
 pub use layout::Layout;
 pub use registry::Registry;
 pub use tool::{cocoon_program, guest_image, missing, run};

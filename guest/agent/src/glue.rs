@@ -44,6 +44,10 @@ impl Secrets for Trustee {
         self.0.resource(uri).await
     }
 
+    async fn report(&self, failure: &Failure) -> Option<String> {
+        self.0.report(failure).await
+    }
+
     async fn serve_rest(&self, allowed: BTreeSet<String>) -> Result<(), Failure> {
         let failed = |e| {
             Failure::new(Code::Internal, format!("listen on {}:{}: {e}", REST.0, REST.1)).at(Stage::Fetch)

@@ -178,7 +178,7 @@ impl Pod {
                     running.sandbox.create_failed(name);
                     Ok(())
                 })?;
-                Err(failure)
+                Err(preparation.reported(failure).await)
             }
         }
     }
@@ -216,7 +216,8 @@ impl Pod {
         if let Err(e) = container.start().await {
             let failure = Failure::from(e);
             self.events.fail(&failure, name);
-            return Err(failure);
+            let preparation = self.with(|running| Ok(Arc::clone(&running.preparation)))?;
+            return Err(preparation.reported(failure).await);
         }
         self.events.end(Stage::Start, name);
         self.events.begin(Stage::Serve, name);

@@ -38,6 +38,11 @@ pub trait Secrets: Send + Sync {
     /// `RELEASE-…`, `FETCH-…`.
     async fn resource(&self, uri: &str) -> Result<Secret, Failure>;
 
+    /// Tells the workload's owner what failed, past the host; gives the id under which it is kept, if it was taken.
+    async fn report(&self, _failure: &Failure) -> Option<String> {
+        None
+    }
+
     /// Serves the workload's REST endpoint, for these paths (`repository/type/tag`) only, until the VM ends.
     ///
     /// # Errors
@@ -86,11 +91,17 @@ pub enum Progress {
 type Slot<T> = watch::Receiver<Option<Result<T, Failure>>>;
 
 /// A preparation under way.
-#[derive(Debug)]
 pub struct Preparation {
     files: Slot<Arc<Vec<SecretFile>>>,
     images: BTreeMap<String, Slot<PathBuf>>,
     progress: watch::Receiver<Progress>,
+    reporter: watch::Receiver<Option<Arc<dyn Secrets>>>,
+}
+
+impl std::fmt::Debug for Preparation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Preparation").field("progress", &self.progress()).finish_non_exhaustive()
+    }
 }
 
 impl Preparation {
@@ -111,9 +122,22 @@ impl Preparation {
                 ((c.clone(), sender), (c.name.clone(), receiver))
             })
             .unzip();
-        let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress };
+        let (reporter, reporter_seen) = watch::channel(None);
+        let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress, reporter };
         tokio::spawn(job.run(backend, files, senders));
-        Preparation { files: files_seen, images: receivers, progress: progress_seen }
+        Preparation { files: files_seen, images: receivers, progress: progress_seen, reporter: reporter_seen }
+    }
+
+    /// The failure with the id under which its owner finds the reason, where it could be told to them.
+    pub async fn reported(&self, failure: Failure) -> Failure {
+        let reporter = self.reporter.borrow().clone();
+        match reporter {
+            Some(trustee) if failure.request_id.is_none() => match trustee.report(&failure).await {
+                Some(id) => failure.with_request_id(id),
+                None => failure,
+            },
+            _ => failure,
+        }
     }
 
     /// Where it stands.
@@ -154,6 +178,7 @@ struct Job {
     folder: PathBuf,
     events: Events,
     progress: watch::Sender<Progress>,
+    reporter: watch::Sender<Option<Arc<dyn Secrets>>>,
 }
 
 impl Job {
@@ -173,6 +198,7 @@ impl Job {
                 return;
             }
         };
+        self.reporter.send_replace(Some(Arc::clone(&backend.secrets)));
         let (auth, auth_seen) = watch::channel(None);
         let mut pulls = JoinSet::new();
         for (container, sender) in images {

@@ -40,6 +40,8 @@ impl std::fmt::Debug for DataHub {
     }
 }
 
+/// Limit for a failure report.
+const REPORT_LIMIT: Duration = Duration::from_secs(3);
 /// At most so many different resources are kept.
 const MAX_FETCHED: usize = 1024;
 
@@ -120,6 +122,17 @@ impl DataHub {
         let secret: Secret = Arc::new(self.fetch(&parsed).await?);
         *slot = Some(secret.clone());
         Ok(secret)
+    }
+
+    /// Tells the owner, through Trustee, what went wrong; gives the id under which it is kept. Best effort and short:
+    /// `None` where there is no session, or Trustee does not take it.
+    pub async fn report(&self, failure: &Failure) -> Option<String> {
+        let session = self.session.lock().await.clone()?;
+        // The owner's words have a limit; a long reason keeps its beginning.
+        let mut failure = failure.clone();
+        failure.reason = failure.reason.chars().take(1000).collect();
+        let sent = tokio::time::timeout(REPORT_LIMIT, self.client.report(&session, &failure)).await;
+        sent.ok()?.inspect_err(|e| tracing::debug!(error = %e, "report")).ok()
     }
 
     async fn fetch(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Failure> {

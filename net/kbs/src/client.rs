@@ -124,6 +124,24 @@ impl KbsClient {
         session.key.decrypt(&jwe).map_err(|_| Error::Undecryptable(path))
     }
 
+    /// Tells the owner, through Trustee, what went wrong in this guest; gives the id under which it is kept.
+    /// Cocoon's own: other key brokers answer 404.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Http`].
+    pub async fn report(&self, session: &Session, failure: &Failure) -> Result<String, Error> {
+        let path = "report";
+        let base = self.base.trim_end_matches("/kbs/v0");
+        let body = serde_json::to_vec(failure).map_err(|e| malformed(path, e))?;
+        let request = Request::post(format!("{base}/cocoon/v0/{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", session.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.into())
+            .map_err(|e| malformed(path, e))?;
+        let answer = check(path, self.http.send(request).await?).await?;
+        answer.header("x-request-id").map(str::to_owned).ok_or_else(|| malformed(path, "no request id"))
+    }
+
     async fn post(
         &self,
         path: &str,

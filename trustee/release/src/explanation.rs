@@ -75,6 +75,11 @@ pub enum Subject {
         /// TEE kind the guest named.
         tee: String,
     },
+    /// What an attested guest says went wrong inside it, for its owner.
+    Guest {
+        /// The stage at which it failed.
+        stage: cocoon_stage::Stage,
+    },
     /// A guest's request for a secret.
     Release {
         /// Path asked for.

@@ -39,7 +39,11 @@ async fn timed(
 }
 
 fn main() {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(handshake_and_release());
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(handshake_and_release());
 }
 
 async fn handshake_and_release() {

@@ -1,9 +1,12 @@
 //! A guest's request for a secret: token, decision, encryption to the guest's key.
 
+use std::sync::atomic::Ordering;
+
 use cocoon_protocol::jwe::{self, JweFlattened};
 use cocoon_release::{Explanation, ResourcePath, Subject, decide};
-use cocoon_stage::Code;
+use cocoon_stage::{Code, Failure};
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::reply::{Refusal, Variant};
 use crate::trustee::Inner;
@@ -53,4 +56,45 @@ impl Inner {
             (None, None) => Err(Refusal::coded(Variant::PolicyDeny, Code::ReleaseDenied, "nothing decided")),
         }
     }
+
+    /// Keeps what an attested guest says went wrong inside it. The words are the guest's own: they are bounded, and
+    /// so is how many of them one token may leave here, lest they push out the verdicts of others.
+    pub fn guest_report(&self, token: Option<&str>, body: &[u8], id: &str, now: u64) -> Result<(), Refusal> {
+        let Some(token) = token else {
+            return Err(Refusal::coded(Variant::TokenNotFound, Code::ReleaseTokenInvalid, "no token"));
+        };
+        let verified =
+            self.tokens.verify(token, now).map_err(|f| Refusal::new(Variant::TokenVerifierError, f))?;
+        if body.len() > MAX_REPORT {
+            return Err(Refusal::coded(Variant::SerdeError, Code::AttestProtocol, "the report is too long"));
+        }
+        let failure: Failure = serde_json::from_slice(body)
+            .map_err(|e| Refusal::coded(Variant::SerdeError, Code::AttestProtocol, e.to_string()))?;
+        if verified.reports.fetch_add(1, Ordering::Relaxed) >= MAX_REPORTS {
+            verified.reports.store(MAX_REPORTS, Ordering::Relaxed);
+            return Err(Refusal::coded(Variant::PolicyDeny, Code::AttestProtocol, "too many reports")
+                .with_status(StatusCode::TOO_MANY_REQUESTS));
+        }
+        let cpu = verified.claims.pointer("/submods/cpu0");
+        let text =
+            |pointer: &str| cpu.and_then(|c| c.pointer(pointer)).and_then(Value::as_str).map(str::to_owned);
+        let simulated = cpu.and_then(|c| c.get("ear.cocoon.simulated")) == Some(&Value::Bool(true));
+        self.explanations.keep(Explanation {
+            request_id: id.to_owned(),
+            at_unix: now,
+            subject: Subject::Guest { stage: failure.stage },
+            code: Some(failure.code),
+            reason: Some(failure.reason.chars().filter(|c| !c.is_control()).collect()),
+            init_data: text("/ear.veraison.annotated-evidence/init_data"),
+            workload: None,
+            simulated,
+            steps: Vec::new(),
+        });
+        Ok(())
+    }
 }
+
+/// Longest report of a guest, in bytes.
+const MAX_REPORT: usize = 4096;
+/// Most reports that one token may send.
+const MAX_REPORTS: u8 = 8;

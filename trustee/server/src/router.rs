@@ -39,6 +39,7 @@ pub(crate) fn router(trustee: Trustee) -> Router {
         )
         .route("/kbs/v0/reference-value", post(admin::post_reference_values))
         .route("/kbs/v0/reference-value/{*name}", get(admin::get_reference_value))
+        .route("/cocoon/v0/report", post(report))
         .route("/healthz", get(|| async { "ok" }))
         .route("/.well-known/jwks.json", get(jwks))
         .nest("/cocoon/v0", admin::router())
@@ -98,6 +99,24 @@ async fn resource(State(trustee): State<Trustee>, uri: Uri, headers: HeaderMap) 
     let outcome = trustee.reading(move |t| t.inner.release(token.as_deref(), &path, &work_id, now)).await;
     match outcome.unwrap_or_else(|failure| Err(Refusal::internal(failure))) {
         Ok(jwe) => reply::json(StatusCode::OK, &jwe, &id),
+        Err(refusal) => refusal.response(&id),
+    }
+}
+
+/// What went wrong inside an attested guest, for its owner: `{"stage", "code", "reason"}` with the token.
+async fn report(State(trustee): State<Trustee>, headers: HeaderMap, body: Body) -> Response {
+    let now = trustee.inner.now();
+    let id = request_id::new(now);
+    let body = match bytes(body) {
+        Ok(body) => body,
+        Err(refusal) => return refusal.response(&id),
+    };
+    let token = bearer(&headers).map(str::to_owned);
+    let work_id = id.clone();
+    let outcome =
+        trustee.reading(move |t| t.inner.guest_report(token.as_deref(), &body, &work_id, now)).await;
+    match outcome.unwrap_or_else(|failure| Err(Refusal::internal(failure))) {
+        Ok(()) => reply::done(&id),
         Err(refusal) => refusal.response(&id),
     }
 }

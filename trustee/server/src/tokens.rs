@@ -1,6 +1,7 @@
 //! Tokens that were checked, remembered until they expire.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -21,6 +22,8 @@ pub(crate) struct Verified {
     /// The guest's key, to which secrets are encrypted.
     pub key: TeePublicKey,
     end_unix: u64,
+    /// Failure reports that its guest has sent.
+    pub reports: AtomicU8,
 }
 
 /// Signs and checks tokens.
@@ -84,7 +87,7 @@ impl Tokens {
             |what: &str| Failure::new(Code::ReleaseTokenInvalid, format!("the token has no {what}"));
         let key = token::tee_public_key(&claims).ok_or_else(|| missing("guest key"))?;
         let end_unix = claims.get("exp").and_then(Value::as_u64).ok_or_else(|| missing("expiry"))?;
-        let verified = Arc::new(Verified { claims, key, end_unix });
+        let verified = Arc::new(Verified { claims, key, end_unix, reports: AtomicU8::new(0) });
         let mut remembered = self.lock();
         let hash = hash(token);
         if remembered.by_hash.insert(hash, verified.clone()).is_none() {
