@@ -208,6 +208,19 @@ pub enum WorkloadCommand {
 pub enum ReferenceCommand {
     /// List reference values.
     List,
+    /// Set the values accepted under a name, such as snp_bootloader; numbers are taken as numbers.
+    Set {
+        /// The name.
+        name: String,
+        /// The values.
+        #[arg(required = true)]
+        values: Vec<String>,
+    },
+    /// Remove all values under a name.
+    Rm {
+        /// The name.
+        name: String,
+    },
 }
 
 /// `cocoon explain`.

@@ -162,8 +162,13 @@ impl Embedded {
     }
 
     /// The latest verdicts, as JSON.
-    pub fn latest(&self, limit: usize) -> Vec<Value> {
-        self.trustee.latest_explanations(limit).into_iter().map(|e| json!(e)).collect()
+    pub fn latest(&self, limit: usize) -> Result<Vec<Value>, Failure> {
+        Ok(self.trustee.latest_explanations(limit)?.into_iter().map(|e| json!(e)).collect())
+    }
+
+    /// Removes the reference values of a name, whatever their source; how many records there were.
+    pub fn delete_references(&self, name: &str) -> Result<usize, Failure> {
+        Ok(self.trustee.delete_reference_values(name, None)?)
     }
 }
 

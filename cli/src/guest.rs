@@ -45,8 +45,10 @@ fn beside_this_program() -> Result<PathBuf, Failure> {
         )
     };
     let program = std::env::current_exe().map_err(|_| missing())?;
-    let beside = program.with_file_name("cocoon-guest");
-    if beside.is_file() { Ok(beside) } else { Err(missing()) }
+    // Installed beside this program, or where `make build` puts it.
+    let built = "../guest/x86_64-unknown-linux-gnu/guest/cocoon-guest";
+    let places = [program.with_file_name("cocoon-guest"), program.with_file_name(built)];
+    places.into_iter().find(|p| p.is_file()).ok_or_else(missing)
 }
 
 fn show(image: &GuestImage) -> Result<(), Failure> {

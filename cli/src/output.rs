@@ -31,7 +31,7 @@ impl Output {
     pub fn warn(self, text: &str) {
         if self.json {
             self.line(&json!({"type": "warning", "text": text}));
-        } else if !self.quiet {
+        } else {
             eprintln!("{} {text}", dim("[warning ]"));
         }
     }
@@ -110,7 +110,6 @@ fn verdict_lines(verdict: &serde_json::Value) -> Vec<String> {
 pub fn exit_status(failure: &Failure) -> u8 {
     match failure.code {
         Code::UsageInvalid => 2,
-        Code::Interrupted => 130,
         _ => 125,
     }
 }

@@ -85,6 +85,15 @@ impl Remote {
     /// The Trustee that the flags name.
     pub fn new(url: &str, args: &RunArgs) -> Result<Self, Failure> {
         let failed = |reason: String| Failure::new(Code::RegisterFailed, reason);
+        let plain_ok = url.strip_prefix("http://").is_some_and(|rest| {
+            let host = rest.split(['/', ':']).next().unwrap_or_default();
+            matches!(host, "localhost" | "127.0.0.1")
+        });
+        if !url.starts_with("https://") && !plain_ok {
+            return Err(failed(format!(
+                "{url:?}: secrets go to Trustee over https only (http on this machine's loopback)"
+            )));
+        }
         let token = match &args.trustee_token {
             Some(file) => {
                 std::fs::read_to_string(file).map_err(|e| failed(format!("{}: {e}", file.display())))?

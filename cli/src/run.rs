@@ -220,6 +220,9 @@ impl Run {
         let guest = tokio::task::spawn_blocking(move || GuestImage::open(&guest_dir));
         let qemu = cocoon_vmm::Qemu::find()?;
         let tee = platform::choose(self.args.platform)?;
+        if self.args.adversary.is_some() && !matches!(tee, TeePlatform::Sim { .. }) {
+            return Err(Failure::new(Code::UsageInvalid, "--adversary needs --platform sim"));
+        }
         let processor = match &tee {
             TeePlatform::Sim { dir } => Some(SecureProcessor::open_or_create(dir)?),
             _ => None,

@@ -1,6 +1,7 @@
 //! `cocoon secret|workload|reference|explain`: the embedded Trustee's state.
 
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
 use cocoon_stage::{Code, Failure};
 use serde_json::Value;
@@ -15,7 +16,7 @@ pub fn secret(command: SecretCommand) -> Result<(), Failure> {
         SecretCommand::Set { path, value } => embedded.put_secret(&path, &read_value(&value)?),
         SecretCommand::List => {
             for path in embedded.secrets()? {
-                println!("{path}");
+                say(&path);
             }
             Ok(())
         }
@@ -59,8 +60,19 @@ pub fn workload(command: WorkloadCommand) -> Result<(), Failure> {
 }
 
 pub fn reference(command: ReferenceCommand) -> Result<(), Failure> {
+    let embedded = Embedded::open(None)?;
     match command {
-        ReferenceCommand::List => print(&Embedded::open(None)?.references()?),
+        ReferenceCommand::List => print(&embedded.references()?),
+        ReferenceCommand::Set { name, values } => {
+            // Numbers stay numbers: TCB components are compared as such.
+            let values =
+                values.iter().map(|v| v.parse::<u64>().map_or_else(|_| v.as_str().into(), Value::from));
+            embedded.put_references("owner", &BTreeMap::from([(name, values.collect())]))
+        }
+        ReferenceCommand::Rm { name } => match embedded.delete_references(&name)? {
+            0 => Err(none(&format!("reference value {name}"))),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -68,13 +80,18 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let embedded = Embedded::open(None)?;
     match &args.request {
         Some(id) => print(&embedded.explain(id).ok_or_else(|| none(&format!("verdict for request {id}")))?),
-        None => print(&Value::Array(embedded.latest(20))),
+        None => print(&Value::Array(embedded.latest(20)?)),
     }
 }
 
 fn print(value: &Value) -> Result<(), Failure> {
     let text =
         serde_json::to_string_pretty(value).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    println!("{text}");
+    say(&text);
     Ok(())
+}
+
+/// A line on standard output. A reader that has seen enough and closed the pipe is no failure.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

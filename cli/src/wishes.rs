@@ -31,10 +31,10 @@ pub fn secrets(arguments: &[String]) -> Result<Secrets, Failure> {
     let bad = |reason: String| Failure::new(Code::PlanSecretInvalid, reason);
     let mut secrets = Secrets::default();
     for argument in arguments {
-        // Only the name may be printed: what stands behind `=` can be the secret itself.
+        // Only the name may be printed; what stands behind `=`, or where one is missing, can be the secret itself.
         let (name, value) = argument
             .split_once('=')
-            .ok_or_else(|| bad(format!("--secret {argument:.40}: there is no `=`")))?;
+            .ok_or_else(|| bad("a --secret has no `=`; write NAME=@FILE or NAME=VALUE".into()))?;
         let path = resource_path(&format!("default/secret/{name}")).map_err(|_| {
             bad(format!("--secret {name}: the name may hold letters, digits, `_`, `-` and `.`, and begins with none of `.`"))
         })?;
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn bad_secrets_are_refused_without_printing_them() {
-        for bad in ["noequals", "a/b=hunter2", "=hunter2", "../x=hunter2", "a=@/nonexistent"] {
+        for bad in ["hunter2", "a/b=hunter2", "=hunter2", "../x=hunter2", "a=@/nonexistent"] {
             let failure = secrets(&[bad.to_owned()]).err().unwrap();
             assert_eq!(failure.code, Code::PlanSecretInvalid, "{bad}");
             assert!(!failure.reason.contains("hunter2"), "{}", failure.reason);

@@ -28,8 +28,8 @@ pub struct Job {
     stdout: Output,
     stderr: Output,
     began: Instant,
-    // Held while the VM may run.
-    _turn: Option<File>,
+    // Held while the VM may keep a processor busy.
+    turn: Option<File>,
 }
 
 /// How a program ended.
@@ -84,7 +84,7 @@ impl Job {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start")?;
         let stdout = Output::read(child.stdout.take().context("no standard output")?);
         let stderr = Output::read(child.stderr.take().context("no standard error")?);
-        Ok(Job { child, stdout, stderr, began, _turn: turn })
+        Ok(Job { child, stdout, stderr, began, turn })
     }
 
     /// The program's standard input, where the command has it piped; closed when dropped.
@@ -99,6 +99,11 @@ impl Job {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// Lets another VM have this one's turn: from here on it only waits for something.
+    pub fn end_turn(&mut self) {
+        self.turn = None;
     }
 
     /// What it has written to standard error so far.

@@ -67,10 +67,10 @@ codes! {
         "Correct the argument.";
     InitdataMissing = "INITDATA-MISSING", Boot,
         "The guest was started without initdata; a production guest runs nothing without it.",
-        "Start the pod with a plan (cc_init_data annotation), or use a developer guest image.";
+        "Start it with a plan, as `cocoon run` does.";
     InitdataMalformed = "INITDATA-MALFORMED", Boot,
         "The initdata is not the expected TOML, algorithm or size.",
-        "Make it with `cocoon run` or `cocoon plan`; do not edit it by hand.";
+        "Let `cocoon run` make it; do not edit it by hand.";
     RegisterFailed = "REGISTER-FAILED", Register,
         "The plan could not be registered with Trustee.",
         "Check the Trustee URL, its certificate and your admin token.";
@@ -257,9 +257,6 @@ codes! {
     Internal = "INTERNAL", Serve,
         "Cocoon met a condition that should not occur.",
         "Please report it with the reason.";
-    Interrupted = "INTERRUPTED", Serve,
-        "The run was stopped by a signal.",
-        "Nothing to do.";
 }
 
 impl fmt::Display for Code {
@@ -288,8 +285,8 @@ pub fn render_errors_page() -> String {
             "| `{}` | {} | {} | {} |\n",
             code.as_str(),
             code.stage(),
-            code.summary(),
-            code.next_step()
+            code.summary().replace('|', "\\|"),
+            code.next_step().replace('|', "\\|")
         ));
     }
     page

@@ -32,7 +32,7 @@ impl Attester for SnpAttester {
 }
 
 /// The GHCB certificate table (GHCB specification 2.x, extended guest request): 24-byte entries of GUID, offset
-/// and length (u32 LE), ended by a zero GUID. Entries that do not fit are left out: Trustee then fetches its own.
+/// and length (u32 LE), ended by a zero GUID. Entries that do not fit are left out; evidence without a VCEK is then refused.
 fn certificate_table(table: &[u8]) -> Vec<CertEntry> {
     const VCEK: &str = "63da758d-e664-4564-adc5-f4b93be8accd";
     const VLEK: &str = "a8074bc2-a25a-483e-aae6-39c045a0b8a1";

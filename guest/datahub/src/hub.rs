@@ -92,13 +92,12 @@ impl DataHub {
         self.session(None).await.map(|_| ())
     }
 
-    /// The token and its private key (PKCS#8 PEM), for the workload's own use.
+    /// The attestation token, for relying parties that the workload talks to.
     ///
     /// # Errors
     /// As [`DataHub::attest`].
-    pub async fn token(&self) -> Result<(String, Zeroizing<String>), Failure> {
-        let session = self.session(None).await?;
-        Ok((session.token().to_owned(), session.key_pem()))
+    pub async fn token(&self) -> Result<String, Failure> {
+        Ok(self.session(None).await?.token().to_owned())
     }
 
     /// A resource by its `kbs:///…` URI, fetched once and kept.

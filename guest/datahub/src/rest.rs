@@ -153,9 +153,9 @@ impl Service {
             return plain(StatusCode::BAD_REQUEST, "BAD REQUEST");
         }
         match self.hub.token().await {
-            Ok((token, key)) => octets(
-                serde_json::json!({"token": token, "tee_keypair": key.as_str()}).to_string().into_bytes(),
-            ),
+            // The session's private key stays here: with it a workload could fetch image keys and registry
+            // credentials, which only the guest itself may use.
+            Ok(token) => octets(serde_json::json!({"token": token}).to_string().into_bytes()),
             Err(failure) => failed(&failure),
         }
     }

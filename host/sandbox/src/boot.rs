@@ -21,6 +21,9 @@ use crate::adversary::{Adversary, changed_initrd, changed_plan};
 use crate::events::{Observed, read_events};
 use crate::sim::{SimService, measure};
 
+/// Context ids below this are the hypervisor's and the host's; each pod adds its process id.
+const FIRST_CID: u32 = 3;
+
 /// The TEE that protects the pod.
 #[derive(Clone, Debug)]
 pub enum TeePlatform {
@@ -152,7 +155,7 @@ impl Pod {
         let initdata_disk = run_dir.0.join("initdata.img");
         std::fs::write(&initdata_disk, initdata.to_disk()?).map_err(disk)?;
 
-        let (vsock, vsock_arg) = open_vsock(&run_dir.0)?;
+        let (vsock, vsock_arg) = open_vsock(&run_dir.0, &spec.platform)?;
         let mut events = vsock.listen(EVENTS_PORT)?;
         if let TeePlatform::Sim { dir } = &spec.platform {
             let listener = vsock.listen(SECURE_PROCESSOR_PORT)?;
@@ -320,9 +323,13 @@ fn make_run_dir(path: &Path) -> Result<RunDir, Failure> {
     Ok(RunDir(path.to_owned()))
 }
 
-/// The in-process device: it works everywhere, needs no privilege, and keeps each pod's ports its own (the kernel's
-/// vhost-vsock shares the host's ports between all pods).
-fn open_vsock(run_dir: &Path) -> Result<(Vsock, VsockArg), Failure> {
+/// The in-process device works everywhere, needs no privilege, and keeps each pod's ports its own. A TEE's private
+/// memory is out of its reach, so there it is the kernel's vhost-vsock, whose host ports all pods share.
+fn open_vsock(run_dir: &Path, platform: &TeePlatform) -> Result<(Vsock, VsockArg), Failure> {
+    if !matches!(platform, TeePlatform::Sim { .. }) {
+        let cid = FIRST_CID.saturating_add(std::process::id());
+        return Ok((Vsock::kernel(cid), VsockArg::Kernel(cid)));
+    }
     let socket = run_dir.join("vsock.sock");
     Ok((Vsock::user(&socket)?, VsockArg::User(socket)))
 }

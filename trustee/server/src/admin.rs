@@ -288,7 +288,10 @@ async fn latest(
     Query(Limit { limit }): Query<Limit>,
     headers: HeaderMap,
 ) -> Response {
-    let latest = move |t: &Trustee, id: &str| ok(&t.latest_explanations(limit.unwrap_or(20).min(1000)), id);
+    let latest = move |t: &Trustee, id: &str| {
+        let found = t.latest_explanations(limit.unwrap_or(20).min(1000));
+        ok(&found.map_err(|e| refusal(Variant::PluginInternalError, e))?, id)
+    };
     trustee.administer(&headers, latest).await
 }
 

@@ -1,6 +1,6 @@
 //! The newest verdicts, kept for their owner: in memory at once, in the store soon after.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -70,9 +70,26 @@ impl Explanations {
         }
     }
 
-    /// Up to `limit` verdicts of this process, newest first.
-    pub fn latest(&self, limit: usize) -> Vec<Explanation> {
-        self.recent().kept.iter().rev().take(limit).map(|(_, e)| e.as_ref().clone()).collect()
+    /// Up to `limit` verdicts, newest first: those of this process and those that are stored.
+    pub fn latest(&self, limit: usize) -> Result<Vec<Explanation>, cocoon_store::Error> {
+        let limit = limit.min(MAX_KEPT);
+        let mut found: BTreeMap<String, Explanation> = self
+            .recent()
+            .kept
+            .iter()
+            .rev()
+            .take(limit)
+            .map(|(_, e)| (e.request_id.clone(), e.as_ref().clone()))
+            .collect();
+        // Ids sort by age.
+        for id in self.store.list(NAMESPACE, "", 2 * MAX_KEPT)?.into_iter().rev().take(limit) {
+            if !found.contains_key(&id)
+                && let Some(stored) = self.get(&id)?
+            {
+                found.insert(id, stored);
+            }
+        }
+        Ok(found.into_values().rev().take(limit).collect())
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -181,8 +198,8 @@ mod tests {
         for explanation in &all {
             explanations.keep(explanation.clone());
         }
-        assert_eq!(explanations.latest(5000).len(), MAX_KEPT);
-        assert_eq!(explanations.latest(1), [all[1499].clone()]);
+        assert_eq!(explanations.latest(5000).unwrap().len(), MAX_KEPT);
+        assert_eq!(explanations.latest(1).unwrap(), [all[1499].clone()]);
         assert_eq!(explanations.get(&all[1499].request_id).unwrap(), Some(all[1499].clone()));
         assert_eq!(explanations.get("no-id").unwrap(), None);
         drop(explanations);

@@ -151,9 +151,9 @@ impl Trustee {
         Ok(self.inner.explanations.get(request_id)?)
     }
 
-    /// The newest verdicts of this process, newest first.
-    pub fn latest_explanations(&self, limit: usize) -> Vec<Explanation> {
-        self.inner.explanations.latest(limit)
+    /// The newest verdicts, newest first.
+    pub fn latest_explanations(&self, limit: usize) -> Result<Vec<Explanation>, Error> {
+        Ok(self.inner.explanations.latest(limit)?)
     }
 
     /// The public keys by which others check this Trustee's tokens (JWK set).
