@@ -232,3 +232,28 @@ fn processes() -> Vec<(Pid, Vec<u8>)> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_or_leaked_is_found() {
+        let Some(home) = Home::open().unwrap() else { return };
+        assert!(home.remains().is_empty());
+        fs::create_dir(home.run_folder().join("cocoon-1")).unwrap();
+        assert_eq!(home.remains().len(), 1);
+        fs::write(home.run_folder().join("cocoon-1/x"), "..aHVudGVyMg..").unwrap();
+        fs::write(home.data().join("y"), "a hunter2").unwrap();
+        fs::write(home.data().join("z"), "68756e74657232").unwrap();
+        fs::write(home.file("the-owners-own"), "hunter2").unwrap();
+        assert_eq!(home.files_with("hunter2").unwrap().len(), 3);
+        assert!(home.files_with("hunter3").unwrap().is_empty());
+    }
+
+    #[test]
+    fn waiting_ends() {
+        assert!(!wait_until(Duration::from_millis(30), || false));
+        assert!(wait_until(Duration::ZERO, || true));
+    }
+}

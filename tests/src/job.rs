@@ -281,3 +281,47 @@ fn turn() -> Result<File> {
     let free = free.context("no VM of the other tests ended")?;
     files.into_iter().nth(free).context("no such lock")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Job {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null());
+        Job::start(command).unwrap()
+    }
+
+    #[test]
+    fn a_job_that_hangs_is_given_up_and_killed() {
+        let job = shell("echo $$ >&2; exec sleep 600");
+        let error = job.finish(Duration::from_millis(200)).unwrap_err().to_string();
+        let pid = error.lines().find_map(|l| l.parse().ok()).and_then(Pid::from_raw).unwrap();
+        assert!(kill_process(pid, Signal::TERM).is_err(), "it still runs");
+
+        let mut job = shell("echo words; exit 3");
+        assert!(job.wait_for_stdout("other words", Duration::from_secs(10)).is_err());
+        job.wait_for_stdout("words", Duration::from_secs(10)).unwrap();
+        assert_eq!(job.finish(Duration::from_secs(10)).unwrap().status, Some(3));
+    }
+
+    #[test]
+    fn refusals_are_read_as_people_and_as_programs_see_them() {
+        let text = "[boot    ] x\ncocoon: A-CODE (pull)\n  what:   It failed.\n  next:   Mend it.\n";
+        let json =
+            r#"{"type":"failure","code":"A-CODE","stage":"pull","reason":"It failed.","next":"Mend it."}"#;
+        let outcome = |stderr: &str| Outcome {
+            status: Some(125),
+            signal: None,
+            stdout: Vec::new(),
+            stderr: stderr.to_owned(),
+            took: Duration::ZERO,
+        };
+        let refusal = outcome(text).refusal().unwrap();
+        assert_eq!(refusal, outcome(json).json_refusal().unwrap());
+        assert_eq!((refusal.code.as_str(), refusal.stage.as_str()), ("A-CODE", "pull"));
+        assert!(outcome("all is well").refusal().is_err() && outcome("{}").json_refusal().is_err());
+        assert!(outcome(&format!("{json}\n{json}")).json_refusal().is_err(), "said twice");
+        assert!(outcome(&format!("{json}\nnot json")).json_refusal().is_err());
+    }
+}

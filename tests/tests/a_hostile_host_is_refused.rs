@@ -22,32 +22,54 @@ fn check(home: &Home, outcome: &Outcome, kind: &str, code: Code) {
     assert_eq!(home.left(Duration::from_secs(5)).unwrap(), Vec::<String>::new(), "{kind}");
 }
 
-#[test]
-fn no_cheat_gets_the_secret() {
-    let Some(home) = Home::open().unwrap() else { return };
-    let registry = Registry::start().unwrap();
-    let image = make_busybox_image(&registry, "demo:plain", &["/bin/cat", "/run/secrets/token"]).unwrap();
-    std::fs::write(home.file("token"), SECRET).unwrap();
-    let secret = format!("token=@{}", home.file("token").display());
-    let console = home.data().join("console.log").display().to_string();
-    let cheat = |kind: &str| {
-        home.run_vm(["--adversary", kind, "--console", &console, "--secret", &secret, &image]).unwrap()
-    };
+/// A home with an image that would print its secret, and the host's ways to run it.
+struct Scene {
+    home: Home,
+    image: String,
+    _registry: Registry,
+}
 
-    check(&home, &cheat("changed-initrd"), "changed-initrd", Code::AttestMeasurementUnknown);
-    check(&home, &cheat("changed-plan"), "changed-plan", Code::AttestInitdataMismatch);
-    check(&home, &cheat("rebound-plan"), "rebound-plan", Code::ReleaseWorkloadUnknown);
-    // What is replayed was recorded in the runs before.
-    let replayed = cheat("replayed-evidence");
-    check(&home, &replayed, "replayed-evidence", Code::AttestReportDataMismatch);
-    assert!(
-        home.data().join("console.log").metadata().unwrap().len() > 0,
-        "the console is where it was looked for"
-    );
+impl Scene {
+    fn open() -> Option<Self> {
+        let home = Home::open().unwrap()?;
+        let registry = Registry::start().unwrap();
+        let image = make_busybox_image(&registry, "demo:plain", &["/bin/cat", "/run/secrets/token"]).unwrap();
+        std::fs::write(home.file("token"), SECRET).unwrap();
+        Some(Scene { home, image, _registry: registry })
+    }
+
+    /// Runs the image on a host that cheats; it must be refused with that code.
+    fn refuses(&self, kind: &str, code: Code) -> Outcome {
+        let secret = format!("token=@{}", self.home.file("token").display());
+        let console = self.home.data().join("console.log");
+        let console_text = console.display().to_string();
+        let args = ["--adversary", kind, "--console", &console_text, "--secret", &secret, &self.image];
+        let outcome = self.home.run_vm(args).unwrap();
+        // The guest's console is among the files that are searched.
+        assert!(console.metadata().unwrap().len() > 0, "{kind}");
+        check(&self.home, &outcome, kind, code);
+        outcome
+    }
+}
+
+#[test]
+fn another_initrd_or_plan_is_not_the_one_that_was_measured() {
+    let Some(scene) = Scene::open() else { return };
+    scene.refuses("changed-initrd", Code::AttestMeasurementUnknown);
+    scene.refuses("changed-plan", Code::AttestInitdataMismatch);
+}
+
+#[test]
+fn a_plan_of_the_hosts_own_and_old_evidence_get_nothing() {
+    let Some(scene) = Scene::open() else { return };
+    // Bound into the TEE as it should be; but nobody registered it.
+    scene.refuses("rebound-plan", Code::ReleaseWorkloadUnknown);
+    // What is replayed was recorded in the run before.
+    let replayed = scene.refuses("replayed-evidence", Code::AttestReportDataMismatch);
 
     // The owner can ask later why.
     let id = replayed.stderr.lines().find_map(|l| l.strip_prefix("  request: ")).unwrap();
-    let verdict = home.succeed(["explain", id]).unwrap();
+    let verdict = scene.home.succeed(["explain", id]).unwrap();
     assert!(
         verdict.contains(Code::AttestReportDataMismatch.as_str()) && !verdict.contains(SECRET),
         "{verdict}"

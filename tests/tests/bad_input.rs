@@ -41,7 +41,7 @@ fn run(home: &Home, args: &[&str]) -> Outcome {
 fn image_names_and_registries() {
     let Some(home) = Home::open().unwrap() else { return };
     let registry = Registry::start().unwrap();
-    for bad in ["UPPER/case", "a b", "", "127.0.0.1:1/x@sha256:12", "../../etc/passwd", "x:"] {
+    for bad in ["lower/CASE", "a b", "", "127.0.0.1:1/x@sha256:12", "../../etc/passwd", "x:"] {
         refused(&home, &run(&home, &[bad]), Code::PlanImageReferenceInvalid, Stage::Plan);
     }
     let missing = run(&home, &[&registry.reference("no/such:thing")]);

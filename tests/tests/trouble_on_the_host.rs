@@ -222,8 +222,10 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let script = r#"
         put() { "$@" secret set "$path" "$value"; }
         n=0
-        while path=default/secret/n$n value=@"$HOME/big" put "$@"; do n=$((n+1)); [ $n -lt 100 ] || exit 9; done
-        echo "status $? after $n"
+        while path=default/secret/n$n value=@"$HOME/big"; put "$@"; status=$?; [ $status = 0 ]; do
+            n=$((n+1)); [ $n -lt 100 ] || exit 9
+        done
+        echo "status $status after $n"
         "$@" secret list"#;
     let outcome = with_small_disk(&home, &home.data(), 4096, &[], script);
     let text = outcome.text();
