@@ -91,6 +91,10 @@ pub struct RunArgs {
     /// Hardware virtualization or emulation.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,
+    /// Let the workload ask for attestation tokens and evidence (http://127.0.0.1:8006/aa/…). With them it can fetch
+    /// whatever the guest itself may, image keys included.
+    #[arg(long)]
+    pub attestation_api: bool,
     /// Keep standard input open for the container.
     #[arg(short, long)]
     pub interactive: bool,

@@ -53,8 +53,10 @@ pub fn simulated_references(
     measurements: &BTreeMap<String, Vec<String>>,
 ) -> BTreeMap<String, Vec<Value>> {
     let tcb = processor.tcb();
+    // The file beside a guest image speaks for simulated guests only, whatever names it holds.
     let measured = measurements
         .iter()
+        .filter(|(name, _)| *name == "sim_launch_measurement")
         .map(|(name, values)| (name.clone(), values.iter().cloned().map(Value::from).collect()));
     let platform = [
         ("sim_bootloader", tcb.bootloader),
@@ -116,8 +118,12 @@ impl Embedded {
         }
         let mut key = Zeroizing::new(vec![0; KEK_BYTES]);
         aws_lc_rs::rand::fill(&mut key).map_err(|_| Failure::new(Code::Internal, "no random numbers"))?;
-        self.put_secret(path, &key)?;
-        Ok(key)
+        // Of two that make it at once, both must go on with the one that was kept.
+        if self.trustee.put_secret_if_absent(&resource_path(path)?, &key)? {
+            return Ok(key);
+        }
+        self.secret(path)?
+            .ok_or_else(|| Failure::new(Code::ReleaseSecretMissing, format!("{path} was removed just now")))
     }
 
     /// Removes a shared secret; whether there was one.
@@ -147,8 +153,13 @@ impl Embedded {
     }
 
     /// Registers reference values; they replace what the same source registered before.
-    pub fn put_references(&self, source: &str, values: &BTreeMap<String, Vec<Value>>) -> Result<(), Failure> {
-        Ok(self.trustee.put_reference_values(source, values, None)?)
+    pub fn put_references(
+        &self,
+        source: &str,
+        values: &BTreeMap<String, Vec<Value>>,
+        expires_unix: Option<u64>,
+    ) -> Result<(), Failure> {
+        Ok(self.trustee.put_reference_values(source, values, expires_unix)?)
     }
 
     /// All reference values, as JSON.

@@ -42,16 +42,17 @@ impl Registrar {
         }
     }
 
-    /// Registers reference values.
+    /// Registers reference values until a time.
     pub async fn put_references(
         &self,
         source: &str,
         values: &BTreeMap<String, Vec<Value>>,
+        expires_unix: u64,
     ) -> Result<(), Failure> {
         match self {
-            Registrar::Embedded(embedded) => embedded.put_references(source, values),
+            Registrar::Embedded(embedded) => embedded.put_references(source, values, Some(expires_unix)),
             Registrar::Remote(remote) => {
-                let body = json!({"source": source, "values": values});
+                let body = json!({"source": source, "values": values, "expires_unix": expires_unix});
                 remote.send(Method::PUT, "reference-values", body.to_string().into()).await.map(|_| ())
             }
         }

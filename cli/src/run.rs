@@ -24,6 +24,8 @@ use crate::{dirs, platform, registry, wishes};
 
 /// How long the guest may take to announce itself; emulation on a loaded machine is slow.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
+/// So many different events are told; a guest could invent more.
+const MAX_TOLD: usize = 256;
 /// How long a workload may take to end after it was asked to.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// A run's registration ends by itself after this many seconds, should this process die before it can remove it.
@@ -39,7 +41,7 @@ pub async fn main(args: RunArgs) -> Result<u8, Failure> {
         let mut told = Vec::new();
         while let Some(Observed { at, event }) = events.recv().await {
             // Host and guest both mark the boot; people hear of each step once.
-            if !told.contains(&event) {
+            if told.len() < MAX_TOLD && !told.contains(&event) {
                 narrate(output, &event);
                 told.push(event.clone());
             }
@@ -238,7 +240,8 @@ impl Run {
         let accel = platform::accelerator(self.args.accel, &qemu, &guest.kernel, self.output).await?;
 
         self.tell(Stage::Register, Mark::Begin);
-        let digest_hex = planned.registration.digest_hex.clone();
+        // Before it is asked for: an interrupted registration must be taken back as well.
+        self.registered = Some(planned.registration.digest_hex.clone());
         let result = async {
             let registrar =
                 self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
@@ -252,13 +255,13 @@ impl Run {
                     .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
             }
             let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
-            registrar.put_references(&source, &references).await?;
+            let expires = now().saturating_add(REGISTRATION_LIFETIME);
+            registrar.put_references(&source, &references, expires).await?;
             registrar.register(&planned.registration).await
         }
         .await;
         self.tell(Stage::Register, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |()| Mark::End));
         result?;
-        self.registered = Some(digest_hex);
         self.output.progress(Stage::Register, "plan registered with Trustee");
 
         let firmware = match &tee {
@@ -325,16 +328,20 @@ impl Run {
         self.output.progress(Stage::Plan, &format!("image pinned to {}", image.digest));
 
         let mut registry_auth = None;
-        if let Some(auth) = auth.as_deref().and_then(|text| registry::auth_for(text, &reference)) {
+        let auth = auth.as_deref().and_then(|text| registry::auth_for(text, &reference));
+        // A registry on loopback is spoken to in plain HTTP, through the host: no credentials go there from a guest.
+        if let Some(auth) = auth.filter(|_| !reference.is_loopback()) {
             let path = crate::embedded::resource_path(wishes::REGISTRY_AUTH_PATH)?;
             registry_auth = Some(format!("kbs:///{}", path.as_str()));
             secrets.values.insert(path, auth);
         }
         let mut plans = secrets.plans;
-        for path in &args.allow {
+        let keys: Vec<String> =
+            image.key_ids.iter().filter_map(|id| id.strip_prefix("kbs:///").map(str::to_owned)).collect();
+        for path in args.allow.iter().filter(|p| !keys.contains(p)) {
             plans.push(cocoon_plan::SecretPlan { uri: format!("kbs:///{path}"), file: None });
         }
-        let allow = wishes::allowed(&args.allow, &image.key_ids)?;
+        let allow = wishes::allowed(&args.allow, &image.key_ids, args.require_signature.is_some())?;
         let run = RunWishes {
             name: workload_name(&reference.repository),
             instance: format!("{id}{}", dirs::random_hex(10)?),
@@ -347,6 +354,7 @@ impl Run {
             signature_key_pem,
             secrets: plans,
             registry_auth,
+            attestation_api: args.attestation_api,
             stdin: args.interactive,
             terminal: args.tty,
         };

@@ -67,7 +67,7 @@ pub fn reference(command: ReferenceCommand) -> Result<(), Failure> {
             // Numbers stay numbers: TCB components are compared as such.
             let values =
                 values.iter().map(|v| v.parse::<u64>().map_or_else(|_| v.as_str().into(), Value::from));
-            embedded.put_references("owner", &BTreeMap::from([(name, values.collect())]))
+            embedded.put_references("owner", &BTreeMap::from([(name, values.collect())]), None)
         }
         ReferenceCommand::Rm { name } => match embedded.delete_references(&name)? {
             0 => Err(none(&format!("reference value {name}"))),

@@ -73,7 +73,13 @@ pub fn environment(arguments: &[String]) -> Vec<String> {
 ///
 /// An image comes from an untrusted registry and names its keys itself. So a key id counts only where it is of type
 /// `image-key`; otherwise an image could name any secret of its user and hand it to its own workload.
-pub fn allowed(asked: &[String], key_ids: &[String]) -> Result<BTreeSet<ResourcePath>, Failure> {
+/// And even then only where the owner requires a signature: an unsigned image can carry a layer of somebody's encrypted
+/// image beside a program that reads it out.
+pub fn allowed(
+    asked: &[String],
+    key_ids: &[String],
+    signed: bool,
+) -> Result<BTreeSet<ResourcePath>, Failure> {
     let mut allowed = BTreeSet::new();
     for path in asked {
         allowed.insert(resource_path(path)?);
@@ -83,12 +89,13 @@ pub fn allowed(asked: &[String], key_ids: &[String]) -> Result<BTreeSet<Resource
             Failure::new(Code::ImageKeyUnavailable, format!("the image names {id:?} as key of a layer: {e}"))
         })?;
         let path = resource_path(&uri.path())?;
-        if uri.type_ != IMAGE_KEY_TYPE && !allowed.contains(&path) {
+        let released = signed && uri.type_ == IMAGE_KEY_TYPE;
+        if !released && !allowed.contains(&path) {
             return Err(Failure::new(
                 Code::ImageKeyUnavailable,
                 format!(
-                    "the image names {id} as key of a layer, which is not of type {IMAGE_KEY_TYPE}; \
-                     give --allow-resource {} if you mean it",
+                    "the image names {id} as key of a layer; it is released to images with --require-signature where \
+                     its type is {IMAGE_KEY_TYPE}, else only with --allow-resource {}",
                     path.as_str()
                 ),
             ));
@@ -127,9 +134,10 @@ mod tests {
     #[test]
     fn an_image_cannot_name_any_secret_as_its_key() {
         let keys = ["kbs:///default/image-key/x".to_owned()];
-        assert_eq!(allowed(&[], &keys).unwrap().len(), 1);
+        assert_eq!(allowed(&[], &keys, true).unwrap().len(), 1);
+        assert_eq!(allowed(&[], &keys, false).unwrap_err().code, Code::ImageKeyUnavailable);
         let theft = ["kbs:///default/secret/bank".to_owned()];
-        assert_eq!(allowed(&[], &theft).unwrap_err().code, Code::ImageKeyUnavailable);
-        assert_eq!(allowed(&["default/secret/bank".into()], &theft).unwrap().len(), 1);
+        assert_eq!(allowed(&[], &theft, true).unwrap_err().code, Code::ImageKeyUnavailable);
+        assert_eq!(allowed(&["default/secret/bank".into()], &theft, false).unwrap().len(), 1);
     }
 }

@@ -78,11 +78,27 @@ impl Job {
         Self::spawn(command, Some(turn))
     }
 
+    /// [`Job::start_vm`] with the standard output that the command already has; the outcome's stays empty.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_vm_with_stdout(command: Command) -> Result<Self> {
+        let turn = turn()?;
+        Self::spawn_as_is(command, Some(turn))
+    }
+
     fn spawn(mut command: Command, turn: Option<File>) -> Result<Self> {
+        command.stdout(Stdio::piped());
+        Self::spawn_as_is(command, turn)
+    }
+
+    fn spawn_as_is(mut command: Command, turn: Option<File>) -> Result<Self> {
         let began = Instant::now();
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start")?;
-        let stdout = Output::read(child.stdout.take().context("no standard output")?);
+        let mut child = command.stderr(Stdio::piped()).spawn().context("cannot start")?;
+        let stdout = match child.stdout.take() {
+            Some(stdout) => Output::read(stdout),
+            None => Output::read(std::io::empty()),
+        };
         let stderr = Output::read(child.stderr.take().context("no standard error")?);
         Ok(Job { child, stdout, stderr, began, turn })
     }

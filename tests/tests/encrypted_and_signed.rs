@@ -64,14 +64,17 @@ fn an_encrypted_image_runs_only_with_its_key_and_unaltered() {
     // The key is gone: Trustee has nothing to release.
     assert!(home.succeed(["secret", "list"]).unwrap().contains("default/image-key/demo"));
     home.succeed(["secret", "rm", "default/image-key/demo"]).unwrap();
-    let keyless = home.run_vm(["--json", &encrypted]).unwrap();
+    let keyless = home.run_vm(["--json", "--require-signature", &public, &encrypted]).unwrap();
     refused(&home, &keyless, Code::ImageKeyUnavailable);
 
     // Encrypted anew, and altered at rest.
     let again = registry.reference("demo:again");
     home.succeed(["image", "encrypt", "--key-id", KEY_ID, &plain, &again]).unwrap();
     alter(&registry, &manifest(&again).layers[0].digest);
-    let altered = home.run_vm(["--json", &again]).unwrap();
+    // Its key is not for the asking: nobody vouches for the image.
+    let unasked = home.run_vm(["--json", &again]).unwrap();
+    refused(&home, &unasked, Code::ImageKeyUnavailable);
+    let altered = home.run_vm(["--json", "--allow-resource", "default/image-key/demo", &again]).unwrap();
     refused(&home, &altered, Code::ImageDigestMismatch);
 }
 

@@ -101,7 +101,13 @@ fn much_output_arrives_whole_and_a_signal_shows_in_the_status() {
     // A container's first process ignores signals of its own; the limit on processor time kills any.
     let script = "id -un; yes 0123456789abcde | head -c 3145728; ulimit -t 1; while :; do :; done";
     let image = make_busybox_image(&registry, "demo:loud", &["/bin/sh", "-c", script]).unwrap();
-    let outcome = home.run_vm(["--json", "--timings", "--user", "user", &image]).unwrap();
+    let mut command = home.run_command(["--json", "--timings", "--interactive", "--user", "user", &image]);
+    command.stdin(Stdio::piped());
+    let mut job = Job::start_vm(command).unwrap();
+    // Held open, and never written to: the run ends all the same.
+    let stdin = job.stdin().unwrap();
+    let outcome = job.finish(VM_LIMIT).unwrap();
+    drop(stdin);
 
     assert_eq!(outcome.status, Some(128 + 9), "{}", outcome.stderr);
     assert!(outcome.stdout.starts_with(b"user\n"), "{:.100}", outcome.text());

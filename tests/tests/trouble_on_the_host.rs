@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -170,6 +172,45 @@ fn a_trustee_elsewhere_serves_is_checked_and_may_go_away() {
     let outcome = job.finish(Duration::from_secs(180)).unwrap();
     refused(&outcome, &[Code::AttestTrusteeUnreachable]);
     assert_eq!(outcome.text(), "");
+    assert_eq!(home.left(SOON).unwrap(), NOTHING);
+}
+
+/// A Trustee that accepts connections and says nothing.
+#[test]
+fn a_trustee_that_never_answers_is_given_up() {
+    let Some(home) = Home::open().unwrap() else { return };
+    let registry = Registry::start().unwrap();
+    let image = worker(&registry);
+    // The kernel accepts for it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::write(home.file("token"), "a".repeat(64)).unwrap();
+    let mut command =
+        home.run_command(["--json", "--trustee", &format!("https://{}", silent.local_addr().unwrap())]);
+    command.arg("--trustee-token").arg(home.file("token")).arg(&image);
+    let outcome = Job::start(command).unwrap().finish(Duration::from_secs(90)).unwrap();
+    refused(&outcome, &[Code::RegisterFailed]);
+    assert!(!outcome.stderr.contains("starting the pod VM"), "{}", outcome.stderr);
+    assert_eq!(home.left(SOON).unwrap(), NOTHING);
+}
+
+/// `cocoon run … | head -1`: whoever reads the output leaves, so the workload that writes it must come to an end.
+#[test]
+fn a_reader_that_leaves_ends_the_run() {
+    let Some(home) = Home::open().unwrap() else { return };
+    let registry = Registry::start().unwrap();
+    let image = make_busybox_image(&registry, "demo:endless", &["/bin/yes"]).unwrap();
+    let (mut ours, theirs) = std::io::pipe().unwrap();
+    let mut command = home.run_command(["--json", &image]);
+    command.stdout(theirs);
+    let job = Job::start_vm_with_stdout(command).unwrap();
+    let mut first = [0; 2];
+    // Ends also where the run fails, when its end of the pipe closes.
+    let read = ours.read_exact(&mut first);
+    drop(ours);
+    let outcome = job.finish(Duration::from_secs(30)).unwrap();
+    assert!(read.is_ok() && &first == b"y\n", "{}", outcome.stderr);
+    refused(&outcome, &[Code::ServeFailed]);
+    assert!(outcome.stderr.contains("Broken pipe"), "{}", outcome.stderr);
     assert_eq!(home.left(SOON).unwrap(), NOTHING);
 }
 

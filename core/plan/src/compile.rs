@@ -44,6 +44,8 @@ pub struct RunWishes {
     pub secrets: Vec<SecretPlan>,
     /// Registry credentials in Trustee.
     pub registry_auth: Option<String>,
+    /// Whether the workload may ask for tokens and evidence.
+    pub attestation_api: bool,
     /// Whether standard input is passed.
     pub stdin: bool,
     /// Whether the container has a terminal.
@@ -113,6 +115,7 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
         instance: wishes.instance.clone(),
         containers: vec![container],
         secrets: wishes.secrets.clone(),
+        attestation_api: wishes.attestation_api,
         registry_auth: wishes.registry_auth.clone(),
     };
     plan.to_canonical()?;

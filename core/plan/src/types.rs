@@ -33,6 +33,10 @@ pub struct Plan {
     /// The secrets that the guest fetches before any container starts.
     #[serde(default)]
     pub secrets: Vec<SecretPlan>,
+    /// Whether the workload may ask for tokens and evidence of its own (`/aa/…` on its REST endpoint). With evidence it
+    /// can act towards Trustee as the guest itself, and so fetch image keys and registry credentials.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attestation_api: bool,
     /// `kbs:///…` of a registry `auth.json`, where the images need credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_auth: Option<String>,
@@ -334,6 +338,7 @@ pub(crate) mod tests {
                 uri: "kbs:///default/secret/token".into(),
                 file: Some("/run/secrets/token".into()),
             }],
+            attestation_api: false,
             registry_auth: None,
         }
     }

@@ -48,12 +48,12 @@ impl Secrets for Trustee {
         self.0.report(failure).await
     }
 
-    async fn serve_rest(&self, allowed: BTreeSet<String>) -> Result<(), Failure> {
+    async fn serve_rest(&self, allowed: BTreeSet<String>, attestation: bool) -> Result<(), Failure> {
         let failed = |e| {
             Failure::new(Code::Internal, format!("listen on {}:{}: {e}", REST.0, REST.1)).at(Stage::Fetch)
         };
         let listener = TcpListener::bind(REST).await.map_err(failed)?;
-        tokio::spawn(cocoon_datahub::serve_rest(Arc::clone(&self.0), listener, allowed));
+        tokio::spawn(cocoon_datahub::serve_rest(Arc::clone(&self.0), listener, allowed, attestation));
         Ok(())
     }
 }
@@ -72,7 +72,12 @@ impl Images for Registries {
         auth: Option<Secret>,
     ) -> Result<(), Failure> {
         let invalid = |e: cocoon_image::Error| Failure::new(Code::PlanInvalid, e.to_string()).at(Stage::Pull);
-        let reference = container.image.reference.parse().map_err(invalid)?;
+        let reference: cocoon_image::Reference = container.image.reference.parse().map_err(invalid)?;
+        if auth.is_some() && cocoon_image::Reference::is_loopback(&reference) {
+            // Plain HTTP through the host, wherever it says that its loopback is.
+            let reason = "credentials are never sent over plain HTTP";
+            return Err(Failure::new(Code::ImageUnauthorized, reason));
+        }
         let digest = container.image.digest.parse().map_err(invalid)?;
         let auth = match auth {
             None => Auth::anonymous(),

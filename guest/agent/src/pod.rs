@@ -206,12 +206,11 @@ impl Pod {
     pub(crate) async fn start(self: &Arc<Self>, name: &str) -> Result<Arc<Container>, Failure> {
         let container = self.with(|running| {
             running.note_exit(name);
+            // Looked for first: a start that comes too early must not move the plan's state machine.
+            let container = running.containers.get(name).cloned();
+            let container = container.ok_or_else(|| refused(format!("{name:?} is not created yet")))?;
             running.sandbox.start(name)?;
-            running
-                .containers
-                .get(name)
-                .cloned()
-                .ok_or_else(|| refused(format!("{name:?} is not created yet")))
+            Ok(container)
         })?;
         if let Err(e) = container.start().await {
             let failure = Failure::from(e);

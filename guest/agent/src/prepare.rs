@@ -43,11 +43,12 @@ pub trait Secrets: Send + Sync {
         None
     }
 
-    /// Serves the workload's REST endpoint, for these paths (`repository/type/tag`) only, until the VM ends.
+    /// Serves the workload's REST endpoint, for these paths (`repository/type/tag`) only, until the VM ends; with
+    /// `/aa/…` where `attestation` says so.
     ///
     /// # Errors
     /// Where it cannot listen.
-    async fn serve_rest(&self, allowed: BTreeSet<String>) -> Result<(), Failure>;
+    async fn serve_rest(&self, allowed: BTreeSet<String>, attestation: bool) -> Result<(), Failure>;
 }
 
 /// Image delivery, as the guest's preparation sees it.
@@ -273,7 +274,7 @@ impl Job {
         let files = fetched?;
         // Before any container starts, so that none finds the port taken or closed.
         let paths = self.plan.secrets.iter().map(|s| path_of(&s.uri)).collect();
-        trustee.serve_rest(paths).await?;
+        trustee.serve_rest(paths, self.plan.attestation_api).await?;
         Ok(files)
     }
 

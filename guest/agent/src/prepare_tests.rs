@@ -41,7 +41,7 @@ impl Secrets for Fake {
         Ok(Arc::new(Zeroizing::new(uri.as_bytes().to_vec())))
     }
 
-    async fn serve_rest(&self, allowed: BTreeSet<String>) -> Result<(), Failure> {
+    async fn serve_rest(&self, allowed: BTreeSet<String>, _attestation: bool) -> Result<(), Failure> {
         *self.served.lock().unwrap() = Some(allowed);
         Ok(())
     }

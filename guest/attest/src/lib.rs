@@ -23,6 +23,9 @@ pub trait Attester: Send + Sync {
     fn tee(&self) -> Tee;
     /// Whether the evidence is simulated.
     fn simulated(&self) -> bool;
+    /// The 32 bytes that the TEE binds to this VM's launch (HOST_DATA), as this evidence says; `None` where it says
+    /// none.
+    fn bound(&self, evidence: &Value) -> Option<[u8; 32]>;
     /// Evidence over the report data; at most 64 bytes, zero-padded to the TEE's field.
     ///
     /// # Errors
@@ -53,6 +56,11 @@ fn padded(report_data: &[u8]) -> Result<[u8; 64], Failure> {
         .ok_or_else(|| unavailable("report data is longer than 64 bytes"))?
         .copy_from_slice(report_data);
     Ok(field)
+}
+
+/// HOST_DATA of SNP evidence.
+fn snp_host_data(evidence: &Value) -> Option<[u8; 32]> {
+    cocoon_evidence::snp::Evidence::from_json(evidence).ok().map(|e| e.report.host_data)
 }
 
 fn unavailable(reason: impl Into<String>) -> Failure {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_vsock::{VMADDR_CID_HOST, VsockAddr, VsockStream};
 
-use crate::{Attester, padded, unavailable};
+use crate::{Attester, padded, snp_host_data, unavailable};
 
 const PORT: u32 = 1026;
 const LIMIT: Duration = Duration::from_secs(20);
@@ -31,6 +31,10 @@ impl Attester for SimAttester {
 
     fn simulated(&self) -> bool {
         true
+    }
+
+    fn bound(&self, evidence: &Value) -> Option<[u8; 32]> {
+        snp_host_data(evidence)
     }
 
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure> {

@@ -6,7 +6,7 @@ use cocoon_protocol::Tee;
 use cocoon_stage::Failure;
 use serde_json::Value;
 
-use crate::{Attester, padded, tsm, unavailable};
+use crate::{Attester, padded, snp_host_data, tsm, unavailable};
 
 pub(crate) struct SnpAttester;
 
@@ -18,6 +18,10 @@ impl Attester for SnpAttester {
 
     fn simulated(&self) -> bool {
         false
+    }
+
+    fn bound(&self, evidence: &Value) -> Option<[u8; 32]> {
+        snp_host_data(evidence)
     }
 
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure> {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cocoon_attest::Attester;
@@ -12,7 +12,7 @@ use cocoon_image::encryption::AnnotationPacket;
 use cocoon_kbs::{EvidenceSource, KbsClient, Session};
 use cocoon_plan::TrusteeConfig;
 use cocoon_protocol::Tee;
-use cocoon_protocol::initdata::InitData;
+use cocoon_protocol::initdata::{InitData, host_data};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_pull::KeyProvider;
 use cocoon_stage::{Code, Failure, Stage};
@@ -29,7 +29,7 @@ pub struct DataHub {
     initdata: InitData,
     attester: Arc<dyn Attester>,
     // Held across a handshake, so that several users at once share one.
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Arc<Attested>>>,
     // Each URI has its own lock, so that N users of one key fetch it once.
     fetched: Mutex<HashMap<String, Arc<Mutex<Option<Secret>>>>>,
 }
@@ -40,6 +40,14 @@ impl std::fmt::Debug for DataHub {
     }
 }
 
+/// A session, and since when.
+struct Attested {
+    kbs: Session,
+    began: Instant,
+}
+
+/// Tokens live five minutes; one that is given away should have some of them left.
+const TOKEN_FRESH: Duration = Duration::from_secs(60);
 /// Limit for a failure report.
 const REPORT_LIMIT: Duration = Duration::from_secs(3);
 /// At most so many different resources are kept.
@@ -97,7 +105,11 @@ impl DataHub {
     /// # Errors
     /// As [`DataHub::attest`].
     pub async fn token(&self) -> Result<String, Failure> {
-        Ok(self.session(None).await?.token().to_owned())
+        let mut session = self.session(None).await?;
+        if session.began.elapsed() > TOKEN_FRESH {
+            session = self.session(Some(&session)).await?;
+        }
+        Ok(session.kbs.token().to_owned())
     }
 
     /// A resource by its `kbs:///…` URI, fetched once and kept.
@@ -130,52 +142,65 @@ impl DataHub {
         // The owner's words have a limit; a long reason keeps its beginning.
         let mut failure = failure.clone();
         failure.reason = failure.reason.chars().take(1000).collect();
-        let sent = tokio::time::timeout(REPORT_LIMIT, self.client.report(&session, &failure)).await;
+        let sent = tokio::time::timeout(REPORT_LIMIT, self.client.report(&session.kbs, &failure)).await;
         sent.ok()?.inspect_err(|e| tracing::debug!(error = %e, "report")).ok()
     }
 
     async fn fetch(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let session = self.session(None).await?;
-        match self.client.resource(&session, uri).await {
+        match self.client.resource(&session.kbs, uri).await {
             Ok(secret) => Ok(secret),
             Err(e) if e.wants_new_handshake() => {
                 let session = self.session(Some(&session)).await?;
-                self.client.resource(&session, uri).await.map_err(|e| e.into_failure(Stage::Fetch))
+                self.client.resource(&session.kbs, uri).await.map_err(|e| e.into_failure(Stage::Fetch))
             }
             Err(e) => Err(e.into_failure(Stage::Fetch)),
         }
     }
 
     /// The current session, or a new one where there is none or it is the `stale` one.
-    async fn session(&self, stale: Option<&Arc<Session>>) -> Result<Arc<Session>, Failure> {
+    async fn session(&self, stale: Option<&Arc<Attested>>) -> Result<Arc<Attested>, Failure> {
         let mut current = self.session.lock().await;
         if let Some(session) = current.as_ref()
             && !stale.is_some_and(|s| Arc::ptr_eq(s, session))
         {
             return Ok(session.clone());
         }
-        let source = Source(self.attester.as_ref());
+        let source = Source { attester: self.attester.as_ref(), bound: std::sync::Mutex::new(None) };
         let session = self
             .client
             .attest(&source, Some(&self.initdata))
             .await
             .map_err(|e| e.into_failure(Stage::Attest))?;
-        let session = Arc::new(session);
+        // Trustee has compared too, but the Trustee that this initdata names may be the attacker's own: a VM launched
+        // for one plan and handed another must not run it, lest its evidence be used to ask for the first one's secrets.
+        let bound = *source.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if bound != Some(host_data(&self.initdata.digest())) {
+            let reason = "this VM was launched with other initdata than it was handed";
+            return Err(Failure::new(Code::AttestInitdataMismatch, reason));
+        }
+        let session = Arc::new(Attested { kbs: session, began: Instant::now() });
         *current = Some(session.clone());
         Ok(session)
     }
 }
 
-struct Source<'a>(&'a dyn Attester);
+/// The attester, and what its latest evidence says the VM is bound to.
+struct Source<'a> {
+    attester: &'a dyn Attester,
+    bound: std::sync::Mutex<Option<[u8; 32]>>,
+}
 
 #[async_trait]
 impl EvidenceSource for Source<'_> {
     fn tee(&self) -> Tee {
-        self.0.tee()
+        self.attester.tee()
     }
 
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure> {
-        self.0.evidence(report_data).await
+        let evidence = self.attester.evidence(report_data).await?;
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = self.attester.bound(&evidence);
+        Ok(evidence)
     }
 }
 

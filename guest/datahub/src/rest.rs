@@ -31,12 +31,19 @@ struct Service {
     hub: Arc<DataHub>,
     // `repository/type/tag` of each secret that the plan gives to the workload.
     allowed: BTreeSet<String>,
+    // Whether `/aa/…` is served.
+    attestation: bool,
 }
 
 /// Serves the endpoint until the task is dropped. `allowed` holds the paths (`repository/type/tag`) that the plan
-/// gives to the workload.
-pub async fn serve_rest(hub: Arc<DataHub>, listener: TcpListener, allowed: BTreeSet<String>) {
-    let service = Arc::new(Service { hub, allowed });
+/// gives to the workload; `attestation` is its word on `/aa/…`.
+pub async fn serve_rest(
+    hub: Arc<DataHub>,
+    listener: TcpListener,
+    allowed: BTreeSet<String>,
+    attestation: bool,
+) {
+    let service = Arc::new(Service { hub, allowed, attestation });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -115,6 +122,9 @@ impl Service {
         if let Some(resource) = path.strip_prefix("/cdh/resource/") {
             return if get { self.resource(resource).await } else { not_allowed() };
         }
+        if path.starts_with("/aa/") && !self.attestation {
+            return plain(StatusCode::NOT_FOUND, "Attestation Feature Not Enabled");
+        }
         match path {
             "/aa/token" if get => self.token(query).await,
             "/aa/evidence" if get => self.evidence(query).await,
@@ -127,7 +137,7 @@ impl Service {
                 "version": env!("CARGO_PKG_VERSION"),
                 "tee": self.hub.attester().tee(),
                 "simulated": self.hub.attester().simulated(),
-                "feature": "all",
+                "feature": if self.attestation { "all" } else { "resource" },
             })),
             "/aa/token" | "/aa/evidence" | "/aa/additional-evidence" | "/aa/aael" | "/info" => not_allowed(),
             _ => plain(StatusCode::NOT_FOUND, "URL NOT FOUND"),

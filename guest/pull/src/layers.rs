@@ -131,12 +131,21 @@ fn unpack_feeds(
     while let Some(feed) = queue.blocking_recv() {
         match unpack(feed.reader, root.as_fd(), &options, &mut budget) {
             Ok(_) => progress(Progress::LayerDone { index: feed.index }),
-            // Before the HMAC is known, damage in decrypted data means a wrong key or an altered ciphertext.
-            Err(cocoon_image::Error::Corrupt(why)) if feed.encrypted => {
-                return Err(cocoon_image::Error::Undecryptable(format!(
-                    "a decrypted layer is damaged: {why}"
-                ))
-                .into());
+            // Before the HMAC is known, whatever is wrong with decrypted data can be a wrong key or an altered
+            // ciphertext. Naming it would tell whoever altered it about the plaintext.
+            Err(e)
+                if feed.encrypted
+                    && !matches!(
+                        e,
+                        cocoon_image::Error::DigestMismatch { .. }
+                            | cocoon_image::Error::SizeMismatch { .. }
+                            | cocoon_image::Error::TooLarge(_)
+                    ) =>
+            {
+                tracing::debug!("an encrypted layer could not be unpacked");
+                return Err(
+                    cocoon_image::Error::Undecryptable("an encrypted layer is damaged".to_owned()).into()
+                );
             }
             Err(e) => return Err(e.into()),
         }

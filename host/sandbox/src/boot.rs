@@ -293,7 +293,10 @@ fn from_guest(failure: &HostFailure) -> Failure {
         stage: failure.stage,
         code: failure.code,
         reason: failure.code.summary().to_owned(),
-        request_id: failure.request_id.clone(),
+        request_id: failure.request_id.clone().filter(|id| {
+            // It goes into a URL and onto the owner's screen.
+            id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        }),
     }
 }
 

@@ -11,6 +11,7 @@ use containerd_shim_protos::api::{
     CreateTaskRequest, DeleteRequest, KillRequest, ResizePtyRequest, StartRequest, WaitRequest,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Pod;
@@ -34,6 +35,8 @@ pub struct Container {
     name: String,
     output: Vec<JoinHandle<()>>,
     input: Option<JoinHandle<()>>,
+    /// Why output could not be written here, once it could not.
+    broken: watch::Receiver<Option<String>>,
 }
 
 static NEXT_PORT: AtomicU32 = AtomicU32::new(FIRST_STDIO_PORT);
@@ -63,16 +66,17 @@ impl Pod {
         let stderr = listen(stdio.stderr.is_some() && !stdio.terminal, &mut request.stderr)?;
 
         let mut output = Vec::new();
+        let (breaks, broken) = watch::channel(None);
         for (listener, sink) in [(stdout, stdio.stdout), (stderr, stdio.stderr)] {
             if let (Some(listener), Some(sink)) = (listener, sink) {
-                output.push(tokio::spawn(copy_out(listener, sink)));
+                output.push(tokio::spawn(copy_out(listener, sink, breaks.clone())));
             }
         }
         let input = match (stdin, stdio.stdin) {
             (Some(listener), Some(source)) => Some(tokio::spawn(copy_in(listener, source))),
             _ => None,
         };
-        let container = Container { name: name.to_owned(), output, input };
+        let container = Container { name: name.to_owned(), output, input, broken };
         // Attestation and pull happen inside; their own limits apply.
         self.task
             .create(ttrpc::context::with_duration(Duration::from_secs(3600)), &request)
@@ -90,17 +94,23 @@ impl Pod {
     /// signal ended it).
     ///
     /// # Errors
-    /// `SERVE-FAILED` where the connection is lost.
+    /// `SERVE-FAILED` where the connection is lost, or its output cannot be written: its reader may have gone.
     pub async fn wait_container(&self, container: &mut Container) -> Result<u32, Failure> {
         let request = WaitRequest { id: container.name.clone(), ..Default::default() };
-        let answer = self.task.wait(ttrpc::context::with_timeout(0), &request).await;
+        let answer = tokio::select! {
+            answer = self.task.wait(ttrpc::context::with_timeout(0), &request) => answer,
+            Ok(broken) = container.broken.wait_for(Option::is_some) => return Err(unwritten(broken.as_deref())),
+        };
         let status = answer.map_err(|e| self.failure_of(&e, Stage::Serve))?.exit_status;
         for task in container.output.drain(..) {
             if tokio::time::timeout(DRAIN, task).await.is_err() {
                 return Err(Failure::new(Code::ServeFailed, "the container's output did not end"));
             }
         }
-        Ok(status)
+        match container.broken.borrow().as_deref() {
+            None => Ok(status),
+            why => Err(unwritten(why)),
+        }
     }
 
     /// Sends a signal to the container's first process.
@@ -143,13 +153,29 @@ impl Drop for Container {
     }
 }
 
-async fn copy_out(mut listener: Listener, mut sink: Box<dyn AsyncWrite + Send + Unpin>) {
+fn unwritten(why: Option<&str>) -> Failure {
+    Failure::new(
+        Code::ServeFailed,
+        format!("the container's output cannot be written: {}", why.unwrap_or_default()),
+    )
+}
+
+async fn copy_out(
+    mut listener: Listener,
+    mut sink: Box<dyn AsyncWrite + Send + Unpin>,
+    broken: watch::Sender<Option<String>>,
+) {
     let Some(mut stream) = listener.accept().await else { return };
     // Each piece is flushed, so that a waiting reader sees it at once.
     let mut buffer = vec![0; 64 << 10];
     while let Ok(n) = stream.read(&mut buffer).await {
         let Some(piece) = buffer.get(..n).filter(|p| !p.is_empty()) else { break };
-        if sink.write_all(piece).await.is_err() || sink.flush().await.is_err() {
+        let written = async {
+            sink.write_all(piece).await?;
+            sink.flush().await
+        };
+        if let Err(e) = written.await {
+            broken.send_replace(Some(e.to_string()));
             break;
         }
     }

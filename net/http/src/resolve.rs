@@ -24,15 +24,25 @@ pub(crate) async fn addresses(host: &str, loopback: Option<IpAddr>) -> Result<Ve
             return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
         }
     }
+    // `0.0.0.0`, a mapped address or a name that resolves to 127.0.0.1 would reach services of our own, past the
+    // name that says so.
+    let local = |ip: &IpAddr| {
+        let ip = ip.to_canonical();
+        ip.is_unspecified() || ip.is_loopback()
+    };
     if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(vec![ip]);
+        return if local(&ip) && !is_loopback(host) {
+            Err(Error::Url(host.to_owned()))
+        } else {
+            Ok(vec![ip])
+        };
     }
     let fail = |problem: String| Error::Resolve { host: host.to_owned(), problem };
     let resolver = TokioResolver::builder_tokio()
         .and_then(hickory_resolver::ResolverBuilder::build)
         .map_err(|e| fail(e.to_string()))?;
     let found = resolver.lookup_ip(host).await.map_err(|e| fail(e.to_string()))?;
-    let all: Vec<IpAddr> = found.iter().take(16).collect();
+    let all: Vec<IpAddr> = found.iter().filter(|ip| !local(ip)).take(16).collect();
     if all.is_empty() { Err(fail("no address".into())) } else { Ok(all) }
 }
 
@@ -51,5 +61,8 @@ mod tests {
             ["192.0.2.7".parse::<IpAddr>().unwrap()]
         );
         assert!(!is_loopback("localhost.example.org"));
+        for disguised in ["0.0.0.0", "[::]", "[::ffff:127.0.0.1]"] {
+            assert!(matches!(addresses(disguised, None).await, Err(Error::Url(_))), "{disguised}");
+        }
     }
 }

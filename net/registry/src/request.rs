@@ -140,6 +140,10 @@ impl Client {
             };
             let is_redirect = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             if !is_redirect {
+                // Whoever the registry sends us to must not ask for the registry's credentials.
+                if answer.status == StatusCode::UNAUTHORIZED && !at_home {
+                    return Err(self.unauthorised(reference, answer.status));
+                }
                 return Ok(Ok(answer));
             }
             if ask.method != Method::GET && ask.method != Method::HEAD {

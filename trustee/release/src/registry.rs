@@ -100,6 +100,15 @@ impl Registry {
         Ok(self.store.put(RESOURCES, path.as_str(), &sealed, PutMode::Upsert)?)
     }
 
+    /// Sets a shared resource only where there is none; whether it did. Of several callers exactly one is told `true`.
+    pub fn put_resource_if_absent(&self, path: &ResourcePath, value: &[u8]) -> Result<bool, Error> {
+        if value.len() > MAX_SECRET {
+            return Err(Error::TooLarge(value.len()));
+        }
+        let sealed = self.sealer.seal(RESOURCES, path.as_str(), value)?;
+        Ok(self.store.put_if_absent(RESOURCES, path.as_str(), &sealed)?)
+    }
+
     /// Removes a shared resource; whether there was one.
     pub fn delete_resource(&self, path: &ResourcePath) -> Result<bool, Error> {
         Ok(self.store.delete(RESOURCES, path.as_str())?)

@@ -94,6 +94,11 @@ impl Trustee {
         Ok(self.inner.registry.put_resource(path, value)?)
     }
 
+    /// Sets a shared secret only where there is none; whether it did.
+    pub fn put_secret_if_absent(&self, path: &ResourcePath, value: &[u8]) -> Result<bool, Error> {
+        Ok(self.inner.registry.put_resource_if_absent(path, value)?)
+    }
+
     /// A shared secret's value, for its owner in this process; never over HTTP.
     pub fn secret(&self, path: &ResourcePath) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         Ok(self.inner.registry.resource(path)?)
