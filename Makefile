@@ -58,7 +58,7 @@ demo: build ## the main job on real input: registry, encrypted image, attested V
 test: guest-binary ## all tests, unit and story
 	cargo build --locked -p cocoon
 	$(call image,$(COCOON_DEBUG))
-	COCOON_BIN='$(COCOON_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace --no-fail-fast
 	$(if $(filter nextest%,$(TEST)),cargo test --locked --workspace --doc)
 
 bench: build ## the figures: latency, memory, throughput

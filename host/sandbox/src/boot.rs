@@ -19,6 +19,7 @@ use ttrpc::asynchronous::transport::Socket;
 
 use crate::adversary::{Adversary, changed_initrd, changed_plan};
 use crate::events::{Observed, read_events};
+use crate::run_dir::{RunDir, disk};
 use crate::sim::{SimService, measure};
 
 /// Context ids below this are the hypervisor's and the host's; each pod adds its process id.
@@ -93,16 +94,6 @@ impl std::fmt::Debug for Pod {
     }
 }
 
-struct RunDir(PathBuf);
-
-impl Drop for RunDir {
-    fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), error = %e, "runtime folder stays behind");
-        }
-    }
-}
-
 impl Pod {
     /// Boots the pod: VM, readiness, network. Stage events, the guest's included, go to `observer` with their time
     /// since `began`.
@@ -132,7 +123,7 @@ impl Pod {
         began: Instant,
         observer: mpsc::UnboundedSender<Observed>,
     ) -> Result<Self, Failure> {
-        let run_dir = make_run_dir(&spec.run_dir)?;
+        let run_dir = RunDir::create(&spec.run_dir)?;
         let digest = host_data(&spec.initdata.digest());
         let (initdata, bound) = match spec.adversary {
             Some(Adversary::ChangedPlan) => (changed_plan(&spec.initdata)?, digest),
@@ -145,17 +136,17 @@ impl Pod {
         };
         let initrd = match spec.adversary {
             Some(Adversary::ChangedInitrd) => {
-                let path = run_dir.0.join("initrd.img");
+                let path = run_dir.path().join("initrd.img");
                 let old = std::fs::read(&spec.initrd).map_err(disk)?;
                 std::fs::write(&path, changed_initrd(&old)).map_err(disk)?;
                 path
             }
             _ => spec.initrd.clone(),
         };
-        let initdata_disk = run_dir.0.join("initdata.img");
+        let initdata_disk = run_dir.path().join("initdata.img");
         std::fs::write(&initdata_disk, initdata.to_disk()?).map_err(disk)?;
 
-        let (vsock, vsock_arg) = open_vsock(&run_dir.0, &spec.platform)?;
+        let (vsock, vsock_arg) = open_vsock(run_dir.path(), &spec.platform)?;
         let mut events = vsock.listen(EVENTS_PORT)?;
         if let TeePlatform::Sim { dir } = &spec.platform {
             let listener = vsock.listen(SECURE_PROCESSOR_PORT)?;
@@ -184,8 +175,8 @@ impl Pod {
             vsock: vsock_arg,
             network: NetArg::User,
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
-            qmp_socket: run_dir.0.join("qmp.sock"),
-            run_dir: run_dir.0.clone(),
+            qmp_socket: run_dir.path().join("qmp.sock"),
+            run_dir: run_dir.path().to_owned(),
         };
         let mut vm = Vm::start(vm_spec).await?;
 
@@ -307,23 +298,6 @@ fn mr_config_id(bound: &[u8; 32]) -> [u8; 48] {
         *to = *from;
     }
     field
-}
-
-fn disk(e: std::io::Error) -> Failure {
-    let code = match e.kind() {
-        std::io::ErrorKind::StorageFull => Code::BootDiskFull,
-        _ => Code::HostUnsupported,
-    };
-    Failure::new(code, format!("runtime folder: {e}")).at(Stage::Boot)
-}
-
-fn make_run_dir(path: &Path) -> Result<RunDir, Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(disk)?;
-    }
-    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(disk)?;
-    Ok(RunDir(path.to_owned()))
 }
 
 /// The in-process device works everywhere, needs no privilege, and keeps each pod's ports its own. A TEE's private

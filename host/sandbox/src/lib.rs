@@ -8,6 +8,7 @@ mod adversary;
 mod boot;
 mod container;
 mod events;
+mod run_dir;
 mod sim;
 
 pub use adversary::Adversary;

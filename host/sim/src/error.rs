@@ -44,6 +44,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::BootDiskFull,
+            Error::Io { .. } => Code::HostUnsupported,
             Error::Crypto(_) | Error::Report(_) => Code::Internal,
             _ => Code::BootPlatformUnavailable,
         };
