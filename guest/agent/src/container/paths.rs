@@ -11,8 +11,18 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 
 fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
-    Ok(openat2(root, path, flags | OFlags::CLOEXEC, mode, IN_ROOT)?)
+    // EAGAIN says that something was renamed or mounted meanwhile, anywhere on the system (openat2(2)).
+    let mut tries = 0;
+    loop {
+        match openat2(root, path, flags | OFlags::CLOEXEC, mode, IN_ROOT) {
+            Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
+            other => return Ok(other?),
+        }
+    }
 }
+
+/// How often a path is resolved anew where the kernel could not be sure.
+const TRIES: u32 = 1000;
 
 /// Opens a regular file for reading; `None` where there is none.
 ///
