@@ -172,17 +172,24 @@ impl DataHub {
             .attest(&source, Some(&self.initdata))
             .await
             .map_err(|e| e.into_failure(Stage::Attest))?;
-        // Trustee has compared too, but the Trustee that this initdata names may be the attacker's own: a VM launched
-        // for one plan and handed another must not run it, lest its evidence be used to ask for the first one's secrets.
         let bound = *source.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        if bound != Some(host_data(&self.initdata.digest())) {
-            let reason = "this VM was launched with other initdata than it was handed";
-            return Err(Failure::new(Code::AttestInitdataMismatch, reason));
-        }
+        check_bound(bound, &self.initdata)?;
         let session = Arc::new(Attested { kbs: session, began: Instant::now() });
         *current = Some(session.clone());
         Ok(session)
     }
+}
+
+/// Refuses initdata that is not what the TEE binds to this VM's launch.
+///
+/// Trustee has compared too, but the Trustee that this initdata names may be the attacker's own: a VM launched for one
+/// plan and handed another must not run it, lest its evidence be used to ask for the first one's secrets.
+fn check_bound(bound: Option<[u8; 32]>, initdata: &InitData) -> Result<(), Failure> {
+    if bound == Some(host_data(&initdata.digest())) {
+        return Ok(());
+    }
+    let reason = "this VM was launched with other initdata than it was handed";
+    Err(Failure::new(Code::AttestInitdataMismatch, reason))
 }
 
 /// The attester, and what its latest evidence says the VM is bound to.
@@ -218,5 +225,30 @@ impl KeyProvider for DataHub {
             f
         })?;
         cocoon_image::encryption::unwrap_key(&kek, packet).map_err(Failure::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cocoon_protocol::HashAlgorithm;
+
+    use super::*;
+
+    fn initdata(plan: &str) -> InitData {
+        let files = BTreeMap::from([("plan.json".to_owned(), plan.to_owned())]);
+        InitData::new(HashAlgorithm::Sha256, files)
+    }
+
+    #[test]
+    fn only_the_initdata_that_the_vm_was_launched_with_is_served() {
+        let (ours, theirs) = (initdata("ours"), initdata("theirs"));
+        let bound = host_data(&ours.digest());
+        assert!(check_bound(Some(bound), &ours).is_ok());
+        for (bound, handed) in [(Some(bound), &theirs), (Some([0; 32]), &ours), (None, &ours)] {
+            let failure = check_bound(bound, handed).unwrap_err();
+            assert_eq!(failure.code, Code::AttestInitdataMismatch);
+        }
     }
 }
