@@ -63,7 +63,7 @@ test: guest-binary ## all tests, unit and story
 
 bench: build ## the figures: latency, memory, throughput
 	$(call image,$(COCOON))
-	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches -p cocoon-trustee --bench main_job --bench handshake
+	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches -p cocoon-trustee --bench main_job --bench handshake --bench trustee_load
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
@@ -72,6 +72,5 @@ lint: ## formatting and clippy, warnings are errors
 deny: ## licences, bans, advisories and duplicates (needs cargo-deny)
 	cargo deny --locked check
 
-fuzz: ## every fuzz target for FUZZ_SECONDS each (needs nightly and cargo-fuzz)
-	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
-	    cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
+fuzz: ## every fuzz target for FUZZ_SECONDS each (needs cargo-fuzz)
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' fuzz/run.sh

@@ -37,6 +37,8 @@ needs=(
     busybox-static:/bin/busybox
     openssl:openssl # tests make keys with it and compare against it
     procps:pgrep
+    postgresql:/usr/lib/postgresql # tests of the shared store start a server of their own
+    softhsm2:softhsm2-util         # tests of keys and secrets in a PKCS#11 token
 )
 
 present() {
@@ -98,16 +100,21 @@ qemu_suite
 say "installing ${missing[*]} (this can take a few minutes)"
 apt update || say "note: the package lists could not be refreshed, trying with what is there"
 had_registry=1
+had_postgres=1
 case " ${missing[*]} " in *" docker-registry "*) had_registry=0 ;; esac
+case " ${missing[*]} " in *" postgresql "*) had_postgres=0 ;; esac
 if ! apt install --no-install-recommends "${suite[@]}" "${missing[@]}"; then
     tail -n 15 "$log" >&2
     die "apt-get could not install: ${missing[*]}"
 fi
 
-# Only the program is wanted. Debian's package also starts a registry for everybody; one that was running
-# before is left alone.
+# Only the programs are wanted. Debian's packages also start a registry and a database for everybody; one that was
+# running before is left alone.
 if [ "$had_registry" = 0 ] && command -v systemctl >/dev/null 2>&1; then
     systemctl disable --now docker-registry.service >/dev/null 2>&1 || true
+fi
+if [ "$had_postgres" = 0 ] && command -v systemctl >/dev/null 2>&1; then
+    systemctl disable --now postgresql.service >/dev/null 2>&1 || true
 fi
 
 for need in "${needs[@]}"; do

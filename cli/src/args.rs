@@ -1,12 +1,21 @@
 //! The command line.
 
+mod admin;
+mod common;
+mod policy;
+mod trustee;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use admin::*;
+pub use policy::*;
+pub use trustee::*;
+
 /// Confidential containers: runs container images where their host can neither read nor change them.
 #[derive(Debug, Parser)]
-#[command(name = "cocoon", version, propagate_version = true)]
+#[command(name = "cocoon", version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,21 +32,30 @@ pub enum Command {
     Guest(GuestCommand),
     /// Say what this machine has, what is missing and how to mend it.
     Doctor(DoctorArgs),
-    /// Secrets in the embedded Trustee.
+    /// Shared secrets, and the rules that say who may have them.
     #[command(subcommand)]
     Secret(SecretCommand),
-    /// Workloads registered with the embedded Trustee.
+    /// Registered workloads.
     #[command(subcommand)]
     Workload(WorkloadCommand),
-    /// Reference values of the embedded Trustee.
+    /// Attestation and resource policies (Rego).
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Reference values: what good guests and platforms measure to.
     #[command(subcommand)]
     Reference(ReferenceCommand),
-    /// Show why the embedded Trustee decided as it did.
+    /// Show why Trustee decided as it did.
     Explain(ExplainArgs),
+    /// The audit log: read it, verify it, prove from it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Tenants: owners who share one Trustee without sharing anything in it.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Encrypt and sign images.
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Run Trustee as a server.
+    /// Run and operate Trustee as a server.
     #[command(subcommand)]
     Trustee(TrusteeCommand),
     /// Print every error code with its meaning and next step (Markdown).
@@ -176,64 +194,6 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// `cocoon secret`.
-#[derive(Debug, Subcommand)]
-pub enum SecretCommand {
-    /// Set a shared secret; workloads need `--allow-resource` to read it.
-    Set {
-        /// repository/type/tag.
-        path: String,
-        /// @FILE, or the value itself; - reads standard input.
-        value: String,
-    },
-    /// List the paths of shared secrets.
-    List,
-    /// Remove a shared secret.
-    Rm {
-        /// repository/type/tag.
-        path: String,
-    },
-}
-
-/// `cocoon workload`.
-#[derive(Debug, Subcommand)]
-pub enum WorkloadCommand {
-    /// List registered workloads.
-    List,
-    /// Remove a workload and its secrets.
-    Rm {
-        /// Initdata digest, hex.
-        digest: String,
-    },
-}
-
-/// `cocoon reference`.
-#[derive(Debug, Subcommand)]
-pub enum ReferenceCommand {
-    /// List reference values.
-    List,
-    /// Set the values accepted under a name, such as snp_bootloader; numbers are taken as numbers.
-    Set {
-        /// The name.
-        name: String,
-        /// The values.
-        #[arg(required = true)]
-        values: Vec<String>,
-    },
-    /// Remove all values under a name.
-    Rm {
-        /// The name.
-        name: String,
-    },
-}
-
-/// `cocoon explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The request id that a refusal named; without it, the latest verdicts are listed.
-    pub request: Option<String>,
-}
-
 /// `cocoon image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
@@ -270,36 +230,6 @@ pub enum ImageCommand {
     },
     /// Key provider for skopeo and other users of ocicrypt (`cmd` protocol: JSON on standard input and output).
     Keyprovider,
-}
-
-/// `cocoon trustee`.
-#[derive(Debug, Subcommand)]
-pub enum TrusteeCommand {
-    /// Serve the KBS API.
-    Serve(ServeArgs),
-}
-
-/// `cocoon trustee serve`.
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    pub listen: std::net::SocketAddr,
-    /// Folder for state; default: the data folder's `trustee`.
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
-    /// TLS certificate chain (PEM file); default: a self-signed one, kept in the state folder.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// TLS private key (PEM file).
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Accept evidence of this machine's simulated secure processor. For tests only: it proves nothing.
-    #[arg(long)]
-    pub accept_simulated: bool,
-    /// File that gets the admin token on first start.
-    #[arg(long, value_name = "FILE")]
-    pub admin_token: Option<PathBuf>,
 }
 
 /// Memory such as `512M`, `2G` or plain MiB, in MiB; at least 256.

@@ -12,8 +12,8 @@ use cocoon_image::encryption::KEK_BYTES;
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Stage};
 use cocoon_store::{RedbStore, Sealer, Store};
-use cocoon_trustee::{Config, Registration, ResourcePath, Tls, Trustee};
-use serde_json::{Value, json};
+use cocoon_trustee::{Config, ResourcePath, Tls, Trustee};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -22,6 +22,7 @@ use crate::dirs;
 /// The embedded Trustee, opened.
 pub struct Embedded {
     trustee: Trustee,
+    store: Arc<dyn Store>,
     state: PathBuf,
 }
 
@@ -33,18 +34,29 @@ pub fn sim_dir() -> Result<PathBuf, Failure> {
     Ok(dirs::data_dir()?.join("sim"))
 }
 
-/// Opens (or makes) the state folder's store and sealing key. `exclusive` keeps other processes out.
-pub fn open_state(state: &Path, exclusive: bool) -> Result<(Arc<dyn Store>, Arc<Sealer>), Failure> {
+/// Opens (or makes) the state folder's store and sealing key, to share it with other processes.
+fn open_state(state: &Path) -> Result<(Arc<dyn Store>, Arc<Sealer>), Failure> {
+    let store = open_store(state, false)?;
+    let sealer = Sealer::open_or_create(&state.join("seal.key"))?;
+    Ok((store, Arc::new(sealer)))
+}
+
+/// Makes a state folder that only its owner may enter, where there is none.
+pub fn make_folder(state: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(state)
-        .map_err(|e| Failure::new(Code::RegisterFailed, format!("{}: {e}", state.display())))?;
+        .map_err(|e| Failure::new(Code::RegisterFailed, format!("{}: {e}", state.display())))
+}
+
+/// Opens (or makes) the state folder's store. `exclusive` keeps other processes out.
+pub fn open_store(state: &Path, exclusive: bool) -> Result<Arc<dyn Store>, Failure> {
+    make_folder(state)?;
     let file = state.join("state.redb");
     let store = if exclusive { RedbStore::open_exclusive(&file)? } else { RedbStore::open_shared(&file)? };
-    let sealer = Sealer::open_or_create(&state.join("seal.key"))?;
-    Ok((Arc::new(store), Arc::new(sealer)))
+    Ok(Arc::new(store))
 }
 
 /// Reference values by name: what the guest image measures to, and the simulated processor's TCB.
@@ -76,10 +88,10 @@ impl Embedded {
     /// Opens the embedded Trustee; `simulated` is the processor whose evidence it accepts, if any.
     pub fn open(simulated: Option<&SecureProcessor>) -> Result<Self, Failure> {
         let state = dirs::data_dir()?.join("trustee");
-        let (store, sealer) = open_state(&state, false)?;
-        let mut config = Config::new(store, sealer);
-        config.simulated_roots = simulated.map(SecureProcessor::root).into_iter().collect();
-        Ok(Embedded { trustee: Trustee::new(config)?, state })
+        let (store, sealer) = open_state(&state)?;
+        let mut config = Config::new(store.clone(), sealer);
+        config.live.simulated_roots = simulated.map(SecureProcessor::root).into_iter().collect();
+        Ok(Embedded { trustee: Trustee::new(config)?, store, state })
     }
 
     /// Serves on a free loopback port until `shutdown`; gives the address and the certificate that guests must pin.
@@ -101,14 +113,19 @@ impl Embedded {
         Ok((address, certificate))
     }
 
+    /// The Trustee itself.
+    pub fn trustee(&self) -> &Trustee {
+        &self.trustee
+    }
+
+    /// Its state.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     /// A shared secret's value.
     pub fn secret(&self, path: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
         Ok(self.trustee.secret(&resource_path(path)?)?)
-    }
-
-    /// Sets a shared secret.
-    pub fn put_secret(&self, path: &str, value: &[u8]) -> Result<(), Failure> {
-        Ok(self.trustee.put_secret(&resource_path(path)?, value)?)
     }
 
     /// The key-encryption key at a path, made where there is none: several layers, or images, may share one.
@@ -124,62 +141,6 @@ impl Embedded {
         }
         self.secret(path)?
             .ok_or_else(|| Failure::new(Code::ReleaseSecretMissing, format!("{path} was removed just now")))
-    }
-
-    /// Removes a shared secret; whether there was one.
-    pub fn delete_secret(&self, path: &str) -> Result<bool, Failure> {
-        Ok(self.trustee.delete_secret(&resource_path(path)?)?)
-    }
-
-    /// The paths of all shared secrets.
-    pub fn secrets(&self) -> Result<Vec<String>, Failure> {
-        Ok(self.trustee.secrets()?)
-    }
-
-    /// Registers a workload and, with it, its secrets.
-    pub fn register(&self, registration: &Registration) -> Result<(), Failure> {
-        self.trustee.register_workload(registration)?;
-        Ok(())
-    }
-
-    /// Removes a workload and its secrets; whether there was one.
-    pub fn unregister(&self, digest_hex: &str) -> Result<bool, Failure> {
-        Ok(self.trustee.unregister_workload(digest_hex)?)
-    }
-
-    /// All workloads, as JSON.
-    pub fn workloads(&self) -> Result<Value, Failure> {
-        Ok(json!(self.trustee.workloads()?))
-    }
-
-    /// Registers reference values; they replace what the same source registered before.
-    pub fn put_references(
-        &self,
-        source: &str,
-        values: &BTreeMap<String, Vec<Value>>,
-        expires_unix: Option<u64>,
-    ) -> Result<(), Failure> {
-        Ok(self.trustee.put_reference_values(source, values, expires_unix)?)
-    }
-
-    /// All reference values, as JSON.
-    pub fn references(&self) -> Result<Value, Failure> {
-        Ok(json!(self.trustee.reference_values()?))
-    }
-
-    /// The verdict kept under a request id, as JSON.
-    pub fn explain(&self, request_id: &str) -> Option<Value> {
-        self.trustee.explain(request_id).ok().flatten().map(|e| json!(e))
-    }
-
-    /// The latest verdicts, as JSON.
-    pub fn latest(&self, limit: usize) -> Result<Vec<Value>, Failure> {
-        Ok(self.trustee.latest_explanations(limit)?.into_iter().map(|e| json!(e)).collect())
-    }
-
-    /// Removes the reference values of a name, whatever their source; how many records there were.
-    pub fn delete_references(&self, name: &str) -> Result<usize, Failure> {
-        Ok(self.trustee.delete_reference_values(name, None)?)
     }
 }
 

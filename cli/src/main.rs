@@ -3,22 +3,25 @@
 //! It runs on the owner's machine and is trusted by the owner. On one machine it also starts the pod VM; that part
 //! (`cocoon-sandbox`) is host code and gets no secret.
 
+mod admin;
 mod args;
+mod client;
 mod dirs;
 mod doctor;
 mod embedded;
 mod encrypt;
 mod guest;
 mod image;
+mod logging;
+mod moments;
 mod output;
 mod platform;
 mod registrar;
 mod registry;
 mod run;
-mod serve;
 mod signals;
-mod state;
 mod terminal;
+mod trustee;
 mod wishes;
 
 use std::process::ExitCode;
@@ -31,10 +34,8 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("COCOON_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let output = Output { json: wants_json(&cli.command), quiet: false };
+    logging::start();
+    let output = Output { json: cli.command.wants_json(), quiet: false };
 
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -55,26 +56,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn wants_json(command: &Command) -> bool {
-    match command {
-        Command::Run(args) => args.json,
-        Command::Doctor(args) => args.json,
-        _ => false,
-    }
-}
-
 async fn dispatch(command: Command) -> Result<u8, Failure> {
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match command {
         Command::Run(args) => run::main(*args).await,
         Command::Guest(command) => done(guest::main(command)),
         Command::Doctor(args) => doctor::main(&args).await,
-        Command::Secret(command) => done(state::secret(command)),
-        Command::Workload(command) => done(state::workload(command)),
-        Command::Reference(command) => done(state::reference(command)),
-        Command::Explain(args) => done(state::explain(&args)),
+        Command::Secret(command) => done(admin::secret(command).await),
+        Command::Workload(command) => done(admin::workload(command).await),
+        Command::Policy(command) => done(admin::policy(command).await),
+        Command::Reference(command) => done(admin::reference(command).await),
+        Command::Explain(args) => done(admin::explain(&args).await),
+        Command::Audit(command) => done(admin::audit(command).await),
+        Command::Tenant(command) => done(admin::tenant(command).await),
         Command::Image(command) => done(image::main(command).await),
-        Command::Trustee(args::TrusteeCommand::Serve(args)) => done(serve::main(args).await),
+        Command::Trustee(command) => done(trustee::main(command).await),
         Command::Errors => {
             print!("{}", cocoon_stage::render_errors_page());
             Ok(0)

@@ -72,7 +72,7 @@ impl Output {
         let _ = writeln!(err, "{}", bold(&format!("cocoon: {} ({})", failure.code, failure.stage)));
         let _ = writeln!(err, "  what:   {}", failure.code.summary());
         if failure.reason != failure.code.summary() {
-            let _ = writeln!(err, "  reason: {}", failure.reason);
+            let _ = writeln!(err, "  reason: {}", failure.reason.replace('\n', "\n          "));
         }
         if let Some(id) = &failure.request_id {
             let _ = writeln!(err, "  request: {id}");
@@ -106,9 +106,11 @@ fn verdict_lines(verdict: &serde_json::Value) -> Vec<String> {
         .collect()
 }
 
-/// The exit status for a failure: 125, as container tools use for "the tool failed, not the workload".
+/// The exit status for a failure: 125, as container tools use for "the tool failed, not the workload"; 1 where
+/// something was checked and found wrong.
 pub fn exit_status(failure: &Failure) -> u8 {
     match failure.code {
+        Code::AuditTampered => 1,
         Code::UsageInvalid => 2,
         _ => 125,
     }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::args::RunArgs;
 use crate::embedded::{Embedded, now, simulated_references};
 use crate::output::Output;
-use crate::registrar::{Registrar, Remote};
+use crate::registrar::Registrar;
 use crate::signals::{Signals, Stop};
 use crate::terminal::RawTerminal;
 use crate::{dirs, platform, registry, wishes};
@@ -289,15 +289,14 @@ impl Run {
 
     async fn open_trustee(&mut self, processor: Option<&SecureProcessor>) -> Result<TrusteeConfig, Failure> {
         if let Some(url) = self.args.trustee.clone() {
-            let remote = Remote::new(&url, &self.args)?;
-            let config = remote.config();
-            self.registrar = Some(Registrar::Remote(remote));
+            let (registrar, config) = Registrar::remote(&url, &self.args)?;
+            self.registrar = Some(registrar);
             return Ok(config);
         }
         let embedded = Embedded::open(processor)?;
         // The server ends with this process at the latest.
         let (address, certificate) = embedded.serve(std::future::pending()).await?;
-        self.registrar = Some(Registrar::Embedded(Box::new(embedded)));
+        self.registrar = Some(Registrar::embedded(embedded));
         if processor.is_some() {
             self.output.progress(
                 Stage::Register,
@@ -343,7 +342,7 @@ impl Run {
         }
         let allow = wishes::allowed(&args.allow, &image.key_ids, args.require_signature.is_some())?;
         let run = RunWishes {
-            name: workload_name(&reference.repository),
+            name: wishes::workload_name(&reference.repository),
             instance: format!("{id}{}", dirs::random_hex(10)?),
             reference: args.image.clone(),
             digest: image.digest.to_string(),
@@ -382,29 +381,5 @@ impl Run {
             self.output.warn(&format!("the workload's registration stays behind: {}", failure.reason));
         }
         Some(registrar)
-    }
-}
-
-/// A plan's name from the image's repository: its last part, of the characters that names may hold.
-fn workload_name(repository: &str) -> String {
-    let last = repository.rsplit('/').next().unwrap_or_default();
-    let name: String = last
-        .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.') { c } else { '-' })
-        .take(63)
-        .collect();
-    let name = name.trim_start_matches(['-', '.']);
-    if name.is_empty() { "workload".to_owned() } else { name.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_workloads() {
-        assert_eq!(workload_name("library/busybox"), "busybox");
-        assert_eq!(workload_name("a/_x_Y"), "x--");
-        assert_eq!(workload_name("___"), "workload");
     }
 }

@@ -105,6 +105,18 @@ pub fn allowed(
     Ok(allowed)
 }
 
+/// A plan's name from the image's repository: its last part, of the characters that names may hold.
+pub fn workload_name(repository: &str) -> String {
+    let last = repository.rsplit('/').next().unwrap_or_default();
+    let name: String = last
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.') { c } else { '-' })
+        .take(63)
+        .collect();
+    let name = name.trim_start_matches(['-', '.']);
+    if name.is_empty() { "workload".to_owned() } else { name.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +151,12 @@ mod tests {
         let theft = ["kbs:///default/secret/bank".to_owned()];
         assert_eq!(allowed(&[], &theft, true).unwrap_err().code, Code::ImageKeyUnavailable);
         assert_eq!(allowed(&["default/secret/bank".into()], &theft, false).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_of_workloads() {
+        assert_eq!(workload_name("library/busybox"), "busybox");
+        assert_eq!(workload_name("a/_x_Y"), "x--");
+        assert_eq!(workload_name("___"), "workload");
     }
 }

@@ -108,6 +108,11 @@ impl Job {
         self.child.stdin.take()
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

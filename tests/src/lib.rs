@@ -10,21 +10,29 @@
 //!   ocicrypt code.
 //! - [`cocoon_program`], [`guest_image`]: what `make test` built, named by `COCOON_BIN` and
 //!   `COCOON_GUEST_IMAGE`.
+//! - [`TrusteeHome`], [`Served`], [`Admin`], [`Guest`]: Trustee served by the program, and who speaks to it.
+//! - [`Postgres`]: a database server.
 //! - [`Home`], [`Job`], [`Outcome`]: `cocoon` with folders of its own, run to its end within limits.
 //! - [`arrows`]: the rule which folder may use which.
 
 pub mod arrows;
+mod guest;
 mod home;
 mod job;
 mod layout;
+mod postgres;
 mod registry;
 mod tool;
+mod trustee;
 
+pub use guest::{Answer, Attester, Guest, token};
 pub use home::{Home, wait_until};
 pub use job::{Job, Outcome, Refusal, VM_LIMIT};
 pub use layout::Layout;
+pub use postgres::Postgres;
 pub use registry::Registry;
 pub use tool::{cocoon_program, guest_image, missing, run};
+pub use trustee::{Admin, Reply, Served, TrusteeHome};
 
 /// Pushes a busybox image that runs `cmd` as `name` (e.g. `demo:plain`) to the registry; gives its reference.
 ///

@@ -8,6 +8,7 @@
 mod error;
 mod verdict;
 
+pub mod sample;
 pub mod snp;
 
 pub use error::Error;

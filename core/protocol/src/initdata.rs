@@ -96,6 +96,11 @@ impl InitData {
         self.algorithm
     }
 
+    /// Names of all files in `[data]`, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.data.keys().map(String::as_str)
+    }
+
     /// The content of a file in `[data]`.
     pub fn file(&self, name: &str) -> Option<&str> {
         self.data.get(name).map(String::as_str)

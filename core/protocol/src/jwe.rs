@@ -102,6 +102,40 @@ pub fn encrypt(key: &TeePublicKey, plaintext: &[u8]) -> Result<JweFlattened, Err
     })
 }
 
+/// The form of protocol 0.1.1, for RSA1_5 keys only: `protected` is the header's JSON itself, the GCM tag follows the
+/// ciphertext, `tag` is empty and there is no AAD. Otherwise as [`encrypt`].
+///
+/// The header is not authenticated; it says nothing that the guest does not check against its own key.
+///
+/// # Errors
+/// [`Error::Algorithm`] for another key than RSA1_5; else as [`encrypt`].
+pub fn encrypt_0_1_1(key: &TeePublicKey, plaintext: &[u8]) -> Result<JweFlattened, Error> {
+    if plaintext.len() > MAX_PLAINTEXT {
+        return Err(Error::TooLarge { what: "plaintext", size: plaintext.len(), limit: MAX_PLAINTEXT });
+    }
+    let TeePublicKey::Rsa { alg: RsaAlg::Pkcs1v15, n, e } = key else {
+        return Err(Error::Algorithm("protocol 0.1.1 knows RSA1_5 only".into()));
+    };
+    let mut cek = Zeroizing::new([0; KEY_LEN]);
+    fill(cek.as_mut_slice())?;
+    let encrypted_key = encrypt_key_rsa(RsaAlg::Pkcs1v15, n, e, &cek)?;
+    let mut iv = [0; IV_LEN];
+    fill(&mut iv)?;
+    let mut content = Zeroizing::new(plaintext.to_vec());
+    let tag = content_key(&cek)?
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(iv), Aad::empty(), content.as_mut_slice())
+        .map_err(|_| Error::Crypto("AES-256-GCM"))?;
+    content.extend_from_slice(tag.as_ref());
+    Ok(JweFlattened {
+        protected: format!(r#"{{"alg":"{}","enc":"{ENC}"}}"#, RsaAlg::Pkcs1v15.name()),
+        encrypted_key: b64::url_encode(&encrypted_key),
+        iv: b64::url_encode(&iv),
+        ciphertext: b64::url_encode(&content),
+        tag: String::new(),
+        aad: None,
+    })
+}
+
 /// The AES-256-GCM key for a content key.
 pub(crate) fn content_key(cek: &[u8; KEY_LEN]) -> Result<LessSafeKey, Error> {
     UnboundKey::new(&AES_256_GCM, cek).map(LessSafeKey::new).map_err(|_| Error::Crypto("AES-256-GCM key"))

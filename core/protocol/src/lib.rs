@@ -2,9 +2,10 @@
 //!
 //! Contract: pure functions over bytes; no network, no clock (instants are passed in), no device. Everything parsed
 //! here is hostile input: sizes are bounded, nothing panics, nothing is accepted because it is absent. Byte layouts
-//! follow KBS protocol 0.4.0 as existing guests and servers speak it. Used on both sides of the trust boundary.
+//! follow KBS protocol 0.4.0 as existing guests and servers speak it, and on the server's side 0.2.0 and 0.1.1. Used on both sides of the trust boundary.
 
 pub mod b64;
+pub mod dialect;
 mod error;
 mod hash;
 pub mod initdata;

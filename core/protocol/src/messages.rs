@@ -1,4 +1,5 @@
-//! The messages of the handshake (KBS protocol 0.4.0): request, challenge, attestation, response.
+//! The messages of the handshake (KBS protocol 0.4.0; the older ones' in [`crate::dialect`]): request, challenge,
+//! attestation, response.
 //!
 //! Outer members are kebab-case, the evidence's inner ones snake_case, as existing guests send them. Members that are
 //! not known are ignored, for newer guests add some; members that are known are required unless said otherwise.
@@ -19,7 +20,7 @@ pub enum ProtocolVersion {
     V0_1_1,
     /// 0.2.0: as 0.1.1 with a standard JWE.
     V0_2_0,
-    /// 0.4.0: runtime data, init-data and additional evidence; the one Cocoon speaks.
+    /// 0.4.0: runtime data, init-data and additional evidence; the one Cocoon's own guests speak.
     V0_4_0,
 }
 

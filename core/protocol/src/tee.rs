@@ -9,7 +9,7 @@ use crate::Error;
 
 macro_rules! tees {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// A kind of TEE or device, by the names of KBS protocol 0.4.0.
+        /// A kind of TEE or device, by the names of KBS protocol 0.4.0; older spellings are read too.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "&'static str")]
         pub enum Tee {
@@ -53,6 +53,8 @@ tees! {
     Hygondcu = "hygondcu",
     /// NVIDIA DPUs; also read as `nvidiadpu`.
     NvidiaDpu = "nvidia-dpu",
+    /// AMD SEV and SEV-ES without SNP; named by old guests only.
+    Sev = "sev",
     /// A TPM on its own.
     Tpm = "tpm",
     /// Evidence without any hardware, for tests only.
@@ -77,8 +79,12 @@ impl FromStr for Tee {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        if name == "nvidiadpu" {
-            return Ok(Tee::NvidiaDpu);
+        // Spellings of protocol 0.1.1 and 0.2.0, and of early 0.4.0 guests.
+        match name {
+            "nvidiadpu" => return Ok(Tee::NvidiaDpu),
+            "azsnpvtpm" => return Ok(Tee::AzSnpVtpm),
+            "aztdxvtpm" => return Ok(Tee::AzTdxVtpm),
+            _ => {}
         }
         Tee::ALL.iter().copied().find(|tee| tee.name() == name).ok_or_else(|| {
             let shown: String = name.chars().take(32).collect();
@@ -104,7 +110,7 @@ mod tests {
         let names: Vec<_> = Tee::ALL.iter().map(Tee::to_string).collect();
         assert_eq!(
             names.join(" "),
-            "az-snp-vtpm az-tdx-vtpm nvidia sgx snp tdx cca csv se hygondcu nvidia-dpu tpm sample sampledevice"
+            "az-snp-vtpm az-tdx-vtpm nvidia sgx snp tdx cca csv se hygondcu nvidia-dpu sev tpm sample sampledevice"
         );
         for (tee, name) in Tee::ALL.iter().zip(names) {
             let json = serde_json::to_string(tee).unwrap();
@@ -116,7 +122,10 @@ mod tests {
 
     #[test]
     fn other_names_are_refused() {
-        for bad in ["", "SNP", "snp ", "sev", "azsnpvtpm", "unknown"] {
+        for (old, tee) in [("azsnpvtpm", Tee::AzSnpVtpm), ("aztdxvtpm", Tee::AzTdxVtpm)] {
+            assert_eq!(old.parse::<Tee>().unwrap(), tee);
+        }
+        for bad in ["", "SNP", "snp ", "sev ", "az_snp_vtpm", "unknown"] {
             assert!(bad.parse::<Tee>().is_err(), "{bad:?}");
         }
         assert!(serde_json::from_str::<Tee>("7").is_err());

@@ -248,6 +248,33 @@ codes! {
     StoreFull = "STORE-FULL", Register,
         "Trustee's state could not be written: the disk is full.",
         "Free space in the data folder; nothing acknowledged was lost.";
+    StoreUnavailable = "STORE-UNAVAILABLE", Register,
+        "The database that keeps Trustee's state did not answer.",
+        "See whether it runs and is reachable; nothing acknowledged was lost.";
+    StoreQuota = "STORE-QUOTA", Register,
+        "The tenant's quota is used up.",
+        "Remove what is not needed, or ask the operator of Trustee for more.";
+    AuditTampered = "AUDIT-TAMPERED", Register,
+        "The audit log is not the one that was signed: entries were altered or are missing.",
+        "Keep the evidence, restore from a backup, and find out who had access to the state.";
+    AccessDenied = "ACCESS-DENIED", Register,
+        "The administrator's credentials are missing, wrong, or do not allow this.",
+        "Check the token or certificate and the role's endpoints.";
+    PolicyInvalid = "POLICY-INVALID", Register,
+        "The policy does not parse, or lacks what it must define.",
+        "See the reason; nothing was stored.";
+    PolicyFailed = "POLICY-FAILED", Attest,
+        "A policy could not be evaluated.",
+        "Try it with `cocoon policy dry-run`, or roll back to an earlier version.";
+    ReferenceInvalid = "REFERENCE-INVALID", Register,
+        "The reference value document is malformed, unsigned or signed by nobody who is trusted for it.",
+        "See the reason; nothing was stored.";
+    ConfigInvalid = "CONFIG-INVALID", Register,
+        "Trustee's settings are not valid.",
+        "See the reason, and `cocoon trustee config check`.";
+    ServerBusy = "SERVER-BUSY", Attest,
+        "Trustee has more requests than it takes, in all or from this address.",
+        "Try again later.";
     UsageInvalid = "USAGE-INVALID", Plan,
         "The command line is not valid.",
         "See --help.";

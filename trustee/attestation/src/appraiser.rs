@@ -1,47 +1,36 @@
-//! From evidence to appraisal: the core verdict, then the reference values.
+//! From evidence to appraisal: the core verdict, then the policy of its class.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cocoon_evidence::Check;
-use cocoon_evidence::snp::{self, ChainCache, Evidence, Expectation, Roots};
-use cocoon_protocol::Tee;
-use cocoon_protocol::initdata::InitData;
-use cocoon_protocol::token::{Submod, TrustVector};
+use cocoon_policy::{Compiled, Kind, Policies};
+use cocoon_protocol::token::{Status, Submod, TrustVector};
+use cocoon_reference::ReferenceValues;
 use cocoon_stage::{Code, Failure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use crate::claims::Parts;
-use crate::reference::contains;
-use crate::{Error, ReferenceValues};
+use crate::claims::{annotated, identifiers};
+use crate::native::{Against, asked_name};
+use crate::verifiers::{Trust, Verified, Verifiers, unbound};
+use crate::{AppraisalRequest, Error, Item, MAX_ITEMS};
 
-/// Chains kept verified: one per machine that attests here.
-const CHAINS: usize = 4096;
+/// Name of the policies that guests are appraised by.
+const DEFAULT: &str = "default";
 
-const REFERENCES: &str = "reference values";
+/// The trust claim `executables` of code that nobody registered (AR4SI, unrecognised runtime).
+const UNRECOGNISED: i8 = 33;
 
-/// What an appraiser trusts.
+/// Trust claims and extensions, or why there is no token.
+type Judged = Result<(TrustVector, Map<String, Value>), Failure>;
+
+/// How an appraiser judges.
 pub struct Config {
-    /// Vendor and simulated roots.
-    pub roots: Roots,
+    /// What verifiers trust.
+    pub trust: Trust,
     /// Give tokens also for measurements and TCBs that are no reference values; their status says so. Off by
     /// default: a relying party that forgets to look at the status must not be misled.
     pub issue_contraindicated: bool,
-}
-
-/// Evidence to appraise.
-pub struct AppraisalRequest<'a> {
-    /// TEE kind the guest named.
-    pub tee: Tee,
-    /// Primary evidence.
-    pub evidence: &'a Value,
-    /// Digest over challenge and key that the evidence must carry.
-    pub report_data: &'a [u8],
-    /// Initdata the guest presented; its digest must be bound.
-    pub init_data: Option<&'a InitData>,
-    /// Runtime data for the token: nonce and `tee-pubkey`.
-    pub runtime_data: &'a Value,
-    /// Now, in seconds since 1970.
-    pub now_unix: u64,
 }
 
 /// The outcome with every check that was made.
@@ -50,23 +39,29 @@ pub struct Appraisal {
     pub outcome: Result<BTreeMap<String, Submod>, Failure>,
     /// Core's checks, then those against the reference values.
     pub checks: Vec<Check>,
-    /// HOST_DATA in hex, once verified.
+    /// The initdata digest that the guest's own TEE binds, in hex, once verified.
     pub init_data: Option<String>,
-    /// Whether the evidence comes from a simulated TEE.
+    /// Whether any of the evidence comes from a simulated TEE.
     pub simulated: bool,
 }
 
 /// The verification service.
 pub struct Appraiser {
-    config: Config,
+    verifiers: Verifiers,
+    issue_contraindicated: bool,
     references: ReferenceValues,
-    chains: ChainCache,
+    policies: Arc<Policies>,
 }
 
 impl Appraiser {
-    /// An appraiser with these roots and reference values.
-    pub fn new(config: Config, references: ReferenceValues) -> Self {
-        Appraiser { config, references, chains: ChainCache::new(CHAINS) }
+    /// An appraiser with this trust, these reference values and policies.
+    pub fn new(config: Config, references: ReferenceValues, policies: Arc<Policies>) -> Self {
+        Appraiser {
+            verifiers: Verifiers::new(config.trust),
+            issue_contraindicated: config.issue_contraindicated,
+            references,
+            policies,
+        }
     }
 
     /// The reference values in use.
@@ -76,174 +71,216 @@ impl Appraiser {
 
     /// Appraises evidence. `Err` is a storage failure, never a verdict.
     pub fn appraise(&self, request: &AppraisalRequest<'_>) -> Result<Appraisal, Error> {
-        match request.tee {
-            Tee::Snp => self.appraise_snp(request),
-            other => {
-                Ok(refused(Failure::new(Code::AttestTeeUnsupported, format!("no verifier for {other}"))))
+        let mut appraisal =
+            Appraisal { outcome: Ok(BTreeMap::new()), checks: Vec::new(), init_data: None, simulated: false };
+        if request.items.is_empty() || request.items.len() > MAX_ITEMS {
+            let reason = format!("{} pieces of evidence; 1 to {MAX_ITEMS} are taken", request.items.len());
+            appraisal.outcome = Err(Failure::new(Code::AttestProtocol, reason));
+            return Ok(appraisal);
+        }
+        let mut submods = BTreeMap::new();
+        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for (index, item) in request.items.iter().enumerate() {
+            let (class, submod) = match self.item(item, index == 0, request, &mut appraisal)? {
+                Ok(appraised) => appraised,
+                Err(failure) => {
+                    // The first reason is the one that is told.
+                    if appraisal.outcome.is_ok() {
+                        appraisal.outcome = Err(failure);
+                    }
+                    continue;
+                }
+            };
+            let number = counts.entry(class).or_default();
+            submods.insert(format!("{class}{number}"), submod);
+            *number += 1;
+        }
+        if appraisal.outcome.is_ok() {
+            appraisal.outcome = Ok(submods);
+        }
+        Ok(appraisal)
+    }
+
+    fn item(
+        &self,
+        item: &Item<'_>,
+        own: bool,
+        request: &AppraisalRequest<'_>,
+        appraisal: &mut Appraisal,
+    ) -> Result<Result<(&'static str, Submod), Failure>, Error> {
+        let Verified { class, verdict, init_data } = match self.verifiers.verify(item, request.now_unix) {
+            Ok(verified) => verified,
+            Err(failure) => {
+                appraisal.checks.push(form(&failure));
+                return Ok(Err(failure));
             }
+        };
+        if !own && class == "cpu" {
+            // A second "cpu" would be somebody else's guest.
+            let reason = format!("{} as an additional device", item.tee);
+            return Ok(Err(Failure::new(Code::AttestTeeUnsupported, reason)));
+        }
+        let failure = verdict.failure();
+        appraisal.simulated |= verdict.simulated;
+        appraisal.checks.extend(verdict.checks);
+        if item.report_data.is_none() {
+            appraisal.checks.push(unbound());
+        }
+        if let Some(failure) = failure {
+            return Ok(Err(failure));
+        }
+        if own {
+            appraisal.init_data = init_data;
+        }
+        let simulated = verdict.simulated;
+        let input = annotated(item.tee.name(), verdict.claims, item.init_data.document(), item.runtime_data);
+        let judged = self.judge(item, class, &input, simulated, request, &mut appraisal.checks)?;
+        Ok(judged.map(|(vector, extensions)| {
+            let mut submod = Submod::new(vector, request.policy_id, input);
+            submod.extensions = extensions;
+            if simulated {
+                submod.extensions.insert("ear.cocoon.simulated".into(), Value::Bool(true));
+            }
+            (class, submod)
+        }))
+    }
+
+    /// The trust claims of verified evidence, or why it gets no token.
+    fn judge(
+        &self,
+        item: &Item<'_>,
+        class: &str,
+        input: &Value,
+        simulated: bool,
+        request: &AppraisalRequest<'_>,
+        checks: &mut Vec<Check>,
+    ) -> Result<Judged, Error> {
+        let id = format!("{}_{class}", request.policy_id);
+        let first = checks.len();
+        let claims = input.get(item.tee.name()).unwrap_or(&Value::Null);
+        let stored = self.policies.active(&id, Kind::Attestation)?;
+        if stored.is_none() && request.policy_id == DEFAULT {
+            let against =
+                Against { references: &self.references, claims, simulated, now_unix: request.now_unix };
+            if let Some(vector) = against.appraise(item.tee, checks)? {
+                let failed = checks.iter().skip(first).find_map(failure_of);
+                return Ok(match failed {
+                    Some(failure) if !self.issue_contraindicated => Err(failure),
+                    _ => Ok((vector, own_extensions(input))),
+                });
+            }
+        }
+        let Some(policy) = stored else {
+            let reason = format!("there is no attestation policy {id}");
+            checks.push(policy_check(&id, &reason, Some(Code::PolicyFailed)));
+            return Ok(Err(Failure::new(Code::PolicyFailed, reason)));
+        };
+        Ok(self.by_policy(&policy, &id, input, simulated, request.now_unix, checks))
+    }
+
+    fn by_policy(
+        &self,
+        policy: &Compiled,
+        id: &str,
+        input: &Value,
+        simulated: bool,
+        now_unix: u64,
+        checks: &mut Vec<Check>,
+    ) -> Judged {
+        let references = |name: &str| {
+            let name = asked_name(name, simulated);
+            self.references.lookup(&name, now_unix).map_err(|e| e.to_string())
+        };
+        let outcome = match policy.attestation(input, &references) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let failure = Failure::from(error);
+                checks.push(policy_check(id, &failure.reason, Some(failure.code)));
+                return Err(failure);
+            }
+        };
+        let status = outcome.vector.status();
+        let got = format!("{status}: {}", worst(&outcome.vector));
+        // An unknown measurement alone is only a warning by the tiers; it gets no token by the native rules either.
+        let unknown = outcome.vector.executables == UNRECOGNISED;
+        let refused = (unknown || status == Status::Contraindicated) && !self.issue_contraindicated;
+        let code = refused.then_some(if outcome.vector.executables.unsigned_abs() > 31 {
+            Code::AttestMeasurementUnknown
+        } else {
+            Code::AttestTcbOutdated
+        });
+        checks.push(policy_check(id, &got, code));
+        match code {
+            Some(code) => Err(Failure::new(code, format!("policy {id}: {got}"))),
+            None => Ok((outcome.vector, outcome.extensions)),
         }
     }
 
-    fn appraise_snp(&self, request: &AppraisalRequest<'_>) -> Result<Appraisal, Error> {
-        let evidence = match Evidence::from_json(request.evidence) {
-            Ok(evidence) => evidence,
-            Err(error) => return Ok(refused(error.into())),
+    /// What a candidate policy would say of evidence seen before; see [`cocoon_policy::Compiled::attestation`].
+    ///
+    /// # Errors
+    /// The policy's failure.
+    pub fn dry_run(&self, policy: &Compiled, input: &Value, simulated: bool, now_unix: u64) -> Judged {
+        let references = |name: &str| {
+            self.references.lookup(&asked_name(name, simulated), now_unix).map_err(|e| e.to_string())
         };
-        let digest = request.init_data.map(InitData::digest);
-        let expectation = Expectation {
-            report_data: request.report_data,
-            init_data_digest: digest.as_deref(),
-            now_unix: request.now_unix,
-            allow_v2: false,
-        };
-        let verdict = snp::verify_cached(&evidence, &self.config.roots, &expectation, &self.chains);
-        let failure = verdict.failure();
-        let (simulated, mut checks, claims) = (verdict.simulated, verdict.checks, verdict.claims);
-        if let Some(failure) = failure {
-            return Ok(Appraisal { outcome: Err(failure), checks, init_data: None, simulated });
-        }
-        let init_data = claims.get("init_data").and_then(Value::as_str).map(str::to_owned);
-        let against =
-            Against { references: &self.references, claims: &claims, simulated, now_unix: request.now_unix };
-        let first = checks.len();
-        let vector = against.appraise(&mut checks)?;
-        let failed = checks.iter().skip(first).find_map(failure_of);
-        let outcome = match failed {
-            Some(failure) if !self.config.issue_contraindicated => Err(failure),
-            _ => Ok(Parts {
-                tee: "snp",
-                vector,
-                claims,
-                init_data: request.init_data,
-                runtime_data: request.runtime_data,
-                simulated,
-            }
-            .into_submods()),
-        };
-        Ok(Appraisal { outcome, checks, init_data, simulated })
+        let outcome = policy.attestation(input, &references)?;
+        Ok((outcome.vector, outcome.extensions))
     }
 }
 
-fn refused(failure: Failure) -> Appraisal {
-    let check = Check {
+/// The extensions that the native rules add, as upstream's default policies do.
+fn own_extensions(input: &Value) -> Map<String, Value> {
+    identifiers(input)
+        .map(|i| Map::from_iter([("ear.trustee.identifiers".to_owned(), i)]))
+        .unwrap_or_default()
+}
+
+/// Evidence that cannot be read.
+fn form(failure: &Failure) -> Check {
+    Check {
         name: "evidence.form",
         expected: "evidence of a supported TEE".into(),
         got: failure.reason.clone(),
         source: "the guest".into(),
         code: Some(failure.code),
-    };
-    Appraisal { outcome: Err(failure), checks: vec![check], init_data: None, simulated: false }
+    }
+}
+
+fn policy_check(id: &str, got: &str, code: Option<Code>) -> Check {
+    Check {
+        name: "appraisal.policy",
+        expected: "affirming or warning".into(),
+        got: got.to_owned(),
+        source: format!("policy {id}"),
+        code,
+    }
+}
+
+/// The trust claims that are not affirming, in words.
+fn worst(vector: &TrustVector) -> String {
+    let names = [
+        "instance-identity",
+        "configuration",
+        "executables",
+        "file-system",
+        "hardware",
+        "runtime-opaque",
+        "storage-opaque",
+        "sourced-data",
+    ];
+    let told: Vec<String> = names
+        .iter()
+        .zip(vector.values())
+        .filter(|(_, value)| Status::of_claim(*value) > Status::Affirming)
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    if told.is_empty() { "every claim is good or absent".to_owned() } else { told.join(", ") }
 }
 
 fn failure_of(check: &Check) -> Option<Failure> {
     let reason = format!("{}: expected {}, got {} ({})", check.name, check.expected, check.got, check.source);
     check.code.map(|code| Failure::new(code, reason))
-}
-
-/// Verified claims against the reference values, by the rules of upstream's default CPU policy (trustee.md §1.6).
-struct Against<'a> {
-    references: &'a ReferenceValues,
-    claims: &'a Value,
-    simulated: bool,
-    now_unix: u64,
-}
-
-impl Against<'_> {
-    fn appraise(&self, checks: &mut Vec<Check>) -> Result<TrustVector, Error> {
-        let measured = self.claim(
-            checks,
-            "appraisal.measurement",
-            "measurement",
-            "launch_measurement",
-            Code::AttestMeasurementUnknown,
-        )?;
-        let mut current = true;
-        for (check, claim, reference) in [
-            ("appraisal.tcb.bootloader", "reported_tcb_bootloader", "bootloader"),
-            ("appraisal.tcb.microcode", "reported_tcb_microcode", "microcode"),
-            ("appraisal.tcb.snp", "reported_tcb_snp", "snp_svn"),
-            ("appraisal.tcb.tee", "reported_tcb_tee", "tee_svn"),
-        ] {
-            current &= self.claim(checks, check, claim, reference, Code::AttestTcbOutdated)?;
-        }
-        Ok(TrustVector {
-            executables: if measured { 3 } else { 33 },
-            hardware: if current { 2 } else { 97 },
-            configuration: self.configuration(checks)?,
-            ..TrustVector::default()
-        })
-    }
-
-    /// Simulated evidence has reference values of its own (`sim_…` for `snp_…`), so that neither kind of guest
-    /// can ever pass by a value registered for the other.
-    fn accepted(&self, reference: &str) -> Result<(String, Vec<Value>), Error> {
-        let name = format!("{}_{reference}", if self.simulated { "sim" } else { "snp" });
-        let values = self.references.accepted(&name, self.now_unix)?;
-        Ok((name, values))
-    }
-
-    fn claim(
-        &self,
-        checks: &mut Vec<Check>,
-        check: &'static str,
-        claim: &str,
-        reference: &str,
-        code: Code,
-    ) -> Result<bool, Error> {
-        let (name, accepted) = self.accepted(reference)?;
-        let got = self.claims.get(claim).unwrap_or(&Value::Null);
-        let ok = contains(&accepted, got);
-        let expected = match accepted.as_slice() {
-            [] => format!("a value of {name}, of which none is registered"),
-            [only] => format!("{name} {}", plain(only)),
-            many => format!("one of the {} values of {name}", many.len()),
-        };
-        let code = (!ok).then_some(code);
-        checks.push(Check { name: check, expected, got: plain(got), source: REFERENCES.into(), code });
-        Ok(ok)
-    }
-
-    /// 2: all settings are reference values; 3: at least neither debugging nor migration is possible; 36: one is.
-    /// It never fails the appraisal: what the owner asks for is the registration's least status.
-    fn configuration(&self, checks: &mut Vec<Check>) -> Result<i8, Error> {
-        let off = |claim| self.claims.get(claim) == Some(&Value::Bool(false));
-        let closed = off("policy_debug_allowed") && off("policy_migrate_ma");
-        let mut unlisted = Vec::new();
-        for (claim, reference) in [
-            ("platform_smt_enabled", "smt_enabled"),
-            ("platform_tsme_enabled", "tsme_enabled"),
-            ("policy_abi_major", "guest_abi_major"),
-            ("policy_abi_minor", "guest_abi_minor"),
-            ("policy_single_socket", "single_socket"),
-            ("policy_smt_allowed", "smt_allowed"),
-        ] {
-            let (_, accepted) = self.accepted(reference)?;
-            if !self.claims.get(claim).is_some_and(|got| contains(&accepted, got)) {
-                unlisted.push(claim);
-            }
-        }
-        let (value, got) = match (closed, unlisted.as_slice()) {
-            (true, []) => (2, "2: every setting is a reference value".to_owned()),
-            (true, names) => (3, format!("3: not among reference values: {}", names.join(", "))),
-            (false, _) => (36, "36: debugging or migration is allowed".to_owned()),
-        };
-        checks.push(Check {
-            name: "appraisal.configuration",
-            expected: "2 or 3".into(),
-            got,
-            source: REFERENCES.into(),
-            code: None,
-        });
-        Ok(value)
-    }
-}
-
-/// A claim as a person reads it.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => json!(other).to_string(),
-    }
 }
 
 #[cfg(test)]

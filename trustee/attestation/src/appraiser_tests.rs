@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use cocoon_evidence::snp::{CertEntry, Report, SimulatedRoot};
-use cocoon_protocol::HashAlgorithm;
-use cocoon_protocol::initdata::host_data;
+use cocoon_evidence::snp::{self, CertEntry, Evidence, Report, Roots, SimulatedRoot};
+use cocoon_protocol::initdata::{InitData, host_data};
 use cocoon_protocol::token::Status;
+use cocoon_protocol::{HashAlgorithm, Tee, b64};
+use cocoon_reference::ReferenceValue;
 use cocoon_sim::{GuestContext, SecureProcessor};
 use cocoon_store::MemoryStore;
+use serde_json::json;
 
 use super::*;
-use crate::{ReferenceValue, token_claims};
+use crate::{Binding, token_claims};
 
 static PROCESSOR: LazyLock<SecureProcessor> = LazyLock::new(|| {
     // It keeps nothing in the folder once it is open.
@@ -33,8 +35,18 @@ fn simulated_roots() -> Roots {
 }
 
 fn appraiser(roots: Roots, issue_contraindicated: bool) -> Appraiser {
-    let references = ReferenceValues::new(Arc::new(MemoryStore::new()));
-    Appraiser::new(Config { roots, issue_contraindicated }, references)
+    appraiser_of(Trust { roots, accept_sample: false }, issue_contraindicated)
+}
+
+fn appraiser_of(trust: Trust, issue_contraindicated: bool) -> Appraiser {
+    let store = Arc::new(MemoryStore::new());
+    let policies = Arc::new(Policies::new(store.clone()));
+    Appraiser::new(Config { trust, issue_contraindicated }, ReferenceValues::new(store), policies)
+}
+
+fn set_policy(appraiser: &Appraiser, id: &str, text: &str) {
+    let text = format!("package policy\nimport rego.v1\n{text}");
+    appraiser.policies.put(id, Kind::Attestation, &text, "test", "", 1).unwrap();
 }
 
 fn plan() -> InitData {
@@ -75,24 +87,34 @@ fn register(appraiser: &Appraiser, prefix: &str, evidence: &Value, expires_unix:
         name: format!("{prefix}_{name}"),
         values: vec![claims[claim].clone()],
         source: "test".into(),
-        registered_unix: 0,
         expires_unix,
+        ..ReferenceValue::default()
     })
     .collect();
     appraiser.references().put(&records).unwrap();
 }
 
+fn put(appraiser: &Appraiser, name: &str, value: Value) {
+    let values = vec![value];
+    let record =
+        ReferenceValue { name: name.into(), values, source: "test".into(), ..ReferenceValue::default() };
+    appraiser.references().put(&[record]).unwrap();
+}
+
+/// SNP evidence bound to [`REPORT_DATA`].
+fn snp_item<'a>(evidence: &'a Value, init_data: Binding<'a>, runtime_data: &'a Value) -> Item<'a> {
+    let report_data = Some(REPORT_DATA.as_slice());
+    Item { tee: Tee::Snp, evidence, report_data, init_data, runtime_data: Some(runtime_data) }
+}
+
+fn appraise_items(appraiser: &Appraiser, items: &[Item<'_>], policy_id: &str) -> Appraisal {
+    appraiser.appraise(&AppraisalRequest { items: items.to_vec(), policy_id, now_unix: now() }).unwrap()
+}
+
 fn appraise(appraiser: &Appraiser, evidence: &Value, init_data: Option<&InitData>) -> Appraisal {
     let runtime_data = json!({"nonce": "n"});
-    let request = AppraisalRequest {
-        tee: Tee::Snp,
-        evidence,
-        report_data: &REPORT_DATA,
-        init_data,
-        runtime_data: &runtime_data,
-        now_unix: now(),
-    };
-    appraiser.appraise(&request).unwrap()
+    let binding = init_data.map_or(Binding::None, Binding::Document);
+    appraise_items(appraiser, &[snp_item(evidence, binding, &runtime_data)], "default")
 }
 
 fn code(appraisal: &Appraisal) -> Option<Code> {
@@ -189,17 +211,14 @@ fn evidence_that_does_not_verify_is_refused_whatever_is_configured() {
 #[test]
 fn other_tees_are_unsupported() {
     let appraiser = appraiser(simulated_roots(), true);
-    let nothing = Value::Null;
-    for tee in Tee::ALL.iter().copied().filter(|t| *t != Tee::Snp) {
-        let request = AppraisalRequest {
-            tee,
-            evidence: &nothing,
-            report_data: &REPORT_DATA,
-            init_data: None,
-            runtime_data: &nothing,
-            now_unix: now(),
+    for tee in Tee::ALL.iter().copied() {
+        let expected = match tee {
+            Tee::Snp => Code::AttestEvidenceMalformed,
+            Tee::Sample | Tee::Sampledevice => Code::AttestSimulatedRefused,
+            _ => Code::AttestTeeUnsupported,
         };
-        assert_eq!(code(&appraiser.appraise(&request).unwrap()), Some(Code::AttestTeeUnsupported));
+        let item = Item { tee, ..snp_item(&Value::Null, Binding::None, &Value::Null) };
+        assert_eq!(code(&appraise_items(&appraiser, &[item], "default")), Some(expected), "{tee}");
     }
 }
 
@@ -215,15 +234,9 @@ fn real_evidence_passes_by_real_reference_values_only() {
     let report = Evidence::from_json(&evidence).unwrap().report;
     let report_data = report.report_data;
     let appraiser = appraiser(simulated_roots(), false);
-    let request = AppraisalRequest {
-        tee: Tee::Snp,
-        evidence: &evidence,
-        report_data: &report_data,
-        init_data: None,
-        runtime_data: &Value::Null,
-        // Within the validity of its VCEK (2025-05-27 to 2032-05-27).
-        now_unix: 1_780_000_000,
-    };
+    let item = Item { report_data: Some(&report_data), ..snp_item(&evidence, Binding::None, &Value::Null) };
+    // Within the validity of its VCEK (2025-05-27 to 2032-05-27).
+    let request = AppraisalRequest { items: vec![item], policy_id: "default", now_unix: 1_780_000_000 };
     register(&appraiser, "sim", &evidence, None);
     let refused = appraiser.appraise(&request).unwrap();
     assert_eq!(code(&refused), Some(Code::AttestMeasurementUnknown));
@@ -233,4 +246,143 @@ fn real_evidence_passes_by_real_reference_values_only() {
     let submods = appraisal.outcome.unwrap();
     assert_eq!(submods["cpu0"].status, Status::Affirming);
     assert!(submods["cpu0"].extensions.is_empty());
+
+    // Nor does a policy of the owner's get to see what was registered for simulated guests.
+    appraiser.references().delete("snp_launch_measurement", None).unwrap();
+    for asked in ["sim_launch_measurement", "snp_launch_measurement"] {
+        set_policy(&appraiser, "default_cpu", &asking(asked));
+        let refused = appraiser.appraise(&request).unwrap();
+        assert_eq!(code(&refused), Some(Code::AttestMeasurementUnknown), "{asked}");
+    }
+    register(&appraiser, "snp", &evidence, None);
+    let appraisal = appraiser.appraise(&request).unwrap();
+    assert_eq!(appraisal.outcome.unwrap()["cpu0"].vector.executables, 3);
+}
+
+/// A policy that recognises the measurements of one reference value.
+fn asking(name: &str) -> String {
+    format!(
+        r#"default executables := 33
+executables := 3 if input.snp.measurement in query_reference_value("{name}")
+trust_claims := {{"executables": executables, "hardware": 2, "configuration": 2}}
+extensions := [{{"name": "owner.note", "key": -70000, "value": {{"by": "{name}"}}}}]"#
+    )
+}
+
+#[test]
+fn a_stored_policy_overrides_the_native_rules() {
+    let appraiser = appraiser(simulated_roots(), false);
+    let evidence = evidence(POLICY, &plan());
+    // By the native rules it is fine; the owner's policy knows better.
+    register(&appraiser, "sim", &evidence, None);
+    assert_eq!(code(&appraise(&appraiser, &evidence, None)), None);
+    set_policy(&appraiser, "default_cpu", r#"trust_claims := {"executables": 3, "hardware": 97}"#);
+    let refused = appraise(&appraiser, &evidence, None);
+    assert_eq!(code(&refused), Some(Code::AttestTcbOutdated));
+    let check = refused.checks.last().unwrap();
+    assert_eq!((check.name, &*check.source), ("appraisal.policy", "policy default_cpu"));
+    assert!(check.got.contains("hardware 97"), "{}", check.got);
+    // By the native rules nothing is known of it; the owner's policy asks for the measurement only.
+    for name in ["sim_bootloader", "sim_microcode", "sim_snp_svn", "sim_tee_svn"] {
+        appraiser.references().delete(name, None).unwrap();
+    }
+    set_policy(&appraiser, "default_cpu", &asking("snp_launch_measurement"));
+    let claims = token_claims(appraise(&appraiser, &evidence, None).outcome.unwrap(), "i", 1, 2);
+    let cpu = &claims["submods"]["cpu0"];
+    assert_eq!(cpu["ear.status"], "affirming");
+    assert_eq!(cpu["owner.note"], json!({"by": "snp_launch_measurement"}));
+    assert_eq!(cpu["ear.cocoon.simulated"], true, "a policy cannot hide it");
+    appraiser.policies.delete("default_cpu").unwrap();
+    assert_eq!(code(&appraise(&appraiser, &evidence, None)), Some(Code::AttestTcbOutdated));
+}
+
+#[test]
+fn what_a_policy_contraindicates_gets_a_token_only_if_configured() {
+    let evidence = evidence(POLICY, &plan());
+    for (claims, expected, status) in [
+        (r#"{"executables": 33, "hardware": 2}"#, Code::AttestMeasurementUnknown, Status::Warning),
+        (r#"{"executables": 96, "hardware": 2}"#, Code::AttestMeasurementUnknown, Status::Contraindicated),
+        (r#"{"executables": 3, "hardware": 97}"#, Code::AttestTcbOutdated, Status::Contraindicated),
+    ] {
+        for issue in [false, true] {
+            let appraiser = appraiser(simulated_roots(), issue);
+            set_policy(&appraiser, "default_cpu", &format!("trust_claims := {claims}"));
+            let appraisal = appraise(&appraiser, &evidence, None);
+            if issue {
+                assert!(appraisal.outcome.is_ok_and(|s| s["cpu0"].status == status));
+            } else {
+                assert_eq!(code(&appraisal), Some(expected));
+            }
+        }
+    }
+    // A policy that cannot be evaluated, or is not there, is never a verdict.
+    let appraiser = appraiser(simulated_roots(), true);
+    set_policy(&appraiser, "default_cpu", r#"trust_claims := {"executables": "good"}"#);
+    assert_eq!(code(&appraise(&appraiser, &evidence, None)), Some(Code::PolicyFailed));
+    let item = snp_item(&evidence, Binding::None, &Value::Null);
+    assert_eq!(code(&appraise_items(&appraiser, &[item], "other")), Some(Code::PolicyFailed));
+}
+
+#[test]
+fn simulated_evidence_asks_for_simulated_reference_values() {
+    let appraiser = appraiser(simulated_roots(), false);
+    let evidence = evidence(POLICY, &plan());
+    register(&appraiser, "snp", &evidence, None);
+    set_policy(&appraiser, "default_cpu", &asking("snp_launch_measurement"));
+    assert_eq!(code(&appraise(&appraiser, &evidence, None)), Some(Code::AttestMeasurementUnknown));
+    register(&appraiser, "sim", &evidence, None);
+    appraiser.references().delete("snp_launch_measurement", None).unwrap();
+    assert_eq!(code(&appraise(&appraiser, &evidence, None)), None);
+}
+
+#[test]
+fn a_caller_may_present_a_digest_or_nothing_to_compare() {
+    let appraiser = appraiser(simulated_roots(), false);
+    let evidence = evidence(POLICY, &plan());
+    register(&appraiser, "sim", &evidence, None);
+    let digest = plan().digest();
+    let item = Item { runtime_data: None, ..snp_item(&evidence, Binding::Digest(&digest), &Value::Null) };
+    let appraisal = appraise_items(&appraiser, &[item], "default");
+    let said = &appraisal.outcome.unwrap()["cpu0"].annotated_evidence;
+    assert_eq!(said["init_data"], hex::encode(&digest));
+    assert!(said.get("init_data_claims").is_none() && said.get("runtime_data_claims").is_none());
+    let wrong = Item { init_data: Binding::Digest(&[1; 32]), ..item };
+    assert_eq!(code(&appraise_items(&appraiser, &[wrong], "default")), Some(Code::AttestInitdataMismatch));
+
+    assert!(appraisal.checks.iter().all(|c| c.name != "binding.report-data"));
+    let unbound = appraise_items(&appraiser, &[Item { report_data: None, ..item }], "default");
+    assert!(unbound.outcome.is_ok());
+    let check = unbound.checks.iter().find(|c| c.name == "binding.report-data").unwrap();
+    assert_eq!((&*check.got, check.code), ("not compared", None));
+    assert!(unbound.checks.iter().all(|c| c.name != "report.report-data"));
+    let other = Item { report_data: Some(&[8; 48]), ..item };
+    assert_eq!(code(&appraise_items(&appraiser, &[other], "default")), Some(Code::AttestReportDataMismatch));
+}
+
+#[test]
+fn devices_are_appraised_beside_the_guests_own_tee() {
+    let appraiser = appraiser_of(Trust { roots: simulated_roots(), accept_sample: true }, false);
+    let evidence = evidence(POLICY, &plan());
+    register(&appraiser, "sim", &evidence, None);
+    let device = json!({"svn": "1", "report_data": b64::std_encode(&REPORT_DATA)});
+    let own = snp_item(&evidence, Binding::None, &Value::Null);
+    let gpu = Item { tee: Tee::Sampledevice, evidence: &device, ..own };
+    assert_eq!(code(&appraise_items(&appraiser, &[own, gpu], "default")), Some(Code::AttestTcbOutdated));
+    put(&appraiser, "device_svn", json!("1"));
+    let submods = appraise_items(&appraiser, &[own, gpu, gpu], "default").outcome.unwrap();
+    assert_eq!(submods.keys().collect::<Vec<_>>(), ["cpu0", "gpu0", "gpu1"]);
+    assert!(submods.values().all(|s| s.extensions["ear.cocoon.simulated"] == true));
+    // Another guest is no device, and a device's fault is the guest's.
+    let second = Item { tee: Tee::Sample, evidence: &device, ..own };
+    let refused = appraise_items(&appraiser, &[own, second], "default");
+    assert_eq!(code(&refused), Some(Code::AttestTeeUnsupported));
+    let replayed = Item { report_data: Some(&[8; 48]), ..gpu };
+    assert_eq!(
+        code(&appraise_items(&appraiser, &[own, replayed], "default")),
+        Some(Code::AttestReportDataMismatch)
+    );
+    for count in [0, MAX_ITEMS + 1] {
+        let refused = appraise_items(&appraiser, &vec![own; count], "default");
+        assert_eq!(code(&refused), Some(Code::AttestProtocol), "{count}");
+    }
 }

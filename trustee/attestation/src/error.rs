@@ -1,22 +1,17 @@
 //! What can go wrong beside the verdict itself.
 
-use cocoon_stage::{Code, Failure};
+use cocoon_stage::Failure;
 
-/// A reference value that cannot be kept, or storage that failed. Never a verdict.
+/// Storage that failed, or a policy that could not be loaded. Never a verdict.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A reference value breaks a limit.
-    #[error("reference value {name:?}: {reason}")]
-    ReferenceValue {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A stored reference value does not parse.
-    #[error("the stored reference value {0} is damaged")]
-    Record(String),
+    /// A reference value could not be read.
+    #[error(transparent)]
+    Reference(#[from] cocoon_reference::Error),
+    /// A policy could not be loaded.
+    #[error(transparent)]
+    Policy(#[from] cocoon_policy::Error),
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] cocoon_store::Error),
@@ -25,9 +20,9 @@ pub enum Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
+            Error::Reference(error) => error.into(),
+            Error::Policy(error) => error.into(),
             Error::Store(error) => error.into(),
-            Error::Record(_) => Failure::new(Code::StoreCorrupt, error.to_string()),
-            Error::ReferenceValue { .. } => Failure::new(Code::RegisterFailed, error.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use cocoon_store::{MemoryStore, Sealer, Store};
 use serde_json::json;
 
 use super::*;
-use crate::{MinStatus, Registration};
+use crate::Registration;
 
 const NOW: u64 = 1_000;
 const DIGEST: &str = "11223344556677889900aabbccddeeff11223344556677889900aabbccddeeff";
@@ -38,6 +38,7 @@ fn claims(status: &str, init_data: &str) -> Value {
 struct World {
     store: Arc<MemoryStore>,
     registry: Registry,
+    policy: Option<Result<bool, String>>,
 }
 
 impl World {
@@ -47,14 +48,19 @@ impl World {
         registry.register(registration, NOW).unwrap();
         registry.put_resource(&path("default/image-key/1"), b"shared").unwrap();
         registry.put_resource(&path("default/image-key/2"), b"not allowed").unwrap();
-        World { store, registry }
+        World { store, registry, policy: None }
     }
 
     fn ask_at(&self, claims: &Value, wanted: &str, now: u64) -> Result<Vec<u8>, Code> {
-        let decision = decide(&self.registry, claims, &path(wanted), now).unwrap();
+        let decision = decide(&self.registry, claims, &path(wanted), now, &|| self.policy.clone()).unwrap();
         let names: Vec<&str> = decision.steps.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, STEPS.map(|s| s.0), "the shape never changes");
-        assert_eq!(decision.outcome.is_ok(), decision.steps.iter().all(Step::passed));
+        assert_eq!(decision.outcome.is_ok(), decision.steps.iter().all(|s| s.code.is_none()));
+        assert_eq!(
+            decision.outcome.is_ok(),
+            decision.steps.last().unwrap().passed(),
+            "a value was looked up"
+        );
         decision.outcome.map(|r| r.value.to_vec()).map_err(|f| f.code)
     }
 
@@ -184,7 +190,7 @@ fn secrets_are_sealed_for_their_workload() {
     world.store.put("workload_secret", &moved, &sealed, cocoon_store::PutMode::Replace).unwrap();
     let claims = claims("affirming", &thief.digest_hex);
     assert!(matches!(
-        decide(&world.registry, &claims, &path("default/secret/own"), NOW),
+        decide(&world.registry, &claims, &path("default/secret/own"), NOW, &|| None),
         Err(Error::Store(cocoon_store::Error::Unsealable { .. }))
     ));
 }
@@ -214,4 +220,89 @@ fn registrations_out_of_bounds_are_refused() {
     ] {
         assert!(world.registry.register(&bad, NOW).is_err());
     }
+}
+
+fn rule(id: &str, workload: &str, pattern: &str) -> Rule {
+    Rule {
+        id: id.into(),
+        workload: workload.parse().unwrap(),
+        path: pattern.parse().unwrap(),
+        min_status: MinStatus::Affirming,
+        accept_simulated: false,
+        expires_unix: None,
+        note: String::new(),
+    }
+}
+
+#[test]
+fn a_rule_releases_shared_secrets_to_the_workloads_it_names() {
+    let world = World::new(&registration());
+    let rules = world.registry.rules();
+    let good = claims("affirming", DIGEST);
+    let unregistered = claims("affirming", &DIGEST.replace("11", "77"));
+    let no_plan = json!({"submods": {"cpu0": {"ear.status": "affirming"}}});
+    let second = "default/image-key/2";
+    let ask = |claims: &Value| world.ask(claims, second);
+    assert_eq!(ask(&good), Err(Code::ReleaseDenied));
+    rules.put(&rule("r", "name:web", "default/image-key/*")).unwrap();
+    assert_eq!(ask(&good), Ok(b"not allowed".to_vec()));
+    assert_eq!(
+        world.ask_at(&good, second, NOW + 100),
+        Err(Code::ReleaseWorkloadUnknown),
+        "expired, so no name"
+    );
+    assert_eq!(ask(&unregistered), Err(Code::ReleaseWorkloadUnknown));
+    assert_eq!(ask(&claims("warning", DIGEST)), Err(Code::ReleaseStatusInsufficient));
+    rules.put(&rule("r", &format!("digest:{}", DIGEST.replace("11", "77")), "default/image-key/2")).unwrap();
+    assert_eq!(ask(&unregistered), Ok(b"not allowed".to_vec()));
+    assert_eq!(ask(&good), Err(Code::ReleaseDenied));
+    assert_eq!(ask(&no_plan), Err(Code::ReleaseWorkloadUnknown));
+    rules.put(&rule("r", "any", "default/*/*")).unwrap();
+    assert_eq!(ask(&no_plan), Ok(b"not allowed".to_vec()));
+    assert_eq!(
+        world.ask(&unregistered, "default/secret/own"),
+        Err(Code::ReleaseSecretMissing),
+        "never another's own"
+    );
+    let mut simulated = no_plan.clone();
+    simulated["submods"]["cpu0"]["ear.cocoon.simulated"] = json!(true);
+    assert!(ask(&simulated).is_err());
+    rules.put(&Rule { accept_simulated: true, ..rule("s", "any", "default/image-key/2") }).unwrap();
+    assert!(ask(&simulated).is_ok());
+    rules.put(&Rule { expires_unix: Some(NOW), ..rule("s", "any", "default/image-key/2") }).unwrap();
+    assert!(ask(&simulated).is_err());
+    assert!(rules.delete("r").unwrap() && rules.delete("s").unwrap() && !rules.delete("r").unwrap());
+    assert_eq!(ask(&no_plan), Err(Code::ReleaseWorkloadUnknown));
+}
+
+#[test]
+fn the_resource_policy_decides_last_and_on_shared_secrets_only() {
+    let mut world = World::new(&registration());
+    let no_plan = json!({"submods": {"cpu0": {"ear.status": "contraindicated"}}});
+    world.policy = Some(Ok(true));
+    assert_eq!(world.ask(&no_plan, "default/image-key/2"), Ok(b"not allowed".to_vec()));
+    assert_eq!(world.ask(&no_plan, "default/secret/own"), Err(Code::ReleaseSecretMissing));
+    let good = claims("affirming", DIGEST);
+    for policy in [Some(Ok(false)), Some(Err("it loops".to_owned())), None] {
+        world.policy = policy;
+        assert_eq!(world.ask(&no_plan, "default/image-key/2"), Err(Code::ReleaseWorkloadUnknown));
+        assert_eq!(
+            world.ask(&good, "default/secret/own"),
+            Ok(b"mine".to_vec()),
+            "the registration comes first"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_or_moved_rule_stops_decisions() {
+    let world = World::new(&registration());
+    let shared = world.store.clone();
+    let put = |id: &str, text: &str| {
+        shared.put("release_rule", id, text.as_bytes(), cocoon_store::PutMode::Upsert).unwrap();
+    };
+    put("x", &serde_json::to_string(&rule("y", "any", "default/*/*")).unwrap());
+    let other = json!({});
+    let asked = decide(&world.registry, &other, &path("default/image-key/2"), NOW, &|| None);
+    assert!(matches!(asked, Err(Error::Record(_))));
 }

@@ -15,8 +15,14 @@ pub enum Error {
     /// A secret or resource above the limit.
     #[error("a secret of {0} bytes is too large")]
     TooLarge(usize),
+    /// A release rule that says nothing clear.
+    #[error("release rule: {0}")]
+    Rule(String),
+    /// A foreign home of secrets did not do what was asked.
+    #[error("{0}")]
+    Source(String),
     /// A stored record does not parse.
-    #[error("the record of workload {0} is damaged")]
+    #[error("the record of {0} is damaged")]
     Record(String),
     /// Storage failed.
     #[error(transparent)]
@@ -28,7 +34,8 @@ impl From<Error> for Failure {
         match error {
             Error::Store(error) => error.into(),
             Error::Record(_) => Failure::new(Code::StoreCorrupt, error.to_string()),
-            Error::Path(_) | Error::Registration(_) | Error::TooLarge(_) => {
+            Error::Source(_) => Failure::new(Code::StoreUnavailable, error.to_string()),
+            Error::Path(_) | Error::Registration(_) | Error::Rule(_) | Error::TooLarge(_) => {
                 Failure::new(Code::RegisterFailed, error.to_string())
             }
         }

@@ -9,6 +9,9 @@ const MAX_TEXT: usize = 400;
 /// Most steps kept of one verdict.
 const MAX_STEPS: usize = 96;
 
+/// Most bytes of policy inputs kept of one verdict.
+const MAX_INPUTS: usize = 32 * 1024;
+
 /// One check of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -57,6 +60,13 @@ impl Step {
             source: source.into(),
             code: None,
             skipped: true,
+        }
+    }
+
+    /// Takes the failure back: another rule decided. What was found stays visible.
+    pub(crate) fn overruled(&mut self, by: &str) {
+        if self.code.take().is_some() {
+            self.source = bounded(format!("{}; not decisive: {by}", self.source));
         }
     }
 
@@ -113,6 +123,9 @@ pub struct Explanation {
     pub simulated: bool,
     /// The checks, in the order they were made.
     pub steps: Vec<Step>,
+    /// What policies were given of verified evidence, by policy class (`cpu`, …): the matter of dry runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<(String, serde_json::Value)>,
 }
 
 impl Explanation {
@@ -121,6 +134,13 @@ impl Explanation {
     pub fn bounded(mut self) -> Self {
         self.steps.truncate(MAX_STEPS);
         self.reason = self.reason.map(bounded);
+        let mut room = MAX_INPUTS;
+        self.inputs.retain(|(_, input)| {
+            let size = input.to_string().len();
+            let fits = size <= room;
+            room = room.saturating_sub(if fits { size } else { 0 });
+            fits
+        });
         self
     }
 }
@@ -152,6 +172,10 @@ mod tests {
             workload: None,
             simulated: true,
             steps: vec![step; 1000],
+            inputs: vec![
+                ("cpu".into(), "x".repeat(20_000).into()),
+                ("gpu".into(), "y".repeat(20_000).into()),
+            ],
         }
         .bounded();
         let json = serde_json::to_string(&explanation).unwrap();

@@ -6,7 +6,7 @@ use cocoon_store::{Change, PutMode, Sealer, Store};
 use zeroize::Zeroizing;
 
 use crate::workload::host_data_hex;
-use crate::{Error, MAX_SECRET, Registration, ResourcePath, Workload};
+use crate::{Error, MAX_SECRET, Registration, ResourcePath, Rules, SharedSource, Workload};
 
 /// Records by HOST_DATA hex.
 const WORKLOADS: &str = "workload";
@@ -23,12 +23,31 @@ const MAX_LIST: usize = 10_000;
 pub struct Registry {
     store: Arc<dyn Store>,
     sealer: Arc<Sealer>,
+    rules: Rules,
+    source: Option<Arc<dyn SharedSource>>,
 }
 
 impl Registry {
     /// A registry on this store.
     pub fn new(store: Arc<dyn Store>, sealer: Arc<Sealer>) -> Self {
-        Registry { store, sealer }
+        Registry { rules: Rules::new(store.clone()), store, sealer, source: None }
+    }
+
+    /// The same, with shared secrets in a foreign home; those in the store are not looked at any more.
+    #[must_use]
+    pub fn with_source(mut self, source: Option<Arc<dyn SharedSource>>) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Whether looking up a shared secret may wait for a network.
+    pub fn may_wait(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The release rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Registers a workload, replacing an earlier registration of the same digest, in one step.
@@ -88,6 +107,9 @@ impl Registry {
 
     /// A shared resource.
     pub fn resource(&self, path: &ResourcePath) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        if let Some(source) = &self.source {
+            return source.get(path).map_err(Error::Source);
+        }
         self.opened(RESOURCES, path.as_str())
     }
 
@@ -95,6 +117,9 @@ impl Registry {
     pub fn put_resource(&self, path: &ResourcePath, value: &[u8]) -> Result<(), Error> {
         if value.len() > MAX_SECRET {
             return Err(Error::TooLarge(value.len()));
+        }
+        if let Some(source) = &self.source {
+            return source.put(path, value).map_err(Error::Source);
         }
         let sealed = self.sealer.seal(RESOURCES, path.as_str(), value)?;
         Ok(self.store.put(RESOURCES, path.as_str(), &sealed, PutMode::Upsert)?)
@@ -105,17 +130,31 @@ impl Registry {
         if value.len() > MAX_SECRET {
             return Err(Error::TooLarge(value.len()));
         }
+        if let Some(source) = &self.source {
+            // A foreign home offers no such step; two that make a value at once may both be told `true`.
+            if source.get(path).map_err(Error::Source)?.is_some() {
+                return Ok(false);
+            }
+            return source.put(path, value).map(|()| true).map_err(Error::Source);
+        }
         let sealed = self.sealer.seal(RESOURCES, path.as_str(), value)?;
         Ok(self.store.put_if_absent(RESOURCES, path.as_str(), &sealed)?)
     }
 
     /// Removes a shared resource; whether there was one.
     pub fn delete_resource(&self, path: &ResourcePath) -> Result<bool, Error> {
+        if let Some(source) = &self.source {
+            return source.delete(path).map_err(Error::Source);
+        }
         Ok(self.store.delete(RESOURCES, path.as_str())?)
     }
 
     /// Paths of shared resources, up to 10,000.
     pub fn resources(&self) -> Result<Vec<String>, Error> {
+        if let Some(source) = &self.source {
+            let cannot = || Error::Source("this home of secrets cannot list them".into());
+            return source.list().map_err(Error::Source)?.ok_or_else(cannot);
+        }
         Ok(self.store.list(RESOURCES, "", MAX_LIST)?)
     }
 

@@ -1,36 +1,62 @@
 //! A guest's request for a secret: token, decision, encryption to the guest's key.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use cocoon_protocol::jwe::{self, JweFlattened};
+use cocoon_policy::Kind;
+use cocoon_protocol::dialect;
+use cocoon_protocol::jwe::JweFlattened;
 use cocoon_release::{Explanation, ResourcePath, Subject, decide};
 use cocoon_stage::{Code, Failure};
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::inner::Inner;
+use crate::metrics::Stage;
 use crate::reply::{Refusal, Variant};
-use crate::trustee::Inner;
+use crate::tokens::Verified;
+use crate::verdicts::Recorded;
+
+/// An encrypted secret, or a refusal; and the entry of the audit log that must be durable before a secret leaves.
+pub(crate) type Released = (Result<JweFlattened, Refusal>, Option<Recorded>);
 
 impl Inner {
-    /// Answers `GET /resource/…`. What an unauthorised guest sees does not depend on whether the path exists.
+    /// Answers `GET /resource/…`. What an unauthorised guest sees does not depend on whether the path exists. `query`
+    /// is the request's, for the resource policy.
     pub fn release(
         &self,
         token: Option<&str>,
         path: &ResourcePath,
+        query: &Value,
         id: &str,
         now: u64,
-    ) -> Result<JweFlattened, Refusal> {
-        let Some(token) = token else {
-            return Err(Refusal::coded(Variant::TokenNotFound, Code::ReleaseTokenInvalid, "no token"));
+    ) -> Released {
+        let metrics = &self.shared.metrics;
+        metrics.reads.inc();
+        let verified = match self.verified(token, now) {
+            Ok(verified) => verified,
+            Err(refusal) => return (Err(refusal), None),
         };
-        let verified =
-            self.tokens.verify(token, now).map_err(|f| Refusal::new(Variant::TokenVerifierError, f))?;
-        let decision = decide(&self.registry, &verified.claims, path, now).map_err(Refusal::internal)?;
+        metrics.evaluations.inc();
+        let start = Instant::now();
+        let segments: Vec<&str> = path.as_str().split('/').collect();
+        let policy = || self.resource_policy("resource", &segments, query, &verified.claims);
+        let decided = decide(&self.judge().registry, &verified.claims, path, now, &policy);
+        metrics.stage(Stage::decide, start.elapsed());
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(error) => {
+                metrics.policy_errors.inc();
+                return (Err(Refusal::internal(error)), None);
+            }
+        };
         let (released, failure) = match decision.outcome {
             Ok(released) => (Some(released), None),
             Err(failure) => (None, Some(failure)),
         };
-        self.explanations.keep(Explanation {
+        let counted = if released.is_some() { &metrics.approvals } else { &metrics.violations };
+        counted.inc();
+        let recorded = self.record(Explanation {
             request_id: id.to_owned(),
             at_unix: now,
             subject: Subject::Release { path: path.to_string() },
@@ -40,31 +66,57 @@ impl Inner {
             workload: decision.workload,
             simulated: decision.simulated,
             steps: decision.steps,
+            inputs: Vec::new(),
         });
-        match (released, failure) {
-            (Some(released), _) => {
-                tracing::debug!(request_id = %id, %path, "released");
-                jwe::encrypt(&verified.key, &released.value)
-                    .map_err(|e| Refusal::new(Variant::JweError, e.into()))
-            }
-            // Only a guest whose registration lists the path learns that nothing is there; 404 spares it the
-            // handshakes with which guests answer a 401.
+        let answer = match (released, failure) {
+            (Some(released), _) => self.encrypted(&verified, &released.value),
+            // Only a guest to whom the path is allowed learns that nothing is there; 404 spares it the handshakes
+            // with which guests answer a 401.
             (None, Some(failure)) if failure.code == Code::ReleaseSecretMissing => {
                 Err(Refusal::new(Variant::PluginInternalError, failure).with_status(StatusCode::NOT_FOUND))
             }
             (None, Some(failure)) => Err(Refusal::new(Variant::PolicyDeny, failure)),
             (None, None) => Err(Refusal::coded(Variant::PolicyDeny, Code::ReleaseDenied, "nothing decided")),
-        }
+        };
+        (answer, Some(recorded))
+    }
+
+    /// A token that this Trustee accepts.
+    pub fn verified(&self, token: Option<&str>, now: u64) -> Result<std::sync::Arc<Verified>, Refusal> {
+        let Some(token) = token else {
+            return Err(Refusal::coded(Variant::TokenNotFound, Code::ReleaseTokenInvalid, "no token"));
+        };
+        self.tokens.verify(token, now).map_err(|f| Refusal::new(Variant::TokenVerifierError, f))
+    }
+
+    /// A value encrypted to the guest of a token, in the form its protocol version reads.
+    pub fn encrypted(&self, verified: &Verified, value: &[u8]) -> Result<JweFlattened, Refusal> {
+        let start = Instant::now();
+        let sealed = dialect::encrypt(verified.version, &verified.key, value);
+        self.shared.metrics.stage(Stage::encrypt, start.elapsed());
+        sealed.map_err(|e| Refusal::new(Variant::JweError, e.into()))
+    }
+
+    /// What the owner's resource policy says; `None` where there is none.
+    pub fn resource_policy(
+        &self,
+        plugin: &str,
+        path: &[&str],
+        query: &Value,
+        claims: &Value,
+    ) -> Option<Result<bool, String>> {
+        let policy = match self.policies.active(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource) {
+            Ok(policy) => policy?,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let data = json!({"plugin": plugin, "resource-path": path, "query": query});
+        Some(policy.resource(&data, claims).map_err(|e| e.to_string()))
     }
 
     /// Keeps what an attested guest says went wrong inside it. The words are the guest's own: they are bounded, and
     /// so is how many of them one token may leave here, lest they push out the verdicts of others.
     pub fn guest_report(&self, token: Option<&str>, body: &[u8], id: &str, now: u64) -> Result<(), Refusal> {
-        let Some(token) = token else {
-            return Err(Refusal::coded(Variant::TokenNotFound, Code::ReleaseTokenInvalid, "no token"));
-        };
-        let verified =
-            self.tokens.verify(token, now).map_err(|f| Refusal::new(Variant::TokenVerifierError, f))?;
+        let verified = self.verified(token, now)?;
         if body.len() > MAX_REPORT {
             return Err(Refusal::coded(Variant::SerdeError, Code::AttestProtocol, "the report is too long"));
         }
@@ -79,7 +131,7 @@ impl Inner {
         let text =
             |pointer: &str| cpu.and_then(|c| c.pointer(pointer)).and_then(Value::as_str).map(str::to_owned);
         let simulated = cpu.and_then(|c| c.get("ear.cocoon.simulated")) == Some(&Value::Bool(true));
-        self.explanations.keep(Explanation {
+        self.record(Explanation {
             request_id: id.to_owned(),
             at_unix: now,
             subject: Subject::Guest { stage: failure.stage },
@@ -89,7 +141,9 @@ impl Inner {
             workload: None,
             simulated,
             steps: Vec::new(),
-        });
+            inputs: Vec::new(),
+        })
+        .later();
         Ok(())
     }
 }

@@ -12,9 +12,35 @@ pub enum Error {
     /// A registration or secret was refused.
     #[error(transparent)]
     Release(#[from] cocoon_release::Error),
-    /// A reference value was refused.
+    /// The verification service failed.
     #[error(transparent)]
     Attestation(#[from] cocoon_attestation::Error),
+    /// A reference value was refused.
+    #[error(transparent)]
+    Reference(#[from] cocoon_reference::Error),
+    /// A policy was refused.
+    #[error(transparent)]
+    Policy(#[from] cocoon_policy::Error),
+    /// The audit log failed, or is not what it was.
+    #[error(transparent)]
+    Audit(#[from] cocoon_audit::Error),
+    /// The settings of administration cannot be used.
+    #[error(transparent)]
+    Access(#[from] cocoon_access::Error),
+    /// A tenant that cannot be made, or whose record is damaged.
+    #[error("tenant: {0}")]
+    Tenant(String),
+    /// Traces cannot be sent where they should go.
+    #[error("telemetry: {0}")]
+    Telemetry(String),
+    /// A tenant's quota is used up.
+    #[error("the tenant's quota of {most} {what} is used up")]
+    Quota {
+        /// Of what.
+        what: &'static str,
+        /// How many it may have.
+        most: usize,
+    },
     /// A key kept in the store cannot be used.
     #[error("Trustee's own {0} cannot be used")]
     Key(&'static str),
@@ -43,6 +69,12 @@ impl From<Error> for Failure {
             Error::Store(error) => return error.into(),
             Error::Release(error) => return error.into(),
             Error::Attestation(error) => return error.into(),
+            Error::Reference(error) => return error.into(),
+            Error::Policy(error) => return error.into(),
+            Error::Audit(error) => return error.into(),
+            Error::Access(error) => return error.into(),
+            Error::Tenant(_) | Error::Telemetry(_) => Code::UsageInvalid,
+            Error::Quota { .. } => Code::StoreQuota,
             Error::Key(_) => Code::StoreCorrupt,
             Error::SimulatedRoot(_) | Error::Tls(_) => Code::UsageInvalid,
             Error::Io { .. } | Error::Internal(_) => Code::Internal,

@@ -23,6 +23,7 @@ pub(crate) enum Variant {
     PluginInternalError,
     PluginNotFound,
     PolicyDeny,
+    PolicyEngineError,
     RvpsError,
     SerdeError,
     TokenNotFound,
@@ -37,12 +38,14 @@ pub(crate) struct Refusal {
     pub failure: Failure,
     /// Whether the caller has proved to be an administrator, who may read the reason.
     pub to_admin: bool,
+    /// Words that the caller may read, or that its program looks for; they tell nothing of what is kept here.
+    pub words: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with upstream's usual status, 401.
     pub fn new(variant: Variant, failure: Failure) -> Self {
-        Refusal { status: StatusCode::UNAUTHORIZED, variant, failure, to_admin: false }
+        Refusal { status: StatusCode::UNAUTHORIZED, variant, failure, to_admin: false, words: None }
     }
 
     pub fn coded(variant: Variant, code: Code, reason: impl Into<String>) -> Self {
@@ -64,6 +67,12 @@ impl Refusal {
     }
 
     #[must_use]
+    pub fn saying(mut self, words: impl Into<String>) -> Self {
+        self.words = Some(words.into());
+        self
+    }
+
+    #[must_use]
     pub fn for_admin(mut self) -> Self {
         self.to_admin = true;
         self
@@ -74,9 +83,9 @@ impl Refusal {
         let code = self.failure.code;
         tracing::info!(%request_id, %code, reason = %self.failure.reason, "refused");
         let mut detail = format!("{code} (request {request_id})");
-        if self.to_admin {
+        if let Some(words) = self.words.as_deref().or(self.to_admin.then_some(&*self.failure.reason)) {
             detail.push_str(": ");
-            detail.push_str(&self.failure.reason);
+            detail.push_str(words);
         }
         let body = ErrorInformation { type_: format!("{TYPES}{:?}", self.variant), detail };
         let mut response = json(self.status, &body, request_id);
@@ -97,6 +106,20 @@ pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize, request_id:
     let mut response = (status, text).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Bytes as they are, never to be cached.
+pub(crate) fn raw(content_type: &str, body: Vec<u8>, request_id: &str) -> Response {
+    let mut response = (StatusCode::OK, body).into_response();
+    let headers = response.headers_mut();
+    let content_type = HeaderValue::from_str(content_type);
+    headers
+        .insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -20,19 +21,23 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use crate::metrics::StatusLabel;
 use crate::reply::{Refusal, Variant};
-use crate::router::Secured;
+use crate::router::{Peer, Secured};
 use crate::timed_io::TimedIo;
-use crate::{Error, Tls, Trustee, request_id};
+use crate::{Error, ReloadableTls, Tls, Trustee, request_id};
 
-/// Most bytes of a request's headers.
-const MAX_HEADERS: usize = 128 * 1024;
+/// The client's certificate, verified by TLS against the configured authorities.
+#[derive(Clone)]
+pub(crate) struct ClientCertificate(pub CertificateDer<'static>);
 
 /// How much a client may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections at a time; more wait in the listener's queue.
     pub connections: usize,
+    /// Most bytes of a request's headers: room for a token as header and as sealed cookie.
+    pub header_bytes: usize,
     /// From accepting a connection to the end of its TLS handshake, and for the headers of each request.
     pub headers: Duration,
     /// From a request's headers to its answer, body included.
@@ -47,6 +52,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 1024,
+            header_bytes: 128 * 1024,
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
             idle: Duration::from_secs(60),
@@ -64,20 +70,20 @@ pub async fn serve(
     tls: Option<Tls>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
+    let tls = tls.map(|tls| ReloadableTls::new(&tls)).transpose()?;
     serve_with(trustee, listener, tls, Limits::default(), shutdown).await
 }
 
-/// [`serve`] with other limits.
+/// [`serve`] with other limits, and a certificate that may change meanwhile.
 pub async fn serve_with(
     trustee: Trustee,
     listener: TcpListener,
-    tls: Option<Tls>,
+    tls: Option<ReloadableTls>,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    let acceptor = tls.map(|tls| tls.server_config().map(|c| TlsAcceptor::from(Arc::new(c)))).transpose()?;
     let (stop, stopped) = watch::channel(false);
-    let server = Arc::new(Server { router: trustee.router(), trustee, acceptor, limits, stopped });
+    let server = Arc::new(Server { router: trustee.router(), trustee, tls, limits, stopped });
     let permits = Arc::new(Semaphore::new(server.limits.connections));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -93,11 +99,18 @@ pub async fn serve_with(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
+                let peers = &server.trustee.inner.shared.peers;
+                let Some(counted) = peers.connect(from.ip()) else {
+                    tracing::debug!(%from, "too many connections");
+                    continue;
+                };
                 let server = server.clone();
                 connections.spawn(async move {
-                    server.connection(stream).await;
-                    drop(permit);
+                    server.trustee.inner.shared.metrics.connections.inc();
+                    server.connection(stream, Peer(from)).await;
+                    server.trustee.inner.shared.metrics.connections.dec();
+                    drop((permit, counted));
                 });
             }
             // Out of descriptors, most likely: the pause lets connections end instead of spinning.
@@ -114,52 +127,85 @@ pub async fn serve_with(
         tracing::debug!("connections were cut at shutdown");
     }
     connections.shutdown().await;
+    // What administrators have begun outlives their connections.
+    if timeout(server.limits.drain, server.trustee.inner.shared.acts.write()).await.is_err() {
+        tracing::warn!("an administrator's act was cut at shutdown; it may not be in the audit log");
+    }
     Ok(())
 }
 
 struct Server {
     trustee: Trustee,
     router: Router,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<ReloadableTls>,
     limits: Limits,
     stopped: watch::Receiver<bool>,
 }
 
 impl Server {
-    async fn connection(&self, stream: TcpStream) {
+    async fn connection(&self, stream: TcpStream, peer: Peer) {
         // Small answers must not wait for acknowledgements of earlier ones.
         let _ = stream.set_nodelay(true);
         let stream = TimedIo::new(stream, self.limits.idle);
-        match &self.acceptor {
-            None => self.http(stream, false).await,
-            Some(acceptor) => match timeout(self.limits.headers, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => self.http(stream, true).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                Err(_) => tracing::debug!("TLS handshake took too long"),
-            },
+        let Some(tls) = &self.tls else { return self.http(stream, peer, None, false).await };
+        let acceptor = TlsAcceptor::from(tls.current());
+        match timeout(self.limits.headers, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let leaf = certificates.and_then(|c| c.first()).cloned().map(|c| c.into_owned());
+                self.http(stream, peer, leaf.map(ClientCertificate), true).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     }
 
-    async fn http(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, secured: bool) {
+    async fn http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        certificate: Option<ClientCertificate>,
+        secured: bool,
+    ) {
+        let metrics = &self.trustee.inner.shared.metrics;
         let service = service_fn(|mut request: Request<Incoming>| {
+            let start = std::time::Instant::now();
+            let extensions = request.extensions_mut();
+            extensions.insert(peer);
             if secured {
-                request.extensions_mut().insert(Secured);
+                extensions.insert(Secured);
             }
+            if let Some(certificate) = &certificate {
+                extensions.insert(certificate.clone());
+            }
+            metrics.request_bytes.observe(size(request.headers()));
+            let telemetry = self.trustee.inner.shared.telemetry();
+            let span = telemetry
+                .as_ref()
+                .and_then(|t| t.begin(request.method(), request.uri().path(), request.headers()));
             let answer = self.router.clone().call(request);
             async move {
-                match timeout(self.limits.request, answer).await {
+                let answer = match timeout(self.limits.request, answer).await {
                     Ok(answer) => answer,
                     Err(_) => Ok(self.too_slow()),
+                };
+                if let Ok(answer) = &answer {
+                    metrics.requests.get_or_create(&StatusLabel { status: answer.status().as_u16() }).inc();
+                    metrics.response_bytes.observe(size(answer.headers()));
+                    if let (Some(telemetry), Some(span)) = (telemetry, span) {
+                        telemetry.end(span, answer.status(), answer.headers());
+                    }
                 }
+                metrics.request_seconds.observe(start.elapsed().as_secs_f64());
+                answer
             }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.headers)
             .max_headers(64)
-            // Room for a token as header and as sealed cookie.
-            .max_header_size(MAX_HEADERS)
-            .max_buf_size(2 * MAX_HEADERS)
+            .max_header_size(self.limits.header_bytes)
+            .max_buf_size(self.limits.header_bytes.saturating_mul(2).max(16 * 1024))
             .half_close(false)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
@@ -186,4 +232,10 @@ impl Server {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         response
     }
+}
+
+/// The length that headers announce.
+fn size(headers: &http::HeaderMap) -> f64 {
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
+    f64::from(length.unwrap_or(0))
 }

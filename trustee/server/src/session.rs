@@ -76,8 +76,10 @@ impl Session {
 }
 
 /// How a cookie is to be kept.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Attributes {
+    /// Path prefix under which it is sent back.
+    pub path: String,
     /// Sent back over TLS only.
     pub secure: bool,
     /// Seconds.
@@ -87,8 +89,8 @@ pub(crate) struct Attributes {
 fn cookie(kind: &str, plain: &[u8], sealer: &Sealer, attributes: Attributes) -> Option<String> {
     let sealed = b64::url_encode(&sealer.seal(PLACE, kind, plain).ok()?);
     let secure = if attributes.secure { "; Secure" } else { "" };
-    let age = attributes.max_age;
-    Some(format!("{NAME}={kind}.{sealed}; Path=/kbs/v0; HttpOnly; SameSite=Strict; Max-Age={age}{secure}"))
+    let Attributes { path, max_age, .. } = attributes;
+    Some(format!("{NAME}={kind}.{sealed}; Path={path}; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}"))
 }
 
 #[cfg(test)]
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn cookies_come_back_as_they_went_or_not_at_all() {
         let sealer = Sealer::ephemeral().unwrap();
-        let attributes = Attributes { secure: true, max_age: 300 };
+        let attributes = Attributes { path: "/kbs/v0".into(), secure: true, max_age: 300 };
         let challenged = Challenged { nonce: [7; 32], tee: Tee::Snp, version: "0.4.0".into(), end_unix: 9 };
         let cookie = Session::challenge_cookie(&challenged, &sealer, attributes).unwrap();
         assert!(
@@ -115,7 +117,8 @@ mod tests {
         assert_eq!(Session::read(&headers(&cookie), &Sealer::ephemeral().unwrap()), Session::None);
         // A challenge must not be passed off as a token, nor the other way round.
         assert_eq!(Session::read(&headers(&cookie.replacen("=c.", "=t.", 1)), &sealer), Session::None);
-        let token = Session::token_cookie("abc", &sealer, Attributes { secure: false, max_age: 1 }).unwrap();
+        let plain = Attributes { path: "/kbs/v0".into(), secure: false, max_age: 1 };
+        let token = Session::token_cookie("abc", &sealer, plain).unwrap();
         assert!(!token.contains("Secure"));
         assert_eq!(Session::read(&headers(&token), &sealer), Session::Attested("abc".into()));
         assert_eq!(Session::read(&headers(&token.replacen("=t.", "=c.", 1)), &sealer), Session::None);

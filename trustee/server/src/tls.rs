@@ -4,11 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
@@ -31,22 +33,83 @@ pub struct Tls {
     pub cert_chain_pem: String,
     /// Private key in PEM (PKCS#8, SEC1 or PKCS#1).
     pub key_pem: Zeroizing<String>,
+    /// Authorities of client certificates in PEM. A client may show one that they issued, and need not.
+    pub client_authorities_pem: Option<String>,
+    /// Speak TLS 1.3 only.
+    pub only_tls_1_3: bool,
+}
+
+/// A TLS identity that can be replaced while connections are served; new connections get the new one.
+#[derive(Clone)]
+pub struct ReloadableTls(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl ReloadableTls {
+    /// With this identity.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] where it cannot be used.
+    pub fn new(tls: &Tls) -> Result<Self, Error> {
+        Ok(ReloadableTls(Arc::new(RwLock::new(Arc::new(tls.server_config()?)))))
+    }
+
+    /// Replaces the identity; one that cannot be used leaves the old one in place.
+    ///
+    /// # Errors
+    /// [`Error::Tls`].
+    pub fn replace(&self, tls: &Tls) -> Result<(), Error> {
+        let new = Arc::new(tls.server_config()?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Tls {
-    /// The server's side of TLS 1.2 and 1.3 with this identity.
-    pub(crate) fn server_config(&self) -> Result<ServerConfig, Error> {
+    /// An identity without client authorities, for TLS 1.2 and 1.3.
+    pub fn new(cert_chain_pem: String, key_pem: Zeroizing<String>) -> Self {
+        Tls { cert_chain_pem, key_pem, client_authorities_pem: None, only_tls_1_3: false }
+    }
+
+    /// The server's side of TLS with this identity. Hybrid key agreement (X25519MLKEM768) is preferred.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] where certificates and key do not parse or do not belong together.
+    pub fn server_config(&self) -> Result<ServerConfig, Error> {
         let unusable = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(self.cert_chain_pem.as_bytes())
                 .collect::<Result<_, _>>()
                 .map_err(|e| unusable(&e))?;
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|e| unusable(&e))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.kx_groups =
+            vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+        let provider = Arc::new(provider);
+        let versions: &[&rustls::SupportedProtocolVersion] = match self.only_tls_1_3 {
+            true => &[&rustls::version::TLS13],
+            false => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        };
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
             .map_err(|e| unusable(&e))?;
+        let builder = match &self.client_authorities_pem {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    roots.add(certificate.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|e| unusable(&e))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|e| unusable(&e))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -87,7 +150,7 @@ pub fn self_signed(folder: &Path, names: &[&str], now_unix: u64) -> Result<Tls, 
 
 impl From<Kept> for Tls {
     fn from(kept: Kept) -> Self {
-        Tls { cert_chain_pem: kept.cert_pem, key_pem: kept.key_pem }
+        Tls::new(kept.cert_pem, kept.key_pem)
     }
 }
 
@@ -197,7 +260,7 @@ mod tests {
 
     #[test]
     fn unusable_identities_are_refused() {
-        let bad = Tls { cert_chain_pem: "x".into(), key_pem: Zeroizing::new("y".into()) };
+        let bad = Tls::new("x".into(), Zeroizing::new("y".into()));
         assert!(matches!(bad.server_config(), Err(Error::Tls(_))));
     }
 }

@@ -93,7 +93,14 @@ async fn broken_off_requests_leave_nothing_behind() {
 #[tokio::test]
 async fn slow_clients_are_cut_off_and_make_room() {
     let short = Duration::from_millis(200);
-    let limits = Limits { connections: 2, headers: short, request: short, idle: short * 2, drain: short };
+    let limits = Limits {
+        connections: 2,
+        headers: short,
+        request: short,
+        idle: short * 2,
+        drain: short,
+        ..Limits::default()
+    };
     let world = World::with(|_| {}, limits).await;
     // Both slots are held by clients that never finish; a third is served when they are cut off.
     let mut headers = world.client().await;

@@ -4,7 +4,7 @@ use std::io;
 
 use cocoon_stage::{Code, Failure};
 
-/// Storage failure. The state on disk is as it was before the call.
+/// Storage failure. The stored state is as it was before the call, except where a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -63,6 +63,22 @@ pub enum Error {
         /// Its answer.
         source: io::Error,
     },
+    /// The database did not answer, refused, or all connections were busy for too long. Nothing was changed.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The connection broke, or time ran out, after a change was sent and before it was confirmed: it may have
+    /// taken place. Read the state before doing it again.
+    #[error("it is unknown whether the change took place: {0}")]
+    OutcomeUnknown(String),
+    /// The settings of a database are unusable or unsafe. Never holds the password.
+    #[error("database settings: {0}")]
+    Settings(String),
+    /// A backup is truncated, altered, encrypted with another key, or not a backup.
+    #[error("backup: {0}")]
+    Backup(String),
+    /// A restore into an empty store found records.
+    #[error("the store holds records already")]
+    NotEmpty,
     /// The crypto provider failed (no randomness).
     #[error("the crypto provider failed")]
     Crypto,
@@ -80,9 +96,14 @@ impl Error {
         match self {
             Error::Busy(_) => Code::StoreBusy,
             Error::Full(_) => Code::StoreFull,
-            Error::Corrupt(_) | Error::Unsealable { .. } | Error::KeyFile { .. } | Error::Io { .. } => {
-                Code::StoreCorrupt
-            }
+            Error::Corrupt(_)
+            | Error::Unsealable { .. }
+            | Error::KeyFile { .. }
+            | Error::Backup(_)
+            | Error::Io { .. } => Code::StoreCorrupt,
+            Error::Unavailable(_) | Error::OutcomeUnknown(_) => Code::StoreUnavailable,
+            Error::Settings(_) => Code::ConfigInvalid,
+            Error::NotEmpty => Code::UsageInvalid,
             Error::Exists { .. }
             | Error::Missing { .. }
             | Error::InvalidKey(_)

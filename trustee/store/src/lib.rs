@@ -1,23 +1,37 @@
-//! Trustee's state: namespaced keys and values, kept in memory or in one embedded file, and the sealing of
-//! values at rest.
+//! Trustee's state: namespaced keys and values, kept in memory, in one embedded file or in PostgreSQL; views of it
+//! for tenants; the sealing of values at rest; backup and restore; and the reading of upstream Trustee's files.
 //!
 //! Runs on the workload owner's side, inside Trustee. It never interprets values and never logs them; what must
 //! not be readable on disk is sealed by the caller with a [`Sealer`] before it is put.
 //!
-//! Promises: a write that returned `Ok` survives `kill -9` and power loss ([`RedbStore`]); [`Store::apply`] is all
-//! or nothing; `take` and `put_if_absent` are atomic among all processes that share the file. Every error keeps
-//! the stored state as it was.
+//! Promises: a write that returned `Ok` survives `kill -9` and power loss ([`RedbStore`], [`PostgresStore`]);
+//! [`Store::apply`] is all or nothing; `take`, `put_if_absent` and `apply_if` are atomic among all processes that
+//! share the file or database. Every error but [`Error::OutcomeUnknown`] keeps the stored state as it was.
 
+mod backup;
 mod error;
+mod import;
+mod keyfile;
 mod lock;
 mod memory;
+mod postgres;
 mod redb_store;
+mod reseal;
 mod sealer;
+mod tenant;
 
+#[cfg(test)]
+mod conformance;
+
+pub use backup::{BackupKey, RestoreMode, Summary, backup, restore, verify_backup};
 pub use error::Error;
+pub use import::{Imported, Problem, Report, import_local_fs, import_local_json};
 pub use memory::MemoryStore;
+pub use postgres::{PostgresOptions, PostgresStore};
 pub use redb_store::RedbStore;
+pub use reseal::{Resealed, reseal};
 pub use sealer::Sealer;
+pub use tenant::{TenantStore, remove_all};
 
 /// Longest key in bytes.
 pub const MAX_KEY: usize = 512;
@@ -57,6 +71,28 @@ pub enum Change<'a> {
     },
 }
 
+/// What [`Store::apply_if`] demands before it changes anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Condition<'a> {
+    /// Namespace.
+    pub ns: &'a str,
+    /// Key.
+    pub key: &'a str,
+    /// The value that must be there; `None`: there must be none.
+    pub value: Option<&'a [u8]>,
+}
+
+/// One stored value with its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Namespace.
+    pub ns: String,
+    /// Key.
+    pub key: String,
+    /// Value as stored, sealed where the caller sealed it.
+    pub value: Vec<u8>,
+}
+
 /// Namespaced key-value storage.
 ///
 /// Namespaces are 1–64 characters of `a-z` and `_`; keys 1–[`MAX_KEY`] bytes without NUL; values up to
@@ -78,6 +114,15 @@ pub trait Store: Send + Sync {
     /// Up to `limit` keys that begin with `prefix`, with their values, in byte order.
     fn scan(&self, ns: &str, prefix: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error>;
 
+    /// [`Store::scan`] of the keys that come after `after` in byte order, which need not exist: the next page.
+    fn scan_from(
+        &self,
+        ns: &str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, Error>;
+
     /// Reads and removes in one step: of several callers exactly one gets the value.
     fn take(&self, ns: &str, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
@@ -85,7 +130,17 @@ pub trait Store: Send + Sync {
     fn put_if_absent(&self, ns: &str, key: &str, value: &[u8]) -> Result<bool, Error>;
 
     /// Does all changes in order, or none of them.
-    fn apply(&self, changes: &[Change<'_>]) -> Result<(), Error>;
+    fn apply(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+        self.apply_if(&[], changes).map(drop)
+    }
+
+    /// Does all changes in order if every condition holds, else nothing; whether it did. Conditions and changes are
+    /// one step among all users of the state.
+    fn apply_if(&self, conditions: &[Condition<'_>], changes: &[Change<'_>]) -> Result<bool, Error>;
+
+    /// Gives every record to `each`, in the order of namespace and key, as of one moment. Ends at the first error
+    /// of `each`.
+    fn snapshot(&self, each: &mut dyn FnMut(Record) -> Result<(), Error>) -> Result<(), Error>;
 
     /// Whether other processes may read and change the same state while this one uses it.
     fn shared(&self) -> bool;
@@ -94,7 +149,7 @@ pub trait Store: Send + Sync {
 /// Checks a namespace and key; the stored form is `namespace NUL key`.
 fn storage_key(ns: &str, key: &str) -> Result<Vec<u8>, Error> {
     check_namespace(ns)?;
-    if key.is_empty() || key.len() > MAX_KEY || key.contains('\0') {
+    if key.is_empty() || key.len() > longest_key(ns) || key.contains('\0') {
         return Err(Error::InvalidKey(format!("{} bytes in namespace {ns}", key.len())));
     }
     Ok(joined(ns, key))
@@ -103,10 +158,15 @@ fn storage_key(ns: &str, key: &str) -> Result<Vec<u8>, Error> {
 /// The stored form of a key prefix, which may be empty.
 fn storage_prefix(ns: &str, prefix: &str) -> Result<Vec<u8>, Error> {
     check_namespace(ns)?;
-    if prefix.len() > MAX_KEY || prefix.contains('\0') {
+    if prefix.len() > longest_key(ns) || prefix.contains('\0') {
         return Err(Error::InvalidKey(format!("prefix of {} bytes in namespace {ns}", prefix.len())));
     }
     Ok(joined(ns, prefix))
+}
+
+/// Longest key of a namespace: in that of [`TenantStore`] each key is longer by its tenant and namespace.
+fn longest_key(ns: &str) -> usize {
+    if ns == tenant::NAMESPACE { MAX_KEY + tenant::MAX_PREFIX } else { MAX_KEY }
 }
 
 fn check_namespace(ns: &str) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Change, Error, PutMode, Store, check_value, storage_key, storage_prefix};
+use crate::{Change, Condition, Error, PutMode, Record, Store, check_value, storage_key, storage_prefix};
 
 /// State in memory only.
 #[derive(Default)]
@@ -56,6 +56,21 @@ impl Store for MemoryStore {
         found.take(limit).map(|(k, v)| Ok((key_text(k, ns)?, v.clone()))).collect()
     }
 
+    fn scan_from(
+        &self,
+        ns: &str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let (start, after) = (storage_prefix(ns, prefix)?, storage_prefix(ns, after)?);
+        let values = self.values();
+        let from = start.clone().max(after.clone());
+        let found =
+            values.range(from..).filter(|(k, _)| **k > after).take_while(|(k, _)| k.starts_with(&start));
+        found.take(limit).map(|(k, v)| Ok((key_text(k, ns)?, v.clone()))).collect()
+    }
+
     fn take(&self, ns: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let full = storage_key(ns, key)?;
         Ok(self.values().remove(&full))
@@ -69,8 +84,12 @@ impl Store for MemoryStore {
         }
     }
 
-    fn apply(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+    fn apply_if(&self, conditions: &[Condition<'_>], changes: &[Change<'_>]) -> Result<bool, Error> {
         // Everything that can fail is done before the first change.
+        let mut wanted = Vec::with_capacity(conditions.len());
+        for condition in conditions {
+            wanted.push((storage_key(condition.ns, condition.key)?, condition.value));
+        }
         let mut prepared = Vec::with_capacity(changes.len());
         for change in changes {
             prepared.push(match change {
@@ -82,11 +101,22 @@ impl Store for MemoryStore {
             });
         }
         let mut values = self.values();
+        if wanted.iter().any(|(key, value)| values.get(key).map(Vec::as_slice) != *value) {
+            return Ok(false);
+        }
         for (key, value) in prepared {
             match value {
                 Some(value) => values.insert(key, value),
                 None => values.remove(&key),
             };
+        }
+        Ok(true)
+    }
+
+    fn snapshot(&self, each: &mut dyn FnMut(Record) -> Result<(), Error>) -> Result<(), Error> {
+        let values = self.values().clone();
+        for (key, value) in values {
+            each(record(&key, value)?)?;
         }
         Ok(())
     }
@@ -100,4 +130,13 @@ impl Store for MemoryStore {
 pub(crate) fn key_text(full: &[u8], ns: &str) -> Result<String, Error> {
     let key = full.get(ns.len() + 1..).unwrap_or_default();
     String::from_utf8(key.to_vec()).map_err(|_| Error::Corrupt(format!("a key of {ns} is not UTF-8")))
+}
+
+/// The record stored under `namespace NUL key`.
+pub(crate) fn record(full: &[u8], value: Vec<u8>) -> Result<Record, Error> {
+    let damaged = || Error::Corrupt("a stored key is damaged".into());
+    let end = full.iter().position(|b| *b == 0).ok_or_else(damaged)?;
+    let ns = full.get(..end).and_then(|ns| std::str::from_utf8(ns).ok()).ok_or_else(damaged)?.to_owned();
+    let key = key_text(full, &ns)?;
+    Ok(Record { ns, key, value })
 }

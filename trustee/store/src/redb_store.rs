@@ -1,20 +1,23 @@
 //! The store in one embedded file (redb), for one process or for several that take turns.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition};
 
+use crate::Error;
+use crate::keyfile::create_private_folder;
 use crate::lock::{self, FileLock, Kind};
-use crate::memory::key_text;
-use crate::{Change, Error, PutMode, Store, check_value, error::is_full, storage_key, storage_prefix};
+
+mod operations;
+mod problem;
+
+use problem::Problem;
 
 /// One table for all namespaces: one name less that can be missing or of another type.
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("cocoon");
@@ -119,29 +122,6 @@ impl RedbStore {
         self.guarded(|| read_in(&open_file(&self.path, 4 << 20, false)?, work))
     }
 
-    /// What `take` makes of each entry whose key begins with `prefix`, in key order.
-    fn range<T>(
-        &self,
-        ns: &str,
-        prefix: &str,
-        limit: usize,
-        take: impl Fn(String, &[u8]) -> T,
-    ) -> Result<Vec<T>, Error> {
-        let start = storage_prefix(ns, prefix)?;
-        self.read(|table| {
-            let mut found = Vec::new();
-            let Some(table) = table else { return Ok(found) };
-            for entry in table.range(start.as_slice()..)? {
-                let (key, value) = entry?;
-                if found.len() >= limit || !key.value().starts_with(&start) {
-                    break;
-                }
-                found.push(take(key_text(key.value(), ns)?, value.value()));
-            }
-            Ok(found)
-        })
-    }
-
     /// The open database of exclusive mode, opened anew if the last operation broke it.
     fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, Problem>) -> Result<T, Error> {
         let Mode::Exclusive { database, open, .. } = &self.mode else {
@@ -238,149 +218,6 @@ fn lock_path(path: &Path) -> PathBuf {
     name.push(".lock");
     PathBuf::from(name)
 }
-
-/// Creates a folder and its parents for the owner only (0700), unless it is there.
-pub(crate) fn create_private_folder(folder: &Path) -> Result<(), Error> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| Error::io(folder, e))
-}
-
-impl Store for RedbStore {
-    fn get(&self, ns: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let full = storage_key(ns, key)?;
-        self.read(|table| {
-            let Some(table) = table else { return Ok(None) };
-            Ok(table.get(full.as_slice())?.map(|v| v.value().to_vec()))
-        })
-    }
-
-    fn put(&self, ns: &str, key: &str, value: &[u8], mode: PutMode) -> Result<(), Error> {
-        let full = storage_key(ns, key)?;
-        check_value(value)?;
-        self.write(|table| {
-            let there = mode != PutMode::Upsert && table.get(full.as_slice())?.is_some();
-            match (mode, there) {
-                (PutMode::Create, true) => Err(Error::Exists { ns: ns.into(), key: key.into() }.into()),
-                (PutMode::Replace, false) => Err(Error::Missing { ns: ns.into(), key: key.into() }.into()),
-                _ => table.insert(full.as_slice(), value).map(drop).map_err(Problem::from),
-            }
-        })
-    }
-
-    fn delete(&self, ns: &str, key: &str) -> Result<bool, Error> {
-        let full = storage_key(ns, key)?;
-        self.write(|table| Ok(table.remove(full.as_slice())?.is_some()))
-    }
-
-    fn list(&self, ns: &str, prefix: &str, limit: usize) -> Result<Vec<String>, Error> {
-        self.range(ns, prefix, limit, |key, _| key)
-    }
-
-    fn scan(&self, ns: &str, prefix: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        self.range(ns, prefix, limit, |key, value| (key, value.to_vec()))
-    }
-
-    fn take(&self, ns: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let full = storage_key(ns, key)?;
-        self.write(|table| Ok(table.remove(full.as_slice())?.map(|v| v.value().to_vec())))
-    }
-
-    fn put_if_absent(&self, ns: &str, key: &str, value: &[u8]) -> Result<bool, Error> {
-        match self.put(ns, key, value, PutMode::Create) {
-            Ok(()) => Ok(true),
-            Err(Error::Exists { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn apply(&self, changes: &[Change<'_>]) -> Result<(), Error> {
-        self.write(|table| {
-            for change in changes {
-                match change {
-                    Change::Put { ns, key, value } => {
-                        check_value(value)?;
-                        table.insert(storage_key(ns, key)?.as_slice(), *value)?;
-                    }
-                    Change::Delete { ns, key } => {
-                        table.remove(storage_key(ns, key)?.as_slice())?;
-                    }
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn shared(&self) -> bool {
-        matches!(self.mode, Mode::Shared { .. })
-    }
-}
-
-/// A failure inside an operation, before it is tied to a path.
-enum Problem {
-    Own(Error),
-    Io(std::io::Error),
-    Corrupt(String),
-    /// The handle met an error before and wants to be opened again.
-    Stale,
-    Busy,
-}
-
-impl Problem {
-    fn breaks_handle(&self) -> bool {
-        !matches!(self, Problem::Own(_))
-    }
-
-    fn into_error(self, path: &Path) -> Error {
-        let file = path.display();
-        match self {
-            Problem::Own(error) => error,
-            Problem::Io(error) if is_full(&error) => Error::Full(file.to_string()),
-            // redb reports a file that ends early or whose header is wrong as these kinds.
-            Problem::Io(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                Error::Corrupt(format!("{file}: {error}"))
-            }
-            Problem::Io(source) => Error::Io { path: file.to_string(), source },
-            Problem::Corrupt(reason) => Error::Corrupt(format!("{file}: {reason}")),
-            Problem::Stale => Error::Corrupt(format!("{file}: an earlier failure left it unusable")),
-            Problem::Busy => Error::Busy(file.to_string()),
-        }
-    }
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Problem::Own(error)
-    }
-}
-
-impl From<redb::Error> for Problem {
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::Io(error) => Problem::Io(error),
-            redb::Error::PreviousIo | redb::Error::DatabaseClosed => Problem::Stale,
-            redb::Error::DatabaseAlreadyOpen => Problem::Busy,
-            other => Problem::Corrupt(other.to_string()),
-        }
-    }
-}
-
-macro_rules! from_redb {
-    ($($kind:ty),*) => { $(
-        impl From<$kind> for Problem {
-            fn from(error: $kind) -> Self {
-                redb::Error::from(error).into()
-            }
-        }
-    )* };
-}
-from_redb!(StorageError, redb::TableError, redb::TransactionError, redb::CommitError, DatabaseError);
 
 #[cfg(test)]
 #[path = "redb_tests.rs"]

@@ -1,14 +1,11 @@
 //! Sealing of values at rest: AES-256-GCM under a key from a file only its owner can read.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::{Error, keyfile};
 
 /// First byte of every sealed value: the format's version.
 const VERSION: u8 = 1;
@@ -16,49 +13,42 @@ const VERSION: u8 = 1;
 /// Seals and opens values. Sealed form: version byte 1, 12-byte nonce, ciphertext, 16-byte tag; the associated
 /// data is namespace and key, so that a value moved to another place does not open there.
 ///
-/// Nonces are random: one key file is good for 2^32 writes (NIST SP 800-38D §8.3).
+/// Nonces are random: one key file is good for 2^32 writes (NIST SP 800-38D §8.3). For a change of key see
+/// [`Sealer::with_previous`] and [`reseal`](crate::reseal).
 pub struct Sealer {
     key: RandomizedNonceKey,
+    /// Keys that still open but no longer seal, newest first.
+    previous: Vec<RandomizedNonceKey>,
 }
 
 impl Sealer {
     /// Uses the 32-byte key in the file at `path`; creates it (0600, random) if absent. Of several processes that
     /// create at once all end with the same key. A key that group or others can read is refused.
     pub fn open_or_create(path: &Path) -> Result<Self, Error> {
-        let unusable =
-            |reason: &str| Error::KeyFile { path: path.display().to_string(), reason: reason.into() };
-        let mut file = match open_existing(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                create(path)?;
-                open_existing(path).map_err(|e| Error::io(path, e))?
-            }
-            Err(error) => return Err(Error::io(path, error)),
-        };
-        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
-        if !metadata.is_file() {
-            return Err(unusable("not a regular file"));
-        }
-        if metadata.mode() & 0o077 != 0 {
-            return Err(unusable("others may read it; run chmod 600"));
-        }
-        if metadata.len() != 32 {
-            return Err(unusable("not 32 bytes"));
-        }
-        let mut key = Zeroizing::new([0u8; 32]);
-        file.read_exact(key.as_mut()).map_err(|e| Error::io(path, e))?;
+        let key = keyfile::open_or_create(path)?;
         Self::from_key(&key)
     }
 
     /// Uses the given key.
     pub fn from_key(key: &[u8; 32]) -> Result<Self, Error> {
         let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| Error::Crypto)?;
-        Ok(Sealer { key })
+        Ok(Sealer { key, previous: Vec::new() })
+    }
+
+    /// Seals with `current`'s key and opens what either `current` or one of `previous` sealed: the time between a
+    /// change of key and the end of [`reseal`](crate::reseal). Which key it was is found by trying.
+    pub fn with_previous(current: Sealer, previous: Vec<Sealer>) -> Self {
+        let mut older = current.previous;
+        for sealer in previous {
+            older.push(sealer.key);
+            older.extend(sealer.previous);
+        }
+        Sealer { key: current.key, previous: older }
     }
 
     /// A sealer with a key that nobody keeps: what it seals is lost with it.
     pub fn ephemeral() -> Result<Self, Error> {
-        let key = random_key()?;
+        let key = keyfile::random_key()?;
         Self::from_key(&key)
     }
 
@@ -77,24 +67,32 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for exactly this place; otherwise [`Error::Unsealable`].
+    /// Opens what was sealed for exactly this place, with the current or a previous key; otherwise
+    /// [`Error::Unsealable`].
     pub fn open(&self, ns: &str, key: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.try_open(ns, key, sealed)
+        std::iter::once(&self.key)
+            .chain(&self.previous)
+            .find_map(|with| try_open(with, ns, key, sealed))
             .ok_or_else(|| Error::Unsealable { ns: ns.to_owned(), key: key.to_owned() })
     }
 
-    fn try_open(&self, ns: &str, key: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (version, rest) = sealed.split_first()?;
-        if *version != VERSION {
-            return None;
-        }
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut buffer = Zeroizing::new(body.to_vec());
-        let length = self.key.open_in_place(nonce, Aad::from(place(ns, key)), &mut buffer).ok()?.len();
-        buffer.truncate(length);
-        Some(buffer)
+    /// Whether the current key opens it.
+    pub(crate) fn is_current(&self, ns: &str, key: &str, sealed: &[u8]) -> bool {
+        try_open(&self.key, ns, key, sealed).is_some()
     }
+}
+
+fn try_open(with: &RandomizedNonceKey, ns: &str, key: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (version, rest) = sealed.split_first()?;
+    if *version != VERSION {
+        return None;
+    }
+    let (nonce, body) = rest.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut buffer = Zeroizing::new(body.to_vec());
+    let length = with.open_in_place(nonce, Aad::from(place(ns, key)), &mut buffer).ok()?.len();
+    buffer.truncate(length);
+    Some(buffer)
 }
 
 impl std::fmt::Debug for Sealer {
@@ -108,43 +106,10 @@ fn place(ns: &str, key: &str) -> Vec<u8> {
     crate::joined(ns, key)
 }
 
-fn random_key() -> Result<Zeroizing<[u8; 32]>, Error> {
-    let mut key = Zeroizing::new([0u8; 32]);
-    aws_lc_rs::rand::fill(key.as_mut()).map_err(|_| Error::Crypto)?;
-    Ok(key)
-}
-
-fn open_existing(path: &Path) -> std::io::Result<File> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    OpenOptions::new().read(true).custom_flags(no_follow).open(path)
-}
-
-/// Writes a fresh key beside `path` and links it there: the name appears with all its bytes or not at all, and
-/// an existing file wins.
-fn create(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    crate::redb_store::create_private_folder(folder)?;
-    let mut suffix = [0u8; 8];
-    aws_lc_rs::rand::fill(&mut suffix).map_err(|_| Error::Crypto)?;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".new-{}", hex::encode(suffix)));
-    let temporary = Path::new(&temporary);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-        let key = random_key().map_err(|_| std::io::Error::other("no randomness"))?;
-        file.write_all(key.as_ref())?;
-        file.sync_all()?;
-        match std::fs::hard_link(temporary, path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            _ => File::open(folder)?.sync_all(),
-        }
-    })();
-    drop(std::fs::remove_file(temporary));
-    written.map_err(|e| Error::io(path, e))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -188,5 +153,20 @@ mod tests {
         std::fs::write(&short, [7u8; 31]).unwrap();
         std::fs::set_permissions(&short, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         assert!(matches!(Sealer::open_or_create(&short), Err(Error::KeyFile { .. })));
+    }
+
+    #[test]
+    fn previous_keys_open_but_never_seal() {
+        let sealer = |byte| Sealer::from_key(&[byte; 32]).unwrap();
+        let oldest = sealer(1).seal("n", "k", b"1").unwrap();
+        let old = sealer(2).seal("n", "k", b"2").unwrap();
+        let both = Sealer::with_previous(sealer(3), vec![Sealer::with_previous(sealer(2), vec![sealer(1)])]);
+        assert_eq!(both.open("n", "k", &oldest).unwrap().as_slice(), b"1");
+        assert_eq!(both.open("n", "k", &old).unwrap().as_slice(), b"2");
+        assert!(both.open("n", "other", &old).is_err());
+        let new = both.seal("n", "k", b"3").unwrap();
+        assert_eq!(sealer(3).open("n", "k", &new).unwrap().as_slice(), b"3");
+        assert!(sealer(2).open("n", "k", &new).is_err());
+        assert!(both.is_current("n", "k", &new) && !both.is_current("n", "k", &old));
     }
 }

@@ -51,6 +51,33 @@ fn rsa_keys_of_both_algorithms() {
 }
 
 #[test]
+fn the_form_of_0_1_1() {
+    let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
+    let der: Pkcs8V1Der<'_> = private.as_der().unwrap();
+    let pair = KeyPair::from_pkcs8(der.as_ref()).unwrap();
+    let public = pair.public_key().as_ref();
+    let (n, e) = (b64::url_encode(&public[9..265]), b64::url_encode(&public[267..]));
+    let key = TeePublicKey::Rsa { alg: RsaAlg::Pkcs1v15, n: n.clone(), e: e.clone() };
+    let jwe = encrypt_0_1_1(&key, b"secret").unwrap();
+    assert_eq!(jwe.protected, r#"{"alg":"RSA1_5","enc":"A256GCM"}"#);
+    assert_eq!(jwe.tag, "");
+    let mut out = [0; 256];
+    let wrapped = b64::url_decode(&jwe.encrypted_key).unwrap();
+    let cek = Pkcs1PrivateDecryptingKey::new(private).unwrap().decrypt(&wrapped, &mut out).unwrap();
+    let mut text = b64::url_decode(&jwe.ciphertext).unwrap();
+    assert_eq!(text.len(), 6 + TAG_LEN);
+    let iv: [u8; 12] = b64::url_decode(&jwe.iv).unwrap().try_into().unwrap();
+    let key_for_content = content_key((&*cek).try_into().unwrap()).unwrap();
+    let plain =
+        key_for_content.open_in_place(Nonce::assume_unique_for_key(iv), Aad::empty(), &mut text).unwrap();
+    assert_eq!(plain, b"secret");
+    let oaep = TeePublicKey::Rsa { alg: RsaAlg::Oaep256, n, e };
+    assert!(matches!(encrypt_0_1_1(&oaep, b"x"), Err(Error::Algorithm(_))));
+    let ec = crate::TeeKeyPair::generate().unwrap().public();
+    assert!(matches!(encrypt_0_1_1(&ec, b"x"), Err(Error::Algorithm(_))));
+}
+
+#[test]
 fn p_521_keys() {
     let crv = EcCurve::P521;
     let private = PrivateKey::generate(crv.agreement()).unwrap();

@@ -19,6 +19,8 @@ pub struct Signer {
     x: String,
     y: String,
     kid: String,
+    /// The token header, base64url.
+    header: String,
 }
 
 impl Signer {
@@ -64,7 +66,8 @@ impl Signer {
 
     /// Signs `claims`, as given, into a compact JWT.
     ///
-    /// Header: `{"typ":"JWT","alg":"ES256","jwk":{"alg","kty","crv","x","y"}}`, members in this order.
+    /// Header: `{"typ":"JWT","alg":"ES256","jwk":{"alg","kty","crv","x","y"}}`, members in this order; with certificates
+    /// `jwk` has `x5c` too.
     ///
     /// # Errors
     /// [`Error::Token`] if the claims are not an object; [`Error::Crypto`].
@@ -72,12 +75,7 @@ impl Signer {
         if !claims.is_object() {
             return Err(Error::Token("claims are not an object"));
         }
-        let header = json!({
-            "typ": "JWT",
-            "alg": "ES256",
-            "jwk": {"alg": "ES256", "kty": "EC", "crv": "P-256", "x": self.x, "y": self.y},
-        });
-        let mut token = b64::url_encode(header.to_string().as_bytes());
+        let mut token = self.header.clone();
         token.push('.');
         token.push_str(&b64::url_encode(claims.to_string().as_bytes()));
         let signature = self
@@ -92,7 +90,26 @@ impl Signer {
     fn of(pair: EcdsaKeyPair) -> Result<Self, Error> {
         let (x, y) = jwk::point_coordinates(EcCurve::P256, pair.public_key().as_ref())?;
         let kid = thumbprint(&x, &y);
-        Ok(Self { pair, x, y, kid })
+        let mut signer = Self { pair, x, y, kid, header: String::new() };
+        signer.header = signer.header_with(&[]);
+        Ok(signer)
+    }
+
+    /// The same signer with certificates (DER, its own first) that vouch for the key; they go into each token.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: &[Vec<u8>]) -> Self {
+        self.header = self.header_with(certificates);
+        self
+    }
+
+    fn header_with(&self, certificates: &[Vec<u8>]) -> String {
+        let mut jwk = json!({"alg": "ES256", "kty": "EC", "crv": "P-256", "x": self.x, "y": self.y});
+        if let (false, Some(members)) = (certificates.is_empty(), jwk.as_object_mut()) {
+            let chain: Vec<String> = certificates.iter().map(|der| b64::std_encode(der)).collect();
+            members.insert("x5c".into(), json!(chain));
+        }
+        let header = json!({"typ": "JWT", "alg": "ES256", "jwk": jwk});
+        b64::url_encode(header.to_string().as_bytes())
     }
 }
 

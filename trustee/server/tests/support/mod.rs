@@ -8,6 +8,9 @@
     clippy::indexing_slicing
 )]
 
+pub mod key;
+pub mod speaker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +24,8 @@ use cocoon_protocol::{HashAlgorithm, TeeKeyPair, report_data};
 use cocoon_sim::{GuestContext, SecureProcessor};
 use cocoon_store::{MemoryStore, Sealer, Store};
 use cocoon_trustee::{
-    Config, Limits, MinStatus, Registration, ResourcePath, Tls, Trustee, self_signed, serve_with,
-    system_clock,
+    Config, Limits, MinStatus, Registration, ReloadableTls, ResourcePath, Tls, Trustee, self_signed,
+    serve_with, system_clock,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -90,8 +93,8 @@ impl World {
         let processor = &PROCESSORS[0];
         let ahead = Arc::new(AtomicU64::new(0));
         let mut config = Config::new(Arc::new(MemoryStore::new()), Arc::new(Sealer::ephemeral().unwrap()));
-        config.simulated_roots = vec![processor.root()];
-        config.admin_token_hash = Some(sha256(ADMIN.as_bytes()));
+        config.live.simulated_roots = vec![processor.root()];
+        config.live.access.token_sha256 = Some(sha256(ADMIN.as_bytes()));
         let (clock, clock_ahead) = (system_clock(), ahead.clone());
         config.clock = Arc::new(move || clock() + clock_ahead.load(Ordering::SeqCst));
         change(&mut config);
@@ -102,7 +105,8 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = serve_with(trustee.clone(), listener, Some(tls.clone()), limits, async {
+        let reloadable = ReloadableTls::new(&tls).unwrap();
+        let serving = serve_with(trustee.clone(), listener, Some(reloadable), limits, async {
             let _ = stopped.await;
         });
         let server = tokio::spawn(serving);
@@ -354,13 +358,27 @@ impl Reply {
 
     /// The refusal's code, after checking that the body has upstream's form and tells no more than the code.
     pub fn code(&self) -> &str {
+        let (code, words) = self.refusal();
+        assert_eq!(words, None, "{code}");
+        code
+    }
+
+    /// The refusal's code and the words that the caller may read, in upstream's form.
+    pub fn refusal(&self) -> (&str, Option<String>) {
         let code = self.header("x-cocoon-code").unwrap_or("none");
         let id = self.header("x-request-id").unwrap();
         let body = self.json();
-        assert_eq!(body["detail"], format!("{code} (request {id})"));
+        let detail = body["detail"].as_str().unwrap();
+        let rest = detail.strip_prefix(&format!("{code} (request {id})")).expect(detail);
+        let words = (!rest.is_empty()).then(|| rest.strip_prefix(": ").expect(rest).to_owned());
         let kind = body["type"].as_str().unwrap();
         assert!(kind.starts_with("https://github.com/confidential-containers/kbs/errors/"), "{kind}");
-        code
+        (code, words)
+    }
+
+    /// The last part of the refusal's type, as upstream names it.
+    pub fn kind(&self) -> String {
+        self.json()["type"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
     }
 
     /// The reply without what differs between any two: id and date.

@@ -1,0 +1,97 @@
+//! Which commands answer in JSON.
+
+use super::{
+    AuditCommand, Command, Common, PolicyCommand, ReferenceCommand, RulesCommand, SecretCommand,
+    TenantCommand, TrustCommand, TrusteeCommand, WorkloadCommand,
+};
+
+impl Command {
+    /// Whether failures are to be told in JSON.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Command::Run(args) => args.json,
+            Command::Doctor(args) => args.json,
+            other => other.common().is_some_and(|common| common.json),
+        }
+    }
+
+    fn common(&self) -> Option<&Common> {
+        match self {
+            Command::Secret(command) => Some(secret(command)),
+            Command::Workload(
+                WorkloadCommand::Add { common, .. }
+                | WorkloadCommand::List { common }
+                | WorkloadCommand::Show { common, .. }
+                | WorkloadCommand::Rm { common, .. },
+            ) => Some(common),
+            Command::Policy(command) => Some(policy(command)),
+            Command::Reference(command) => reference(command),
+            Command::Explain(args) => Some(&args.common),
+            Command::Audit(
+                AuditCommand::Head { common }
+                | AuditCommand::Verify { common, .. }
+                | AuditCommand::Prove { common, .. }
+                | AuditCommand::Follow { common, .. },
+            ) => Some(common),
+            Command::Tenant(
+                TenantCommand::List { common }
+                | TenantCommand::Add { common, .. }
+                | TenantCommand::Token { common, .. }
+                | TenantCommand::Rm { common, .. },
+            ) => Some(common),
+            Command::Trustee(
+                TrusteeCommand::RotateKey { common }
+                | TrusteeCommand::ImportUpstream { common, .. }
+                | TrusteeCommand::AuditKey { common },
+            ) => Some(common),
+            _ => None,
+        }
+    }
+}
+
+fn secret(command: &SecretCommand) -> &Common {
+    match command {
+        SecretCommand::Set { common, .. }
+        | SecretCommand::Get { common, .. }
+        | SecretCommand::List { common }
+        | SecretCommand::Rm { common, .. }
+        | SecretCommand::Rules(
+            RulesCommand::List { common }
+            | RulesCommand::Set { common, .. }
+            | RulesCommand::Show { common, .. }
+            | RulesCommand::Rm { common, .. },
+        ) => common,
+    }
+}
+
+fn policy(command: &PolicyCommand) -> &Common {
+    match command {
+        PolicyCommand::List { common }
+        | PolicyCommand::Set { common, .. }
+        | PolicyCommand::Get { common, .. }
+        | PolicyCommand::History { common, .. }
+        | PolicyCommand::Rollback { common, .. }
+        | PolicyCommand::Rm { common, .. }
+        | PolicyCommand::DryRun { common, .. }
+        | PolicyCommand::Defaults { common, .. } => common,
+    }
+}
+
+fn reference(command: &ReferenceCommand) -> Option<&Common> {
+    match command {
+        ReferenceCommand::Sign { .. } => None,
+        ReferenceCommand::List { common }
+        | ReferenceCommand::Set { common, .. }
+        | ReferenceCommand::Rm { common, .. }
+        | ReferenceCommand::Import { common, .. }
+        | ReferenceCommand::Diff { common, .. }
+        | ReferenceCommand::Sets { common }
+        | ReferenceCommand::Show { common, .. }
+        | ReferenceCommand::RmSet { common, .. }
+        | ReferenceCommand::Trust(
+            TrustCommand::List { common }
+            | TrustCommand::Add { common, .. }
+            | TrustCommand::Rm { common, .. },
+        ) => Some(common),
+    }
+}

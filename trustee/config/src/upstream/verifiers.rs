@@ -1,0 +1,90 @@
+//! `[attestation_service.verifier_config]`.
+
+use crate::node::{Node, Value};
+
+use super::source::{Source, Target};
+
+/// AMD's own service, which needs no setting.
+const AMD_KDS: &str = "https://kdsintf.amd.com";
+
+pub(super) fn translate(mut config: Source<'_>, out: &mut Target) {
+    if let Some(mut nvidia) = config.table("nvidia_verifier", out) {
+        let place = nvidia.place("type");
+        match nvidia.text("type", out) {
+            None | Some("Local") => {}
+            Some("Remote") => {
+                out.unsupported(&place, "NVIDIA's remote attestation service", "write \"Local\"")
+            }
+            Some(_) => out.wrong(&place, "unknown type", "write \"Local\""),
+        }
+        nvidia.refuse("verifier_url", "NVIDIA's remote attestation service", "remove it", out);
+        nvidia.finish(out);
+    }
+    // Has no keys any more; obsolete ones are told by `finish`.
+    if let Some(tpm) = config.table("tpm_verifier", out) {
+        tpm.finish(out);
+    }
+    if let Some(mut snp) = config.table("snp_verifier", out) {
+        for source in snp.tables("vcek_sources", out) {
+            vcek_source(source, out);
+        }
+        snp.finish(out);
+    }
+    if let Some(dcap) = config.table("dcap_verifier", out) {
+        collateral(dcap, out);
+    }
+    let advice = "remove it; such evidence is refused";
+    config.refuse("nvidia_dpu_verifier", "NVIDIA DPU evidence", advice, out);
+    config.finish(out);
+}
+
+fn vcek_source(mut source: Source<'_>, out: &mut Target) {
+    let place = source.place("type");
+    match source.text("type", out) {
+        Some("KDS") => {
+            let url = source.place("base_url");
+            match source.text("base_url", out) {
+                Some(text) if text.trim_end_matches('/') != AMD_KDS => {
+                    out.put_text("attestation.amd_kds_url", text, &url);
+                }
+                _ => {}
+            }
+        }
+        Some("OfflineStore") => {
+            if !source.has("path") {
+                out.wrong(&source.place("path"), "missing", "name the folder");
+            }
+            source.pass("path", "attestation.offline_collateral", out);
+        }
+        _ => out.wrong(&place, "unknown type", "write \"KDS\" or \"OfflineStore\""),
+    }
+    source.finish(out);
+}
+
+fn collateral(mut dcap: Source<'_>, out: &mut Target) {
+    let place = dcap.place("collateral_service");
+    match dcap.text("collateral_service", out) {
+        Some(text) if text.starts_with("file://") => {
+            out.unsupported(
+                &place,
+                "one file of collateral",
+                "put it into the folder `attestation.offline_collateral`",
+            );
+        }
+        Some(text) => out.put_text("attestation.intel_collateral_url", text, &place),
+        None => {}
+    }
+    let place = dcap.place("use_secure_cert");
+    if let Some(Node { value, .. }) = dcap.node("use_secure_cert")
+        && !matches!(value, Value::Bool(true))
+    {
+        out.wrong(&place, "it switches the check of the collateral server's certificate off", "remove it");
+    }
+    let place = dcap.place("tcb_update_type");
+    match dcap.text("tcb_update_type", out) {
+        None | Some("early") => {}
+        Some("standard") => out.note(&place, "\"early\" is used: newer TCB data, so the stricter of the two"),
+        Some(_) => out.wrong(&place, "unknown value", "write \"early\""),
+    }
+    dcap.finish(out);
+}

@@ -1,0 +1,227 @@
+# Appraisal of a CPU's TEE: sample, SNP, TDX, SNP and TDX behind Azure's vTPM, TPM, Secure Execution.
+#
+# Values are AR4SI's: up to 31 affirming, to 95 warning, beyond contraindicated. What no rule below recognises stays
+# unrecognised code (33), unrecognised hardware (97), unknown configuration (36). So do sgx, cca, csv and all others.
+#
+# Where this differs from the policy that guests of upstream's Trustee know, and why:
+# - A reference value that is not registered never matches a claim that is null.
+# - sample: the token says that the TEE is simulated, so that a resource policy can tell.
+# - az-snp-vtpm, az-tdx-vtpm: the hypervisor's debug access must be off, else the configuration is not known good.
+# - tpm: the key that signed the quote must be a reference value (trusted_aks or trusted_ak), for the hardware too;
+#   anybody can make a key that looks like a TPM's.
+# - se: image tag and both host key hashes must be reference values (se_tag, se_image_phkh, se_attestation_phkh);
+#   that the measurement verifies says nothing about what runs.
+package policy
+
+import rego.v1
+
+default executables := 33
+
+default hardware := 97
+
+default configuration := 36
+
+trust_claims := {
+	"executables": executables,
+	"hardware": hardware,
+	"configuration": configuration,
+	"instance-identity": 0,
+	"file-system": 0,
+	"runtime-opaque": 0,
+	"storage-opaque": 0,
+	"sourced-data": 0,
+}
+
+# Whether a claim is the reference value, or one of them.
+known(id, claim) if {
+	claim != null
+	values := query_reference_value(id)
+	is_array(values)
+	claim in values
+}
+
+known(id, claim) if {
+	claim != null
+	claim == query_reference_value(id)
+}
+
+# --- sample ---
+
+executables := 3 if known("launch_digest", input.sample.launch_digest)
+
+hardware := 2 if {
+	known("svn", input.sample.svn)
+	known("major_version", input.sample.platform_version.major)
+	minimum := query_reference_value("minimum_minor_version")
+	is_number(minimum)
+	is_number(input.sample.platform_version.minor)
+	input.sample.platform_version.minor >= minimum
+}
+
+configuration := 2 if input.sample.debug == false
+
+# --- snp: numbers are numbers, switches are booleans ---
+
+executables := 3 if known("snp_launch_measurement", input.snp.measurement)
+
+hardware := 2 if {
+	known("snp_bootloader", input.snp.reported_tcb_bootloader)
+	known("snp_microcode", input.snp.reported_tcb_microcode)
+	known("snp_snp_svn", input.snp.reported_tcb_snp)
+	known("snp_tee_svn", input.snp.reported_tcb_tee)
+}
+
+snp_closed if {
+	input.snp.policy_debug_allowed == false
+	input.snp.policy_migrate_ma == false
+}
+
+snp_as_expected if {
+	known("snp_smt_enabled", input.snp.platform_smt_enabled)
+	known("snp_tsme_enabled", input.snp.platform_tsme_enabled)
+	known("snp_guest_abi_major", input.snp.policy_abi_major)
+	known("snp_guest_abi_minor", input.snp.policy_abi_minor)
+	known("snp_single_socket", input.snp.policy_single_socket)
+	known("snp_smt_allowed", input.snp.policy_smt_allowed)
+}
+
+configuration := 2 if {
+	snp_closed
+	snp_as_expected
+} else := 3 if snp_closed
+
+# --- tdx ---
+
+tdx_runtime if {
+	known("rtmr_1", input.tdx.quote.body.rtmr_1)
+	known("rtmr_2", input.tdx.quote.body.rtmr_2)
+}
+
+tdx_kernel if {
+	some event in input.tdx.uefi_event_logs
+	event.type_name == "EV_EFI_BOOT_SERVICES_APPLICATION"
+	"File(kernel)" in event.details.device_paths
+	some entry in event.digests
+	known("tdvfkernel", entry.digest)
+}
+
+tdx_parameters if {
+	some event in input.tdx.uefi_event_logs
+	event.type_name == "EV_EVENT_TAG"
+	event.details.string == "LOADED_IMAGE::LoadOptions"
+	some entry in event.digests
+	known("tdvfkernelparams", entry.digest)
+}
+
+executables := 3 if {
+	tdx_runtime
+	tdx_kernel
+	tdx_parameters
+} else := 4 if tdx_runtime
+
+# A quote of an Intel TDX guest, on a platform without known faults.
+tdx_genuine(claims) if {
+	claims.quote.header.tee_type == "81000000"
+	claims.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+	claims.tcb_status == "UpToDate"
+	claims.collateral_expiration_status == "0"
+	known("mr_td", claims.quote.body.mr_td)
+}
+
+tdx_closed(claims) if {
+	claims.td_attributes.debug == false
+	known("xfam", claims.quote.body.xfam)
+}
+
+hardware := 2 if tdx_genuine(input.tdx)
+
+configuration := 2 if tdx_closed(input.tdx)
+
+# --- az-snp-vtpm: numbers and switches are text ---
+
+az_snp := input["az-snp-vtpm"]
+
+executables := 3 if {
+	known("measurement", az_snp.measurement)
+	known("snp_pcr11", az_snp.tpm.pcr11)
+}
+
+hardware := 2 if {
+	known("tcb_bootloader", az_snp.reported_tcb_bootloader)
+	known("tcb_microcode", az_snp.reported_tcb_microcode)
+	known("tcb_snp", az_snp.reported_tcb_snp)
+	known("tcb_tee", az_snp.reported_tcb_tee)
+}
+
+configuration := 2 if {
+	az_snp.policy_debug_allowed == "false"
+	az_snp.policy_migrate_ma == "false"
+	known("smt_enabled", az_snp.platform_smt_enabled)
+	known("tsme_enabled", az_snp.platform_tsme_enabled)
+	known("abi_major", az_snp.policy_abi_major)
+	known("abi_minor", az_snp.policy_abi_minor)
+	known("single_socket", az_snp.policy_single_socket)
+	known("smt_allowed", az_snp.policy_smt_allowed)
+}
+
+# --- az-tdx-vtpm ---
+
+az_tdx := input["az-tdx-vtpm"]
+
+executables := 3 if known("tdx_pcr11", az_tdx.tpm.pcr11)
+
+hardware := 2 if tdx_genuine(az_tdx)
+
+configuration := 2 if tdx_closed(az_tdx)
+
+# --- tpm: says nothing about a configuration ---
+
+tpm_trusted if known("trusted_aks", input.tpm.ak_public)
+
+tpm_trusted if known("trusted_ak", input.tpm.ak_public)
+
+executables := 3 if {
+	tpm_trusted
+	known("tpm_pcr11", input.tpm.pcr11)
+}
+
+hardware := 2 if tpm_trusted
+
+configuration := 0 if tpm_trusted
+
+# --- se ---
+
+se_keys if {
+	known("se_image_phkh", input.se.image_phkh)
+	known("se_attestation_phkh", input.se.attestation_phkh)
+}
+
+executables := 3 if {
+	se_keys
+	known("se_tag", input.se.tag)
+}
+
+hardware := 2 if se_keys
+
+configuration := 2 if se_keys
+
+# --- what the token says besides ---
+
+# Images and users of the containers that the measured agent policy allows.
+containers := input.init_data_claims.agent_policy_claims.containers
+
+images := [image | some container in containers; image := container.OCI.Annotations["io.kubernetes.cri.image-name"]]
+
+users := [user | some container in containers; user := container.OCI.Process.User.UID]
+
+identifiers := [{
+	"name": "ear.trustee.identifiers",
+	"key": -18,
+	"value": {"validated": {"container_images": images, "container_uids": users}},
+} |
+	containers
+]
+
+simulated := [{"name": "ear.trustee.simulated", "key": -70001, "value": true} | input.sample]
+
+extensions := array.concat(identifiers, simulated)

@@ -1,0 +1,10 @@
+//! Calling others: external plugins, and another attestation service.
+
+mod attestation;
+mod channel;
+mod endpoint;
+mod plugin;
+
+pub use attestation::AttestationClient;
+pub use endpoint::{ClientIdentity, Endpoint};
+pub use plugin::{ExternalPlugin, PluginAnswer, PluginCall};

@@ -1,0 +1,66 @@
+//! Shared secrets, under their own path and under upstream's.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::Response;
+use cocoon_release::ResourcePath;
+use http::Uri;
+
+use super::{Answer, Call, Head, bad, refusal};
+use crate::Trustee;
+use crate::reply::Variant::PluginInternalError;
+use crate::router::{Body, resource_path};
+
+/// `POST|PUT /kbs/v0/resource/{repo}/{type}/{tag}`: the body is the secret.
+pub(crate) async fn put_resource(
+    State(trustee): State<Trustee>,
+    uri: Uri,
+    head: Head,
+    body: Body,
+) -> Response {
+    let work = move |t: &Trustee, call: &Call| set(t, call, &resource_path(&uri)?);
+    trustee.administer(head, BTreeMap::new(), BTreeMap::new(), body, false, work).await
+}
+
+/// `DELETE /kbs/v0/resource/…`.
+pub(crate) async fn delete_resource(
+    State(trustee): State<Trustee>,
+    uri: Uri,
+    head: Head,
+    body: Body,
+) -> Response {
+    let work = move |t: &Trustee, call: &Call| remove(t, call, &resource_path(&uri)?);
+    trustee.administer(head, BTreeMap::new(), BTreeMap::new(), body, false, work).await
+}
+
+fn set(t: &Trustee, call: &Call, path: &ResourcePath) -> Answer {
+    t.inner.shared.metrics.writes.inc();
+    t.put_secret(path, &call.body).map_err(|e| refusal(PluginInternalError, e))?;
+    tracing::info!(request_id = %call.id, %path, "secret set");
+    call.done()
+}
+
+fn remove(t: &Trustee, call: &Call, path: &ResourcePath) -> Answer {
+    t.inner.shared.metrics.deletes.inc();
+    let there = t.delete_secret(path).map_err(|e| refusal(PluginInternalError, e))?;
+    tracing::info!(request_id = %call.id, %path, there, "secret removed");
+    call.done_if(there)
+}
+
+fn path(call: &Call) -> Result<ResourcePath, super::Refusal> {
+    let text = ["repository", "type", "tag"].map(|name| call.param(name)).join("/");
+    text.parse().map_err(|e: cocoon_release::Error| bad(e.to_string()))
+}
+
+pub(super) fn put(t: &Trustee, call: &Call) -> Answer {
+    set(t, call, &path(call)?)
+}
+
+pub(super) fn delete(t: &Trustee, call: &Call) -> Answer {
+    remove(t, call, &path(call)?)
+}
+
+pub(super) fn list(t: &Trustee, call: &Call) -> Answer {
+    call.ok(&t.secrets().map_err(|e| refusal(PluginInternalError, e))?)
+}

@@ -1,0 +1,165 @@
+//! The state of one Trustee, or of one tenant of it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cocoon_access::Access;
+use cocoon_attestation::{Appraiser, Trust};
+use cocoon_audit::{AuditLog, LogKey};
+use cocoon_evidence::snp::{Roots, SimulatedRoot};
+use cocoon_policy::{Kind, Policies};
+use cocoon_reference::ReferenceValues;
+use cocoon_release::Registry;
+use cocoon_store::{Sealer, Store};
+
+use crate::config::Live;
+use crate::explanations::Explanations;
+use crate::metrics::Metrics;
+use crate::nonces::Nonces;
+use crate::peers::Peers;
+use crate::telemetry::Telemetry;
+use crate::tenants::Tenant;
+use crate::tokens::Tokens;
+use crate::{Clock, Error, keys};
+
+/// What all tenants of one process share.
+pub(crate) struct Shared {
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub peers: Arc<Peers>,
+    pub telemetry: RwLock<Option<Arc<Telemetry>>>,
+    /// Held for reading by each administrator's act until it is in the log; see [`crate::Trustee::to_its_end`].
+    pub acts: Arc<tokio::sync::RwLock<()>>,
+}
+
+impl Shared {
+    /// Where spans go, if anywhere.
+    pub fn telemetry(&self) -> Option<Arc<Telemetry>> {
+        self.telemetry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One Trustee's own.
+pub(crate) struct Inner {
+    pub shared: Arc<Shared>,
+    /// Which tenant this is; `None` for the Trustee itself.
+    pub tenant: Option<Tenant>,
+    pub store: Arc<dyn Store>,
+    pub sealer: Arc<Sealer>,
+    pub tokens: Tokens,
+    pub cookies: Sealer,
+    pub nonces: Nonces,
+    pub explanations: Explanations,
+    pub audit: AuditLog,
+    pub log_key: Arc<LogKey>,
+    pub policies: Arc<Policies>,
+    pub references: ReferenceValues,
+    live: RwLock<Arc<Judge>>,
+}
+
+/// What follows from the changeable configuration.
+pub(crate) struct Judge {
+    pub config: Live,
+    pub appraiser: Appraiser,
+    pub registry: Registry,
+    pub access: Access,
+}
+
+impl Inner {
+    pub fn new(
+        shared: Arc<Shared>,
+        store: Arc<dyn Store>,
+        sealer: Arc<Sealer>,
+        live: Live,
+        tenant: Option<Tenant>,
+    ) -> Result<Self, Error> {
+        let now = (shared.clock)();
+        let policies = Arc::new(Policies::new(store.clone()));
+        let references = ReferenceValues::new(store.clone());
+        let log_key = keys::log_key(store.as_ref(), &sealer)?;
+        let audit = AuditLog::open(store.clone(), log_key.clone(), shared.clock.clone())?;
+        let inner = Inner {
+            tokens: Tokens::new(
+                store.clone(),
+                sealer.clone(),
+                live.token_identity.as_ref(),
+                &live.trusted,
+                now,
+            )?,
+            cookies: keys::cookies(store.as_ref(), &sealer)?,
+            nonces: Nonces::new(&store),
+            explanations: Explanations::new(store.clone(), live.verdicts_kept),
+            live: RwLock::new(Arc::new(judge(&shared, &store, &sealer, live, &references, &policies)?)),
+            audit,
+            log_key,
+            policies,
+            references,
+            store,
+            sealer,
+            tenant,
+            shared,
+        };
+        Ok(inner)
+    }
+
+    /// Takes over a changed configuration; what cannot be used is refused whole, and the old one stays.
+    pub fn reload(&self, live: Live) -> Result<(), Error> {
+        let (identity, trusted) = (live.token_identity.clone(), live.trusted.clone());
+        let new = judge(&self.shared, &self.store, &self.sealer, live, &self.references, &self.policies)?;
+        self.tokens.reload(identity.as_ref(), &trusted)?;
+        self.explanations.set_kept(new.config.verdicts_kept);
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// What decides now.
+    pub fn judge(&self) -> Arc<Judge> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the owner has policies, whose evaluation takes time.
+    pub fn has_policies(&self) -> bool {
+        let there = |id, kind| !matches!(self.policies.active(id, kind), Ok(None));
+        there("default_cpu", Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource)
+    }
+
+    pub fn now(&self) -> u64 {
+        (self.shared.clock)()
+    }
+
+    /// Where a cookie is sent back to.
+    pub fn cookie_path(&self) -> String {
+        match &self.tenant {
+            Some(tenant) => format!("/t/{}/kbs/v0", tenant.name),
+            None => "/kbs/v0".into(),
+        }
+    }
+}
+
+fn judge(
+    shared: &Shared,
+    store: &Arc<dyn Store>,
+    sealer: &Arc<Sealer>,
+    live: Live,
+    references: &ReferenceValues,
+    policies: &Arc<Policies>,
+) -> Result<Judge, Error> {
+    let mut simulated = Vec::new();
+    for (ark_der, ask_der) in &live.simulated_roots {
+        let root = SimulatedRoot { ark_der: ark_der.clone(), ask_der: ask_der.clone() };
+        root.check().map_err(|e| Error::SimulatedRoot(e.to_string()))?;
+        simulated.push(root);
+    }
+    let config = cocoon_attestation::Config {
+        trust: Trust {
+            roots: Roots { vendor: live.vendor_roots, simulated },
+            accept_sample: live.accept_sample,
+        },
+        issue_contraindicated: live.issue_contraindicated,
+    };
+    Ok(Judge {
+        appraiser: Appraiser::new(config, references.clone(), policies.clone()),
+        registry: Registry::new(store.clone(), sealer.clone()).with_source(live.source.clone()),
+        access: Access::new(live.access.clone(), shared.clock.clone())?,
+        config: live,
+    })
+}
