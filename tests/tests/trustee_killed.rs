@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cocoon_http::Method;
@@ -55,7 +55,7 @@ async fn what_was_acknowledged_survives_kill_9_and_no_challenge_counts_twice() {
     trustee.stop().unwrap();
 
     let mut told: Vec<Told> = (0..CLIENTS).map(|number| Told { number, ..Told::default() }).collect();
-    let counter = Arc::new(AtomicU64::new(0));
+    let counter = Arc::new(AtomicUsize::new(0));
     for round in 0..rounds() {
         if round % 3 == 2 {
             // Killed while it starts, too.
@@ -87,10 +87,10 @@ async fn what_was_acknowledged_survives_kill_9_and_no_challenge_counts_twice() {
 }
 
 /// One piece of a client's work; false where Trustee is gone.
-async fn work(admin: &Admin, guest: &Guest, told: &mut Told, counter: &AtomicU64) -> bool {
+async fn work(admin: &Admin, guest: &Guest, told: &mut Told, counter: &AtomicUsize) -> bool {
     let turn = counter.fetch_add(1, Ordering::Relaxed);
-    let path = format!("kill/client{}/key{}", told.number, turn as usize % SECRETS);
-    let value = format!("{turn}/{path}/").repeat(1 + turn as usize % 50).into_bytes();
+    let path = format!("kill/client{}/key{}", told.number, turn % SECRETS);
+    let value = format!("{turn}/{path}/").repeat(1 + turn % 50).into_bytes();
     let written = told.secrets.entry(path.clone()).or_default();
     written.in_doubt = Some(value.clone());
     let Ok(reply) = admin.send(Method::PUT, &format!("/cocoon/v0/secrets/{path}"), value).await else {
@@ -101,12 +101,12 @@ async fn work(admin: &Admin, guest: &Guest, told: &mut Told, counter: &AtomicU64
     told.granted.insert(reply.request_id().to_owned());
 
     let Ok(answer) = guest.begin().await else { return false };
-    if turn % 5 == 0 {
+    if turn.is_multiple_of(5) {
         told.open.push(answer);
         return true;
     }
     // Every third answer is sent three times at once.
-    let copies = if turn % 3 == 0 { 3 } else { 1 };
+    let copies = if turn.is_multiple_of(3) { 3 } else { 1 };
     let mut sending = JoinSet::new();
     for _ in 0..copies {
         let (guest, answer) = (guest.clone(), answer.clone());

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -56,15 +56,17 @@ impl World {
         admin.put("/cocoon/v0/reference-values", values.to_string()).await.unwrap();
         let rule = json!({"workload": "any", "path": "ha/*/*", "accept_simulated": true});
         admin.put("/cocoon/v0/rules/ha", rule.to_string()).await.unwrap();
-        // What no rule allows, a policy does; and guests are judged by a stored policy, which is the usual one.
+        // What no rule allows, a policy does; and guests are judged by a stored policy.
         let policy = "package policy\nimport rego.v1\ndefault allow := false\n\
                       allow if data[\"resource-path\"][0] == \"rego\"\n";
         admin
             .put("/cocoon/v0/policies/resource-policy", json!({"policy": policy}).to_string())
             .await
             .unwrap();
-        let defaults = admin.get("/cocoon/v0/policy-defaults").await.unwrap();
-        let policy = json!({"policy": defaults["default_cpu"]}).to_string();
+        let policy = "package policy\nimport rego.v1\ndefault executables := 33\n\
+                      executables := 3 if input.sample.launch_digest in query_reference_value(\"launch_digest\")\n\
+                      trust_claims := {\"executables\": executables, \"hardware\": 2, \"configuration\": 2}\n";
+        let policy = json!({"policy": policy}).to_string();
         admin.put("/cocoon/v0/policies/default_cpu", policy).await.unwrap();
         both
     }
@@ -129,9 +131,9 @@ async fn a_handshake_may_wander_and_counts_once() {
 struct Shared {
     replicas: std::sync::RwLock<Vec<(Admin, Guest)>>,
     over: AtomicBool,
-    turns: AtomicU64,
-    errors: AtomicU64,
-    dropped: AtomicU64,
+    turns: AtomicUsize,
+    errors: AtomicUsize,
+    dropped: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -176,9 +178,9 @@ async fn client(number: usize, shared: Arc<Shared>) -> Told {
     let mut told = Told::default();
     while !shared.over.load(Ordering::Relaxed) {
         let turn = shared.turns.fetch_add(1, Ordering::Relaxed);
-        let repository = if number % 2 == 0 { "ha" } else { "rego" };
-        let (path, start) = (format!("{repository}/client{number}/key{}", turn % 8), turn as usize);
-        let value = format!("{turn}/{path}/").repeat(1 + turn as usize % 20).into_bytes();
+        let repository = if number.is_multiple_of(2) { "ha" } else { "rego" };
+        let (path, start) = (format!("{repository}/client{number}/key{}", turn % 8), turn);
+        let value = format!("{turn}/{path}/").repeat(1 + turn % 20).into_bytes();
         let began = Instant::now();
         let put = |(admin, _): (Admin, Guest)| {
             let (path, value) = (format!("/cocoon/v0/secrets/{path}"), value.clone());

@@ -1,5 +1,6 @@
 //! From evidence to appraisal: the core verdict, then the policy of its class.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -175,7 +176,7 @@ impl Appraiser {
             checks.push(policy_check(&id, &reason, Some(Code::PolicyFailed)));
             return Ok(Err(Failure::new(Code::PolicyFailed, reason)));
         };
-        Ok(self.by_policy(&policy, &id, input, simulated, request.now_unix, checks))
+        self.by_policy(&policy, &id, input, simulated, request.now_unix, checks)
     }
 
     fn by_policy(
@@ -186,17 +187,27 @@ impl Appraiser {
         simulated: bool,
         now_unix: u64,
         checks: &mut Vec<Check>,
-    ) -> Judged {
+    ) -> Result<Judged, Error> {
+        let unreadable = Cell::new(None);
         let references = |name: &str| {
-            let name = asked_name(name, simulated);
-            self.references.lookup(&name, now_unix).map_err(|e| e.to_string())
+            let found = self.references.lookup(&asked_name(name, simulated), now_unix);
+            found.map_err(|error| {
+                let words = error.to_string();
+                unreadable.set(Some(error));
+                words
+            })
         };
-        let outcome = match policy.attestation(input, &references) {
+        let outcome = policy.attestation(input, &references);
+        // That a reference value could not be read says nothing of the guest.
+        if let Some(error) = unreadable.take() {
+            return Err(error.into());
+        }
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 let failure = Failure::from(error);
                 checks.push(policy_check(id, &failure.reason, Some(failure.code)));
-                return Err(failure);
+                return Ok(Err(failure));
             }
         };
         let status = outcome.vector.status();
@@ -210,10 +221,10 @@ impl Appraiser {
             Code::AttestTcbOutdated
         });
         checks.push(policy_check(id, &got, code));
-        match code {
+        Ok(match code {
             Some(code) => Err(Failure::new(code, format!("policy {id}: {got}"))),
             None => Ok((outcome.vector, outcome.extensions)),
-        }
+        })
     }
 
     /// What a candidate policy would say of evidence seen before; see [`cocoon_policy::Compiled::attestation`].

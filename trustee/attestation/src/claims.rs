@@ -53,7 +53,7 @@ pub fn token_claims(submods: BTreeMap<String, Submod>, issuer: &str, now_unix: u
         profile: EAR_PROFILE.into(),
         submods,
     }
-    .to_claims()
+    .into_claims()
 }
 
 /// The initdata's files as claims: upstream's two configuration files parsed, the agent policy's data as an object,

@@ -143,11 +143,13 @@ impl AuditLog {
             Err(error) => answer.give(Err(error)),
             Ok(item) => match &self.queue {
                 None => answer.give(Err(Error::Closed)),
-                Some(queue) => match queue.try_send(Message::Append(Job { item, answer })) {
-                    Err(TrySendError::Full(Message::Append(job))) => job.answer.give(Err(Error::Overloaded)),
+                Some(queue) => {
+                    let sent = queue.try_send(Message::Append(Job { item, answer }));
                     // A message that is dropped tells its waiter that the log is closed.
-                    Ok(()) | Err(_) => (),
-                },
+                    if let Err(TrySendError::Full(Message::Append(job))) = sent {
+                        job.answer.give(Err(Error::Overloaded));
+                    }
+                }
             },
         }
         pending

@@ -131,6 +131,16 @@ fn every_default_and_sample_is_of_its_keys_kind() {
 }
 
 #[test]
+fn the_reference_page_is_checked_in() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/trustee-settings.md");
+    if std::env::var_os("COCOON_REGENERATE").is_some() {
+        std::fs::write(&path, reference_markdown()).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == reference_markdown(), "docs/trustee-settings.md differs: run this test with COCOON_REGENERATE=1");
+}
+
+#[test]
 fn the_reference_page_names_every_key() {
     let page = reference_markdown();
     for key in keys() {

@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ enum Message<T> {
 /// `lookup`. `stuck` is set if it had to be left running.
 pub(crate) fn run<T: Send + 'static>(
     limit: Duration,
-    stuck: &AtomicBool,
+    stuck: &Arc<AtomicBool>,
     mut lookup: impl FnMut(&str) -> Result<Rego, Error>,
     work: impl FnOnce(Asker) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -47,10 +47,15 @@ pub(crate) fn run<T: Send + 'static>(
     let _permit = Permit::take(limit + GRACE)?;
     let (sender, receiver) = mpsc::channel::<Message<T>>();
     let asking = sender.clone();
+    let finished = Arc::new(AtomicBool::new(false));
+    let (ending, over) = (finished.clone(), stuck.clone());
     let body = move || {
         let ask = move |id, reply| asking.send(Message::Ask(id, reply)).is_ok();
         let result = work(Asker { ask: Box::new(ask) });
         drop(sender.send(Message::Done(result)));
+        // It came to its end after all: the policy may be tried again.
+        ending.store(true, Ordering::SeqCst);
+        over.store(false, Ordering::SeqCst);
     };
     let builder = thread::Builder::new().name("cocoon-policy".into()).stack_size(STACK);
     drop(builder.spawn(body).map_err(|_| Error::Busy)?);
@@ -68,7 +73,10 @@ pub(crate) fn run<T: Send + 'static>(
                 drop(reply.send(value));
             }
             Err(RecvTimeoutError::Timeout) => {
-                stuck.store(true, Ordering::Relaxed);
+                stuck.store(true, Ordering::SeqCst);
+                if finished.load(Ordering::SeqCst) {
+                    stuck.store(false, Ordering::SeqCst);
+                }
                 return Err(failed.unwrap_or(Error::Time(limit.as_millis())));
             }
             // The thread panicked.

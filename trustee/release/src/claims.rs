@@ -8,6 +8,8 @@ use crate::MinStatus;
 const CPU: &str = "cpu0";
 /// Member of a submodule with the verifier's claims.
 const EVIDENCE: &str = "ear.veraison.annotated-evidence";
+/// Kinds of evidence that anybody can write.
+const NO_HARDWARE: [&str; 2] = ["sample", "sampledevice"];
 /// TEEs whose verifier proves `init_data` by hardware; others only copy it.
 const BINDING_TEES: &[&str] = &["snp"];
 
@@ -43,10 +45,15 @@ pub(crate) fn worst_status(claims: &Value) -> (Option<MinStatus>, &'static str) 
     worst
 }
 
-/// Whether any submodule was appraised from simulated evidence. Anything but a plain `false` or absence counts.
+/// Whether any submodule was appraised from simulated evidence: by our own mark, which must be a plain `false` or absent to
+/// mean "no"; or, in another issuer's token, because it comes of a kind of evidence that no hardware makes.
 pub(crate) fn simulated(claims: &Value) -> bool {
     let submods = claims.get("submods").and_then(Value::as_object);
     submods.is_none_or(|submods| {
-        submods.values().any(|s| !matches!(s.get("ear.cocoon.simulated"), None | Some(Value::Bool(false))))
+        submods.values().any(|submod| {
+            let marked = !matches!(submod.get("ear.cocoon.simulated"), None | Some(Value::Bool(false)));
+            let evidence = submod.get(EVIDENCE);
+            marked || NO_HARDWARE.iter().any(|kind| evidence.and_then(|e| e.get(kind)).is_some())
+        })
     })
 }

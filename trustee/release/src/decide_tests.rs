@@ -267,8 +267,12 @@ fn a_rule_releases_shared_secrets_to_the_workloads_it_names() {
     let mut simulated = no_plan.clone();
     simulated["submods"]["cpu0"]["ear.cocoon.simulated"] = json!(true);
     assert!(ask(&simulated).is_err());
+    // Another issuer's token of evidence that anybody can write, without our mark.
+    let mut foreign = no_plan.clone();
+    foreign["submods"]["cpu0"]["ear.veraison.annotated-evidence"] = json!({"sample": {"svn": "1"}});
+    assert!(ask(&foreign).is_err());
     rules.put(&Rule { accept_simulated: true, ..rule("s", "any", "default/image-key/2") }).unwrap();
-    assert!(ask(&simulated).is_ok());
+    assert!(ask(&simulated).is_ok() && ask(&foreign).is_ok());
     rules.put(&Rule { expires_unix: Some(NOW), ..rule("s", "any", "default/image-key/2") }).unwrap();
     assert!(ask(&simulated).is_err());
     assert!(rules.delete("r").unwrap() && rules.delete("s").unwrap() && !rules.delete("r").unwrap());

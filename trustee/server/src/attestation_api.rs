@@ -20,6 +20,7 @@ use cocoon_rpc::{
 use cocoon_stage::{Code, Failure};
 use serde_json::{Value, json};
 
+use crate::tokens::RELYING_PARTY;
 use crate::{Trustee, handshake, request_id};
 
 /// The interface of one Trustee.
@@ -152,7 +153,10 @@ impl Trustee {
         explanation.init_data = appraisal.init_data;
         explanation.simulated = appraisal.simulated;
         let lifetime = judge.config.token_lifetime.as_secs();
-        let claims = token_claims(appraisal.outcome?, &judge.config.issuer, now, lifetime);
+        let mut claims = token_claims(appraisal.outcome?, &judge.config.issuer, now, lifetime);
+        if let Some(members) = claims.as_object_mut() {
+            members.insert(RELYING_PARTY.into(), true.into());
+        }
         self.inner.tokens.issue(claims, ProtocolVersion::V0_4_0, now)
     }
 }
@@ -164,7 +168,7 @@ impl AttestationBackend for AttestationApi {
         let id = request_id::new(inner.now());
         let (name, work_id) = (caller.name.clone(), id.clone());
         let (outcome, explanation) =
-            self.trustee.reading(move |t| t.evaluate(request, &work_id, &name)).await?;
+            self.trustee.writing(move |t| t.evaluate(request, &work_id, &name)).await?;
         let recorded = inner.record(explanation);
         match outcome {
             Ok(token) => {

@@ -1,5 +1,6 @@
 //! A guest's request for a secret: token, decision, encryption to the guest's key.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -40,9 +41,21 @@ impl Inner {
         metrics.evaluations.inc();
         let start = Instant::now();
         let segments: Vec<&str> = path.as_str().split('/').collect();
-        let policy = || self.resource_policy("resource", &segments, query, &verified.claims);
+        let unreadable = Cell::new(None);
+        let policy = || match self.resource_policy("resource", &segments, query, &verified.claims) {
+            Ok(said) => said,
+            Err(error) => {
+                unreadable.set(Some(error));
+                Some(Err("it could not be read".into()))
+            }
+        };
         let decided = decide(&self.judge().registry, &verified.claims, path, now, &policy);
         metrics.stage(Stage::decide, start.elapsed());
+        // That the policy could not be read is no denial.
+        if let Some(error) = unreadable.take() {
+            metrics.policy_errors.inc();
+            return (Err(Refusal::internal(error)), None);
+        }
         let decision = match decided {
             Ok(decision) => decision,
             Err(error) => {
@@ -97,20 +110,22 @@ impl Inner {
         sealed.map_err(|e| Refusal::new(Variant::JweError, e.into()))
     }
 
-    /// What the owner's resource policy says; `None` where there is none.
+    /// What the owner's resource policy says; `None` where there is none. `Err` is a storage failure, never a denial.
     pub fn resource_policy(
         &self,
         plugin: &str,
         path: &[&str],
         query: &Value,
         claims: &Value,
-    ) -> Option<Result<bool, String>> {
+    ) -> Result<Option<Result<bool, String>>, cocoon_policy::Error> {
         let policy = match self.policies.active(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource) {
-            Ok(policy) => policy?,
-            Err(error) => return Some(Err(error.to_string())),
+            Ok(Some(policy)) => policy,
+            Ok(None) => return Ok(None),
+            Err(error @ cocoon_policy::Error::Store(_)) => return Err(error),
+            Err(error) => return Ok(Some(Err(error.to_string()))),
         };
         let data = json!({"plugin": plugin, "resource-path": path, "query": query});
-        Some(policy.resource(&data, claims).map_err(|e| e.to_string()))
+        Ok(Some(policy.resource(&data, claims).map_err(|e| e.to_string())))
     }
 
     /// Keeps what an attested guest says went wrong inside it. The words are the guest's own: they are bounded, and

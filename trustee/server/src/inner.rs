@@ -88,7 +88,13 @@ impl Inner {
             cookies: keys::cookies(store.as_ref(), &sealer)?,
             nonces: Nonces::new(&store),
             explanations: Explanations::new(store.clone(), live.verdicts_kept),
-            live: RwLock::new(Arc::new(judge(&shared, &store, &sealer, live, &references, &policies)?)),
+            live: RwLock::new(Arc::new(judge(
+                &shared,
+                Registry::new(store.clone(), sealer.clone()),
+                live,
+                &references,
+                &policies,
+            )?)),
             audit,
             log_key,
             policies,
@@ -104,7 +110,9 @@ impl Inner {
     /// Takes over a changed configuration; what cannot be used is refused whole, and the old one stays.
     pub fn reload(&self, live: Live) -> Result<(), Error> {
         let (identity, trusted) = (live.token_identity.clone(), live.trusted.clone());
-        let new = judge(&self.shared, &self.store, &self.sealer, live, &self.references, &self.policies)?;
+        // The same registry: a change under way through the old one must not leave the new one's memory stale.
+        let registry = self.judge().registry.clone();
+        let new = judge(&self.shared, registry, live, &self.references, &self.policies)?;
         self.tokens.reload(identity.as_ref(), &trusted)?;
         self.explanations.set_kept(new.config.verdicts_kept);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
@@ -118,8 +126,9 @@ impl Inner {
 
     /// Whether the owner has policies, whose evaluation takes time.
     pub fn has_policies(&self) -> bool {
-        let there = |id, kind| !matches!(self.policies.active(id, kind), Ok(None));
-        there("default_cpu", Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource)
+        let there = |id: &str, kind| !matches!(self.policies.active(id, kind), Ok(None));
+        let own = format!("{}_cpu", self.judge().config.policy_id);
+        there(&own, Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource)
     }
 
     pub fn now(&self) -> u64 {
@@ -137,8 +146,7 @@ impl Inner {
 
 fn judge(
     shared: &Shared,
-    store: &Arc<dyn Store>,
-    sealer: &Arc<Sealer>,
+    registry: Registry,
     live: Live,
     references: &ReferenceValues,
     policies: &Arc<Policies>,
@@ -158,7 +166,7 @@ fn judge(
     };
     Ok(Judge {
         appraiser: Appraiser::new(config, references.clone(), policies.clone()),
-        registry: Registry::new(store.clone(), sealer.clone()).with_source(live.source.clone()),
+        registry: registry.with_source(live.source.clone()),
         access: Access::new(live.access.clone(), shared.clock.clone())?,
         config: live,
     })

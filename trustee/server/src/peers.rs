@@ -57,7 +57,6 @@ impl Peers {
         let limits = self.limits();
         let address = network(address);
         let mut peers = self.peers();
-        make_room(&mut peers, 0);
         let peer = peers.entry(address).or_default();
         if peer.connections >= limits.connections {
             return None;
@@ -95,8 +94,12 @@ impl Peers {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(peer) = self.peers.peers().get_mut(&self.address) {
-            peer.connections = peer.connections.saturating_sub(1);
+        let mut peers = self.peers.peers();
+        let Some(peer) = peers.get_mut(&self.address) else { return };
+        peer.connections = peer.connections.saturating_sub(1);
+        // Who began no handshake leaves nothing to remember.
+        if peer.connections == 0 && peer.used == 0 {
+            peers.remove(&self.address);
         }
     }
 }

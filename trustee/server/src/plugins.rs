@@ -139,7 +139,7 @@ pub(crate) async fn answer(
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         t.inner.resource_policy(&asked, &path, &query, &claims.claims)
     };
-    let allowed = trustee.reading(ask).await.map_err(Refusal::internal)?;
+    let allowed = trustee.reading(ask).await.map_err(Refusal::internal)?.map_err(Refusal::internal)?;
     let refusal = match allowed {
         Some(Ok(true)) => None,
         Some(Ok(false)) => Some(Failure::new(Code::ReleaseDenied, "the resource policy does not allow it")),

@@ -269,7 +269,7 @@ async fn tenant(
     };
     let wanted = name.clone();
     let opened = trustee
-        .reading(move |t| t.tenants.as_ref().map_or(Ok(None), |tenants| tenants.open(&t.inner, &wanted)));
+        .writing(move |t| t.tenants.as_ref().map_or(Ok(None), |tenants| tenants.open(&t.inner, &wanted)));
     let opened = match opened.await {
         Ok(Ok(Some(opened))) => opened,
         Ok(Ok(None)) => return no_such(),

@@ -115,6 +115,12 @@ impl Tenants {
         if self.store.list(NAMESPACE, "", MAX_TENANTS)?.len() >= MAX_TENANTS {
             return Err(Error::Tenant(format!("more than {MAX_TENANTS} tenants")));
         }
+        let _open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.get(name)?.is_none() {
+            // What a removal that broke off has left must not be the new owner's.
+            keys::forget_tenant_key(self.store.as_ref(), name)?;
+            remove_all(self.store.as_ref(), name)?;
+        }
         let token = make_token()?;
         let tenant = Tenant {
             name: name.to_owned(),

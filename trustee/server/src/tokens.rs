@@ -23,8 +23,12 @@ const MAX_REMEMBERED: usize = 2048;
 const REFRESH: u64 = 5;
 /// How long (seconds) a retired key stays published beyond the life of the last token it signed.
 const GRACE: u64 = 3600;
+/// After this time (seconds) a remembered token is checked again: its key may have had its time.
+const RECHECK: u64 = 600;
 /// Claim that names the protocol of a guest older than 0.4.0, so that it gets its secrets in its own form.
 const PROTOCOL: &str = "ear.cocoon.kbs-protocol";
+/// Claim of tokens that a relying party asked for. It chose nonce and policy itself, so they release nothing.
+pub(crate) const RELYING_PARTY: &str = "ear.cocoon.relying-party";
 
 /// A token with a good signature.
 pub(crate) struct Verified {
@@ -35,6 +39,7 @@ pub(crate) struct Verified {
     /// In whose form.
     pub version: ProtocolVersion,
     end_unix: u64,
+    recheck_unix: u64,
     /// Failure reports that its guest has sent.
     pub reports: AtomicU8,
 }
@@ -132,7 +137,7 @@ impl Tokens {
             return Err(Failure::new(Code::AttestProtocol, format!("a token of {} bytes", token.len())));
         }
         // A token for a caller of the verification service may have no key; nobody will come back with it.
-        let _ = self.remember(&token, claims, &keys.trusted);
+        let _ = self.remember(&token, claims, &keys, now_unix);
         Ok(token)
     }
 
@@ -143,7 +148,7 @@ impl Tokens {
             return Err(refused("too long"));
         }
         let known = self.lock().by_hash.get(&hash(token)).cloned();
-        let verified = match known {
+        let verified = match known.filter(|known| now_unix < known.recheck_unix) {
             Some(verified) => verified,
             None => {
                 let mut keys = self.refreshed(now_unix);
@@ -154,7 +159,7 @@ impl Tokens {
                     claims = keys.check(token, now_unix);
                 }
                 let claims = claims.map_err(|e| refused(&e.to_string()))?;
-                self.remember(token, claims, &keys.trusted)?
+                self.remember(token, claims, &keys, now_unix)?
             }
         };
         if now_unix >= verified.end_unix {
@@ -202,16 +207,26 @@ impl Tokens {
         &self,
         token: &str,
         claims: Value,
-        trusted: &TrustedIssuers,
+        keys: &Arc<Keys>,
+        now_unix: u64,
     ) -> Result<Arc<Verified>, Failure> {
+        if claims.get(RELYING_PARTY).is_some() {
+            let reason = "made for a relying party, not for a guest";
+            return Err(Failure::new(Code::ReleaseTokenInvalid, reason));
+        }
         let missing =
             |what: &str| Failure::new(Code::ReleaseTokenInvalid, format!("the token has no {what}"));
-        let key = guest_key(&claims, trusted).ok_or_else(|| missing("guest key"))?;
+        let key = guest_key(&claims, &keys.trusted).ok_or_else(|| missing("guest key"))?;
         let end_unix = claims.get("exp").and_then(Value::as_u64).ok_or_else(|| missing("expiry"))?;
         let version = claims.get(PROTOCOL).and_then(Value::as_str).and_then(|v| v.parse().ok());
         let version = version.unwrap_or(ProtocolVersion::V0_4_0);
-        let verified = Arc::new(Verified { claims, key, version, end_unix, reports: AtomicU8::new(0) });
+        let (recheck_unix, reports) = (now_unix.saturating_add(RECHECK), AtomicU8::new(0));
+        let verified = Arc::new(Verified { claims, key, version, end_unix, recheck_unix, reports });
         let mut remembered = self.lock();
+        // Keys that were replaced meanwhile vouch for nothing any more.
+        if !Arc::ptr_eq(keys, &self.keys()) {
+            return Ok(verified);
+        }
         let hash = hash(token);
         if remembered.by_hash.insert(hash, verified.clone()).is_none() {
             remembered.order.push_back(hash);
@@ -243,18 +258,25 @@ impl Keys {
             published: Value::Null,
         };
         keys.published = keys.published_at(0);
-        let mut accepted: Vec<Value> = array(&keys.published);
-        for set in &keys.trusted.key_sets {
-            accepted.extend(array(set));
-        }
-        keys.accepted = json!({ "keys": accepted });
+        keys.accepted = keys.accepted_at(0);
         keys
     }
 
     /// The claims of a token that one of the accepted keys, or a key of a trusted CA, signed.
     fn check(&self, token: &str, now_unix: u64) -> Result<Value, cocoon_protocol::Error> {
-        token::verify(token, &self.accepted, now_unix)
+        // A retired key that had its time signs no more, in whosever hands it is.
+        let ended = self.retired.iter().any(|(_, until)| now_unix > *until);
+        let fewer = ended.then(|| self.accepted_at(now_unix));
+        token::verify(token, fewer.as_ref().unwrap_or(&self.accepted), now_unix)
             .or_else(|error| foreign::verify(token, &self.trusted, now_unix).unwrap_or(Err(error)))
+    }
+
+    fn accepted_at(&self, now_unix: u64) -> Value {
+        let mut accepted = array(&self.published_at(now_unix));
+        for set in &self.trusted.key_sets {
+            accepted.extend(array(set));
+        }
+        json!({ "keys": accepted })
     }
 
     fn published_at(&self, now_unix: u64) -> Value {

@@ -12,7 +12,7 @@ use crate::Error;
 /// The `eat_profile` of the EAR claims set as existing verifiers write it.
 pub const EAR_PROFILE: &str = "tag:github.com,2024:confidential-containers/Trustee";
 
-/// Claims of a token; [`Ear::to_claims`] gives the JSON.
+/// Claims of a token; [`Ear::into_claims`] gives the JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ear {
     /// Issuer.
@@ -166,16 +166,16 @@ impl Submod {
         Self { status: vector.status(), vector, policy_id, annotated_evidence, extensions: Map::new() }
     }
 
-    fn to_json(&self) -> Value {
+    fn into_json(self) -> Value {
         let mut members = Map::new();
         members.insert("ear.status".into(), self.status.name().into());
         members.insert("ear.trustworthiness-vector".into(), self.vector.to_json());
-        members.insert("ear.appraisal-policy-id".into(), self.policy_id.clone().into());
-        members.insert("ear.veraison.annotated-evidence".into(), self.annotated_evidence.clone());
-        for (name, value) in &self.extensions {
+        members.insert("ear.appraisal-policy-id".into(), self.policy_id.into());
+        members.insert("ear.veraison.annotated-evidence".into(), self.annotated_evidence);
+        for (name, value) in self.extensions {
             // A policy adds to the verdict; it must not be able to replace it.
-            if !members.contains_key(name) {
-                members.insert(name.clone(), value.clone());
+            if !members.contains_key(&name) {
+                members.insert(name, value);
             }
         }
         Value::Object(members)
@@ -184,16 +184,17 @@ impl Submod {
 
 impl Ear {
     /// The claims set, to be signed.
-    pub fn to_claims(&self) -> Value {
+    pub fn into_claims(self) -> Value {
         let submods: Map<String, Value> =
-            self.submods.iter().map(|(name, submod)| (name.clone(), submod.to_json())).collect();
-        json!({
-            "eat_profile": self.profile,
-            "iat": self.iat,
-            "exp": self.exp,
-            "iss": self.iss,
-            "ear.verifier-id": {"developer": self.developer, "build": self.build},
-            "submods": submods,
-        })
+            self.submods.into_iter().map(|(name, submod)| (name, submod.into_json())).collect();
+        let mut claims = Map::new();
+        claims.insert("eat_profile".into(), self.profile.into());
+        claims.insert("iat".into(), self.iat.into());
+        claims.insert("exp".into(), self.exp.into());
+        claims.insert("iss".into(), self.iss.into());
+        claims.insert("ear.verifier-id".into(), json!({"developer": self.developer, "build": self.build}));
+        // Moved, not copied: the evidence's claims are most of a token.
+        claims.insert("submods".into(), Value::Object(submods));
+        Value::Object(claims)
     }
 }

@@ -275,7 +275,7 @@ fn ear_claims() {
         submods: [("cpu0".to_owned(), submod)].into(),
     };
     assert_eq!(
-        ear.to_claims().to_string(),
+        ear.into_claims().to_string(),
         concat!(
             r#"{"eat_profile":"tag:github.com,2024:confidential-containers/Trustee","iat":1,"exp":2,"iss":"trustee","#,
             r#""ear.verifier-id":{"developer":"dev","build":"1"},"submods":{"cpu0":{"ear.status":"affirming","#,

@@ -53,7 +53,7 @@ pub(crate) struct Damaged(pub(crate) u64);
 
 /// Where the slot of a generation begins.
 pub(crate) fn slot(number: u64) -> u64 {
-    if number % 2 == 0 { 0 } else { SLOT as u64 }
+    if number.is_multiple_of(2) { 0 } else { SLOT as u64 }
 }
 
 /// Where the record after one of this length, which began at `offset`, begins.

@@ -60,10 +60,7 @@ fn no_changed_byte_is_taken_for_another_entry() {
     let (file, ends, all) = sample();
     let starts: Vec<usize> =
         std::iter::once(DATA).chain(ends.iter().map(|end| end.next_multiple_of(ALIGN))).collect();
-    let counts = [1, 3, 2, 1];
-    let header_end = 44
-        + Head::decode(&read(&file).unwrap().unwrap().generation.base.encode()).unwrap().encode().len()
-        + 32;
+    let header_end = 44 + read(&file).unwrap().unwrap().generation.base.encode().len() + 32;
     for at in 0..file.len() {
         let mut bad = file.clone();
         bad[at] ^= 0x10;
@@ -79,7 +76,6 @@ fn no_changed_byte_is_taken_for_another_entry() {
             None => assert_eq!(found.unwrap().unwrap().items, all, "{at}"),
         }
     }
-    assert_eq!(counts.iter().sum::<usize>(), all.len());
 }
 
 #[test]
@@ -158,7 +154,7 @@ fn limits_of_a_record_are_kept() {
         let item = Item { leaf: Hash([0; 32]), bytes: vec![b' '; length] };
         encode_record(&mut buffer, 1, 0, 0, &hash, &[item]).unwrap();
         put(&mut file, DATA as u64, &buffer);
-        assert!(read(&file).unwrap().unwrap().items.is_empty());
+        assert_eq!(read(&file), Err(Damaged(DATA as u64)), "{length}");
     }
 }
 

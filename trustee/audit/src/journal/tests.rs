@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cocoon_stage::Code;
-use cocoon_store::{MemoryStore, PutMode, Record, RedbStore};
+use cocoon_store::{MemoryStore, Record, RedbStore};
 
 use super::*;
 use crate::testing::{Bench, Hindered, NOW, clock, entry};
@@ -13,6 +13,8 @@ use crate::{AuditLog, HeadSigner, LogKey, Options, rotate_key};
 
 #[path = "crash_tests.rs"]
 mod crash;
+
+type Watcher = Box<dyn FnMut(&[u8]) + Send>;
 
 /// A journal in memory: what is durable, and how writing fails.
 #[derive(Clone)]
@@ -22,7 +24,7 @@ struct Image {
     bytes: Vec<u8>,
     fails: Option<Fail>,
     /// Called with every state in which a crash may leave the bytes.
-    each: Box<dyn FnMut(&[u8]) + Send>,
+    each: Watcher,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -284,13 +286,13 @@ fn a_store_and_a_journal_that_do_not_belong_together_are_refused() {
         assert_eq!(pending_in_journal(&copy, &*bench.store).unwrap_err().to_string(), error.to_string());
         error
     };
-    (10..13).for_each(|number| drop(log.append(entry(number)).unwrap()));
+    (10..13).for_each(|number| assert!(log.append(entry(number)).unwrap().index < 100));
     std::fs::copy(&path, &copy).unwrap();
     // Others appended in the place of the journal's entries, fewer, as many, and more.
     for extra in [1, 3, 9] {
         let other = revived(&early, &bench.key);
         let log = other.open().unwrap();
-        (0..extra).for_each(|number| drop(log.append(entry(500 + number)).unwrap()));
+        (0..extra).for_each(|number| assert!(log.append(entry(500 + number)).unwrap().index < 100));
         drop(log);
         assert!(matches!(refused(&other.copy(), &bench.key), Error::JournalConflict { from: 10, .. }));
     }
@@ -381,12 +383,12 @@ fn a_store_that_is_shared_later_takes_the_journal_over() {
     let bench = Bench { store: Arc::new(RedbStore::open_exclusive(&at("state")).unwrap()), key: key.clone() };
     let log = bench.open_with(with_journal(&at("journal")));
     std::fs::copy(at("state"), at("state2")).unwrap();
-    (0..5).for_each(|number| drop(log.append(entry(number)).unwrap()));
+    (0..5).for_each(|number| assert!(log.append(entry(number)).unwrap().index < 100));
     std::fs::copy(at("journal"), at("journal2")).unwrap();
     let shared = Bench { store: Arc::new(RedbStore::open_shared(&at("state2")).unwrap()), key };
     let logs = [0, 1].map(|_| shared.open_with(with_journal(&at("journal2"))));
     assert_eq!(logs.each_ref().map(|log| log.size().unwrap()), [5, 5]);
-    (5..9).for_each(|number| drop(logs[number as usize % 2].append(entry(number)).unwrap()));
+    (5..9).for_each(|number| assert!(logs[number as usize % 2].append(entry(number)).unwrap().index < 100));
     drop(logs);
     check(&shared, 0..9);
     let absent = at("absent");

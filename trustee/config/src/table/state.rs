@@ -47,7 +47,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "seal.kind",
         Kind::Choice(&["file", "command", "pkcs11"]),
-        "Where the key is: in a file, printed by a command, or in a PKCS#11 token.",
+        "Where the key is: in a file, unwrapped by a command, or in a PKCS#11 token.",
     )
     .default(r#""file""#)
     .restart(),
@@ -55,8 +55,8 @@ pub(super) const KEYS: &[Key] = &[
         .sample(r#""/etc/trustee/seal.key""#)
         .when("seal.kind", &["file"])
         .restart(),
-    Key::new("seal.command", Kind::List(&TEXT, 1), "Program and arguments; it prints the key on standard output.")
-        .sample(r#"["/usr/local/bin/unwrap-seal-key", "trustee"]"#)
+    Key::new("seal.command", Kind::List(&TEXT, 1), "Program and arguments. It is called with `wrap` or `unwrap` as last argument: the key in base64, or what it made of it, on standard input; the other on standard output.")
+        .sample(r#"["/usr/local/bin/kms-key", "trustee"]"#)
         .when("seal.kind", COMMAND)
         .required()
         .restart(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use cocoon_policy::RESOURCE_POLICY_ID;
 use cocoon_protocol::b64;
@@ -14,7 +14,6 @@ use serde::Deserialize;
 use super::{Answer, Call, Head, Refusal, bad, policies, refusal};
 use crate::Trustee;
 use crate::reply::Variant::{PolicyEngineError, RvpsError};
-use crate::router::Body;
 
 /// `POST /attestation-policy`; `type` is ignored, as upstream does.
 #[derive(Deserialize)]
@@ -37,7 +36,7 @@ pub(crate) async fn kbs(
     Path(params): Path<BTreeMap<String, String>>,
     Query(query): Query<BTreeMap<String, String>>,
     head: Head,
-    body: Body,
+    request: Request,
 ) -> Response {
     let get = head.method == Method::GET;
     let after = head.path.split("/kbs/v0/").nth(1).unwrap_or_default();
@@ -48,7 +47,7 @@ pub(crate) async fn kbs(
         (_, true) => (reference_value, true),
         (_, false) => (register, false),
     };
-    trustee.administer(head, params, query, body, quiet, work).await
+    trustee.administer(head, params, query, request, quiet, work).await
 }
 
 fn text(policy: &str) -> Result<String, Refusal> {

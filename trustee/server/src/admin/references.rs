@@ -13,6 +13,8 @@ use crate::reply::Variant::RvpsError;
 
 /// Where trust anchors are kept, by id.
 const ANCHORS: &str = "trust_anchor";
+/// Most of them: so many are read.
+const MAX_ANCHORS: usize = 64;
 /// Largest PEM text.
 const MAX_PEM: usize = 16 * 1024;
 
@@ -69,7 +71,7 @@ impl Trustee {
     /// Who may sign reference values.
     pub(crate) fn trust_anchors(&self) -> Result<TrustAnchors, crate::Error> {
         let mut anchors = TrustAnchors::default();
-        for (id, pem) in self.inner.store.scan(ANCHORS, "", 64)? {
+        for (id, pem) in self.inner.store.scan(ANCHORS, "", MAX_ANCHORS)? {
             let certificate = String::from_utf8_lossy(&pem).contains("BEGIN CERTIFICATE");
             if certificate {
                 anchors.certificates.push(pem);
@@ -143,7 +145,7 @@ pub(super) fn delete_set(t: &Trustee, call: &Call) -> Answer {
 }
 
 pub(super) fn anchors(t: &Trustee, call: &Call) -> Answer {
-    let all = t.inner.store.scan(ANCHORS, "", 64).map_err(failed)?;
+    let all = t.inner.store.scan(ANCHORS, "", MAX_ANCHORS).map_err(failed)?;
     let shown: BTreeMap<String, String> =
         all.into_iter().map(|(id, pem)| (id, String::from_utf8_lossy(&pem).into_owned())).collect();
     call.ok(&shown)
@@ -170,6 +172,10 @@ pub(super) fn put_anchor(t: &Trustee, call: &Call) -> Answer {
         anchors.keys.push(AnchorKey { id: id.to_owned(), key: pem.as_bytes().to_vec() });
     }
     anchors.check().map_err(failed)?;
+    let known = t.inner.store.list(ANCHORS, "", MAX_ANCHORS).map_err(failed)?;
+    if known.len() >= MAX_ANCHORS && known.iter().all(|known| known != id) {
+        return Err(bad(format!("more than {MAX_ANCHORS} trust anchors")));
+    }
     t.inner.store.put(ANCHORS, id, pem.as_bytes(), PutMode::Upsert).map_err(failed)?;
     tracing::info!(request_id = %call.id, %id, "trust anchor set");
     call.done()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use cocoon_release::ResourcePath;
 use http::Uri;
@@ -10,17 +10,17 @@ use http::Uri;
 use super::{Answer, Call, Head, bad, refusal};
 use crate::Trustee;
 use crate::reply::Variant::PluginInternalError;
-use crate::router::{Body, resource_path};
+use crate::router::resource_path;
 
 /// `POST|PUT /kbs/v0/resource/{repo}/{type}/{tag}`: the body is the secret.
 pub(crate) async fn put_resource(
     State(trustee): State<Trustee>,
     uri: Uri,
     head: Head,
-    body: Body,
+    request: Request,
 ) -> Response {
     let work = move |t: &Trustee, call: &Call| set(t, call, &resource_path(&uri)?);
-    trustee.administer(head, BTreeMap::new(), BTreeMap::new(), body, false, work).await
+    trustee.administer(head, BTreeMap::new(), BTreeMap::new(), request, false, work).await
 }
 
 /// `DELETE /kbs/v0/resource/…`.
@@ -28,10 +28,10 @@ pub(crate) async fn delete_resource(
     State(trustee): State<Trustee>,
     uri: Uri,
     head: Head,
-    body: Body,
+    request: Request,
 ) -> Response {
     let work = move |t: &Trustee, call: &Call| remove(t, call, &resource_path(&uri)?);
-    trustee.administer(head, BTreeMap::new(), BTreeMap::new(), body, false, work).await
+    trustee.administer(head, BTreeMap::new(), BTreeMap::new(), request, false, work).await
 }
 
 fn set(t: &Trustee, call: &Call, path: &ResourcePath) -> Answer {
