@@ -79,6 +79,9 @@ pub fn simulated_references(
     measured.chain(platform.map(|(name, value)| (name.to_owned(), vec![value.into()]))).collect()
 }
 
+/// The audit log's journal in a state folder.
+pub const JOURNAL: &str = "audit.journal";
+
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
@@ -90,6 +93,7 @@ impl Embedded {
         let state = dirs::data_dir()?.join("trustee");
         let (store, sealer) = open_state(&state)?;
         let mut config = Config::new(store.clone(), sealer);
+        config.journal = Some(state.join(JOURNAL));
         config.live.simulated_roots = simulated.map(SecureProcessor::root).into_iter().collect();
         Ok(Embedded { trustee: Trustee::new(config)?, store, state })
     }

@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use cocoon_config::StateKind;
+use cocoon_config::{Settings, StateKind};
 use cocoon_stage::{Code, Failure};
 use cocoon_store::{BackupKey, RestoreMode, Summary};
+use cocoon_trustee::{Config, Trustee};
 
+use super::backends::Tokens;
 use super::settings::Source;
 use super::state;
 use crate::admin::{say, usage};
@@ -16,7 +18,14 @@ use crate::dirs;
 
 /// Writes all state to `file`, whole or not at all.
 pub fn backup(file: &Path, key: Option<&Path>, place: &Place) -> Result<(), Failure> {
-    let store = open(place, false)?;
+    let (store, settings, folder) = open(place, false)?;
+    if state::journal(&settings, &folder).is_some_and(|journal| journal.exists()) {
+        // What a killed Trustee left in it belongs into the backup; opening the log moves it to the state.
+        let sealer = state::sealer(&settings, &folder, &store, &Tokens::default())?;
+        let mut config = Config::new(store.clone(), sealer.into());
+        config.journal = state::journal(&settings, &folder);
+        drop(Trustee::new(config)?);
+    }
     let made = key.is_some_and(|key| !key.exists());
     let key_file = key;
     let key = key.map(BackupKey::open_or_create).transpose()?;
@@ -46,14 +55,23 @@ pub fn backup(file: &Path, key: Option<&Path>, place: &Place) -> Result<(), Fail
 pub fn restore(file: &Path, key: Option<&Path>, replace: bool, place: &Place) -> Result<(), Failure> {
     let mut input = File::open(file).map_err(|e| usage(format!("{}: {e}", file.display())))?;
     let key = key.map(BackupKey::open).transpose()?;
-    let store = open(place, true)?;
+    let (store, settings, folder) = open(place, true)?;
     let mode = if replace { RestoreMode::Replace } else { RestoreMode::EmptyOnly };
     let summary = cocoon_store::restore(&mut input, store.as_ref(), mode, key.as_ref())?;
+    if let Some(journal) = state::journal(&settings, &folder)
+        && let Err(error) = std::fs::remove_file(&journal)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        let reason = format!("{}: {error}; remove it: it belongs to the state before", journal.display());
+        return Err(Failure::new(Code::StoreCorrupt, reason));
+    }
     tell("restored", &summary);
     Ok(())
 }
 
-fn open(place: &Place, exclusive: bool) -> Result<std::sync::Arc<dyn cocoon_store::Store>, Failure> {
+type State = (std::sync::Arc<dyn cocoon_store::Store>, Settings, PathBuf);
+
+fn open(place: &Place, exclusive: bool) -> Result<State, Failure> {
     let settings = Source::of_place(place).read()?.settings;
     if settings.state.kind == StateKind::Memory {
         return Err(super::invalid(
@@ -62,7 +80,7 @@ fn open(place: &Place, exclusive: bool) -> Result<std::sync::Arc<dyn cocoon_stor
         ));
     }
     let folder = state::folder(&settings)?;
-    state::store(&settings, &folder, exclusive)
+    Ok((state::store(&settings, &folder, exclusive)?, settings, folder))
 }
 
 fn tell(done: &str, summary: &Summary) {

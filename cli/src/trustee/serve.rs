@@ -36,6 +36,7 @@ pub async fn main(args: ServeArgs) -> Result<(), Failure> {
         eprintln!("cocoon: note: every Trustee on this database needs the same seal.key in its folder");
     }
     let mut config = Config::new(store, sealer);
+    config.journal = state::journal(&settings, &folder);
     config.live = live::live(&settings, &folder, &tokens).await?;
     live::warn(&settings);
     // All that can fail is done before the first guest is answered.

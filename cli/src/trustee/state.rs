@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::backends::Tokens;
 use super::read;
 use crate::dirs;
-use crate::embedded::{make_folder, open_store};
+use crate::embedded::{JOURNAL, make_folder, open_store};
 
 /// Place of the wrapped sealing key in a shared store.
 const BLOB: (&str, &str) = ("seal", "blob");
@@ -53,6 +53,11 @@ pub fn store(settings: &Settings, folder: &Path, exclusive: bool) -> Result<Arc<
             Ok(Arc::new(PostgresStore::open(&url, options)?))
         }
     }
+}
+
+/// The audit log's journal beside an embedded store.
+pub fn journal(settings: &Settings, folder: &Path) -> Option<PathBuf> {
+    (settings.state.kind == StateKind::Embedded).then(|| folder.join(JOURNAL))
 }
 
 /// The sealer of a store.

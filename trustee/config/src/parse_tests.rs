@@ -137,7 +137,10 @@ fn the_reference_page_is_checked_in() {
         std::fs::write(&path, reference_markdown()).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == reference_markdown(), "docs/trustee-settings.md differs: run this test with COCOON_REGENERATE=1");
+    assert!(
+        kept == reference_markdown(),
+        "docs/trustee-settings.md differs: run this test with COCOON_REGENERATE=1"
+    );
 }
 
 #[test]

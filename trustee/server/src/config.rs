@@ -1,5 +1,6 @@
 //! What a Trustee is made of.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +29,9 @@ pub struct Config {
     pub sealer: Arc<Sealer>,
     /// What is decided from the state; may change while serving, see [`crate::Trustee::reload`].
     pub live: Live,
+    /// A file of this Trustee's own beside a store that outlives the process: entries of the audit log become durable in
+    /// it at less cost. It goes with the store: whoever opens one opens the other.
+    pub journal: Option<PathBuf>,
     /// The time.
     pub clock: Clock,
 }
@@ -107,7 +111,7 @@ pub(crate) const BODY_LIMIT: usize = 2 * 1024 * 1024;
 impl Config {
     /// The safe defaults: vendor roots only, no administration over HTTP, five minutes for challenge and token.
     pub fn new(store: Arc<dyn Store>, sealer: Arc<Sealer>) -> Self {
-        Config { store, sealer, live: Live::default(), clock: system_clock() }
+        Config { store, sealer, live: Live::default(), journal: None, clock: system_clock() }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The state of one Trustee, or of one tenant of it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cocoon_access::Access;
 use cocoon_attestation::{Appraiser, Trust};
-use cocoon_audit::{AuditLog, LogKey};
+use cocoon_audit::{AuditLog, LogKey, Options};
 use cocoon_evidence::snp::{Roots, SimulatedRoot};
 use cocoon_policy::{Kind, Policies};
 use cocoon_reference::ReferenceValues;
@@ -70,13 +71,15 @@ impl Inner {
         store: Arc<dyn Store>,
         sealer: Arc<Sealer>,
         live: Live,
+        journal: Option<PathBuf>,
         tenant: Option<Tenant>,
     ) -> Result<Self, Error> {
         let now = (shared.clock)();
         let policies = Arc::new(Policies::new(store.clone()));
         let references = ReferenceValues::new(store.clone());
         let log_key = keys::log_key(store.as_ref(), &sealer)?;
-        let audit = AuditLog::open(store.clone(), log_key.clone(), shared.clock.clone())?;
+        let options = Options { journal, ..Options::default() };
+        let audit = AuditLog::open_with(store.clone(), log_key.clone(), shared.clock.clone(), options)?;
         let inner = Inner {
             tokens: Tokens::new(
                 store.clone(),

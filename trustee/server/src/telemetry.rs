@@ -252,7 +252,9 @@ mod tests {
         let text = String::from_utf8(received).unwrap();
         assert!(text.starts_with("POST /v1/traces"));
         assert!(text.contains(trace) && text.contains("GET /kbs/v0/resource/*") && !text.contains("hidden"));
-        for endpoint in ["http://192.0.2.1", "http://localhost.evil", "http://127.0.0.1:80@evil", "ftp://localhost"] {
+        for endpoint in
+            ["http://192.0.2.1", "http://localhost.evil", "http://127.0.0.1:80@evil", "ftp://localhost"]
+        {
             let refused = TelemetryConfig { endpoint: endpoint.into(), ..config.clone() };
             assert!(Telemetry::start(&refused).is_err(), "{endpoint}");
         }

@@ -175,7 +175,7 @@ impl Tenants {
         let sealer = Arc::new(keys::tenant_sealer(root.store.as_ref(), &root.sealer, name)?);
         let store = Arc::new(Revocable::new(TenantStore::new(root.store.clone(), name)?));
         let live = tenant_live(&root.judge().config);
-        let inner = Inner::new(root.shared.clone(), store.clone(), sealer, live, Some(tenant))?;
+        let inner = Inner::new(root.shared.clone(), store.clone(), sealer, live, None, Some(tenant))?;
         let trustee = Trustee::of(inner);
         let router = trustee.router();
         open.insert(name.to_owned(), Open { trustee, router: router.clone(), store });

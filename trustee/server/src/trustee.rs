@@ -33,7 +33,7 @@ impl Trustee {
     pub fn new(config: Config) -> Result<Self, Error> {
         let shared = tenants::shared(config.clock);
         let tenants = Some(Arc::new(Tenants::new(config.store.clone())));
-        let inner = Inner::new(shared, config.store, config.sealer, config.live, None)?;
+        let inner = Inner::new(shared, config.store, config.sealer, config.live, config.journal, None)?;
         Ok(Trustee { inner: Arc::new(inner), tenants })
     }
 
