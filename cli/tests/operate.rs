@@ -17,8 +17,8 @@ fn settings_are_checked_shown_and_documented() {
     let shown = home.ok(&["trustee", "config", "show", &example]);
     assert!(shown.contains("lifetime_seconds"), "{shown}");
 
-    let bad =
-        home.file("bad.toml", "[server]\nlisen = [\"127.0.0.1:1\"]\nplain_http = 7\n[audit]\nenabled = 1\n");
+    let bad = home
+        .file("bad.toml", "[server]\nlisen = [\"127.0.0.1:1\"]\nplain_http = 7\n[metrics]\nenabled = 1\n");
     let said = home.refused("CONFIG-INVALID", &["trustee", "config", "check", &bad]);
     for part in ["bad.toml", "line 2", "did you mean `listen`", "line 3", "`server.plain_http`", "line 5"] {
         assert!(said.contains(part), "no {part:?}: {said}");

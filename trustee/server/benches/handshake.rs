@@ -209,6 +209,7 @@ async fn all() {
     let store = Arc::new(RedbStore::open_exclusive(&folder.path().join("state.redb")).unwrap());
     let sealer = Arc::new(Sealer::open_or_create(&folder.path().join("key")).unwrap());
     let mut config = Config::new(store, sealer);
+    config.journal = Some(folder.path().join("audit.journal"));
     config.live.simulated_roots = vec![PROCESSORS[0].root()];
     config.live.accept_sample = true;
     let trustee = Trustee::new(config).unwrap();

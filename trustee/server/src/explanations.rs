@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cocoon_protocol::Tee;
-use cocoon_release::{Explanation, Subject};
+use cocoon_release::Explanation;
 use cocoon_store::{Change, Store};
 
 use crate::request_id;
@@ -55,10 +55,11 @@ impl Explanations {
         Explanations { recent: Mutex::default(), kept_inputs: Mutex::default(), store, stored, writer }
     }
 
-    /// Keeps a verdict. Granted releases stay in memory only: they are many, and nobody asks why.
+    /// Keeps a verdict. What was granted stays in memory only, unless policies can be tried on it: such verdicts are many,
+    /// nobody asks why, and the audit log has them all.
     pub fn keep(&self, explanation: Explanation) {
         let explanation = Arc::new(explanation.bounded());
-        let persist = !matches!((&explanation.subject, explanation.code), (Subject::Release { .. }, None));
+        let persist = explanation.code.is_some() || !explanation.inputs.is_empty();
         self.recent().push(explanation.clone());
         if let (true, Some((sender, _))) = (persist, &self.writer)
             && sender.try_send(explanation).is_err()
@@ -212,6 +213,7 @@ fn sweep(store: &dyn Store, kept: usize) -> Result<(), cocoon_store::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cocoon_release::Subject;
     use cocoon_stage::Code;
     use cocoon_store::MemoryStore;
 

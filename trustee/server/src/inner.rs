@@ -1,6 +1,7 @@
 //! The state of one Trustee, or of one tenant of it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cocoon_access::Access;
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub explanations: Explanations,
     pub audit: AuditLog,
     pub log_key: Arc<LogKey>,
+    /// When policies were last looked for (seconds since 1970), with the highest bit set if there were any.
+    policies_seen: AtomicU64,
     pub policies: Arc<Policies>,
     pub references: ReferenceValues,
     live: RwLock<Arc<Judge>>,
@@ -100,6 +103,7 @@ impl Inner {
             )?)),
             audit,
             log_key,
+            policies_seen: AtomicU64::new(0),
             policies,
             references,
             store,
@@ -127,11 +131,20 @@ impl Inner {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the owner has policies, whose evaluation takes time.
+    /// Whether the owner has policies, whose evaluation takes time; as of at most a second ago, since it only says on
+    /// which thread to work.
     pub fn has_policies(&self) -> bool {
+        const KNOWN: u64 = 1 << 63;
+        let now = self.now() & !KNOWN;
+        let seen = self.policies_seen.load(Ordering::Relaxed);
+        if seen & !KNOWN == now {
+            return seen & KNOWN != 0;
+        }
         let there = |id: &str, kind| !matches!(self.policies.active(id, kind), Ok(None));
         let own = format!("{}_cpu", self.judge().config.policy_id);
-        there(&own, Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource)
+        let any = there(&own, Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource);
+        self.policies_seen.store(if any { now | KNOWN } else { now }, Ordering::Relaxed);
+        any
     }
 
     pub fn now(&self) -> u64 {
