@@ -160,7 +160,7 @@ fn a_trustee_elsewhere_serves_is_checked_and_may_go_away() {
         Server { token: other.token, ..serve(&home, &home.file("third")) },
     ] {
         let outcome = Job::start(run(&wrong.flags())).unwrap().finish(STARTED).unwrap();
-        refused(&outcome, &[Code::RegisterFailed, Code::AttestTrusteeCertificate]);
+        refused(&outcome, &[Code::AccessDenied, Code::RegisterFailed, Code::AttestTrusteeCertificate]);
         assert!(!outcome.stderr.contains("starting the pod VM"), "{}", outcome.stderr);
     }
 

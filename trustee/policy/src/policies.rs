@@ -124,6 +124,12 @@ impl Policies {
         .ok_or_else(missing)
     }
 
+    /// How many changes were made through this process, so that what was found out from policies can be kept until the
+    /// next. Says nothing of other processes' changes.
+    pub fn changes(&self) -> u64 {
+        self.cache.changes()
+    }
+
     /// Removes a policy with all its versions; whether there was one. Where Trustee brings a policy of its own, that
     /// one is in force then. A policy stored later under the same id begins at version 1 again.
     pub fn delete(&self, id: &str) -> Result<bool, Error> {

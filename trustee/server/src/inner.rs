@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub explanations: Explanations,
     pub audit: AuditLog,
     pub log_key: Arc<LogKey>,
-    /// When policies were last looked for (seconds since 1970), with the highest bit set if there were any.
+    /// What [`Inner::has_policies`] found last.
     policies_seen: AtomicU64,
     pub policies: Arc<Policies>,
     pub references: ReferenceValues,
@@ -122,6 +122,7 @@ impl Inner {
         let new = judge(&self.shared, registry, live, &self.references, &self.policies)?;
         self.tokens.reload(identity.as_ref(), &trusted)?;
         self.explanations.set_kept(new.config.verdicts_kept);
+        self.policies_seen.store(0, Ordering::Relaxed);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }
@@ -131,19 +132,18 @@ impl Inner {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the owner has policies, whose evaluation takes time; as of at most a second ago, since it only says on
-    /// which thread to work.
+    /// Whether the owner has policies, whose evaluation takes time. Only asked of a store that no other process changes.
     pub fn has_policies(&self) -> bool {
-        const KNOWN: u64 = 1 << 63;
-        let now = self.now() & !KNOWN;
+        // What was found, and after how many changes: twice their number and two, and one more if there were any.
+        let changes = self.policies.changes().wrapping_add(1) << 1;
         let seen = self.policies_seen.load(Ordering::Relaxed);
-        if seen & !KNOWN == now {
-            return seen & KNOWN != 0;
+        if seen & !1 == changes {
+            return seen & 1 == 1;
         }
         let there = |id: &str, kind| !matches!(self.policies.active(id, kind), Ok(None));
         let own = format!("{}_cpu", self.judge().config.policy_id);
         let any = there(&own, Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource);
-        self.policies_seen.store(if any { now | KNOWN } else { now }, Ordering::Relaxed);
+        self.policies_seen.store(changes | u64::from(any), Ordering::Relaxed);
         any
     }
 
