@@ -37,7 +37,11 @@ fn main() -> ExitCode {
     logging::start();
     let output = Output { json: cli.command.wants_json(), quiet: false };
 
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if !cli.command.serves() {
+        builder.worker_threads(2);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
             output.failure(&Failure::new(Code::HostUnsupported, e.to_string()), None);

@@ -15,6 +15,11 @@ impl Command {
         }
     }
 
+    /// Whether it serves many at once.
+    pub fn serves(&self) -> bool {
+        matches!(self, Command::Trustee(super::TrusteeCommand::Serve(_)))
+    }
+
     fn common(&self) -> Option<&Common> {
         match self {
             Command::Secret(command) => Some(secret(command)),

@@ -130,7 +130,17 @@ impl Trustee {
         explanation: &mut Explanation,
     ) -> Result<String, Failure> {
         let judge = self.inner.judge();
-        let policy = request.policy_ids.first().map_or("default", String::as_str);
+        let policy = match request.policy_ids.as_slice() {
+            [] => "default",
+            [one] => one,
+            // One appraisal has one policy; to take the first and say nothing would mislead.
+            more => {
+                return Err(Failure::new(
+                    Code::UsageInvalid,
+                    format!("{} policy ids; one is taken", more.len()),
+                ));
+            }
+        };
         let prepared: Vec<Prepared> =
             request.requests.into_iter().map(prepare).collect::<Result<_, Failure>>()?;
         let items = prepared

@@ -1,15 +1,15 @@
 //! Who may administer: nobody by default, then those whom the owner names, and only what their role allows.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::sync::Arc;
 
+use administration::*;
 use cocoon_protocol::token::Signer;
 use cocoon_trustee::access::{AccessConfig, AclRule, IdentityProvider, KeySource};
 use cocoon_trustee::{Config, Limits, Trustee, system_clock};
-use helpers2::*;
 use serde_json::{Value, json};
 use support::*;
 

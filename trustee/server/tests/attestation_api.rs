@@ -1,20 +1,20 @@
 //! The verification service by REST and gRPC, as relying parties and upstream's tools call it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "helpers2/api.rs"]
+mod administration;
+#[path = "administration/api.rs"]
 mod api;
-mod helpers2;
 mod support;
 
 use std::path::PathBuf;
 
+use administration::*;
 use api::{Api, TOKEN};
 use cocoon_evidence::snp;
 use cocoon_protocol::initdata::host_data;
 use cocoon_protocol::{HashAlgorithm, b64, jcs};
 use cocoon_rpc::{Error, EvaluateRequest, GrpcCode, Individual, InitData, Runtime};
 use cocoon_trustee::Limits;
-use helpers2::*;
 use serde_json::{Value, json};
 use support::*;
 
@@ -69,6 +69,24 @@ async fn evidence_is_evaluated_over_rest() {
     assert_eq!(claims.pointer(cpu).unwrap()["ear.status"], "affirming", "{claims}");
     assert_eq!(claims.pointer(cpu).unwrap()["ear.cocoon.simulated"], true);
     assert!(claims["exp"].as_u64() > claims["iat"].as_u64());
+
+    // Whoever called chose nonce and policy: such a token tells what was found, and opens nothing.
+    world.trustee.put_secret(&path("default/key/1"), b"x").unwrap();
+    let rule = json!({"id": "any", "workload": "any", "path": "default/key/*", "accept_simulated": true});
+    world.trustee.put_rule(&serde_json::from_value(rule).unwrap()).unwrap();
+    let key = cocoon_protocol::TeeKeyPair::generate().unwrap().public();
+    let runtime = json!({"nonce": "mine", "tee-pubkey": key});
+    let bound = HashAlgorithm::Sha384.digest(&jcs::canonicalize(&runtime).unwrap());
+    let structured = json!({"runtime_data": {"structured": runtime}});
+    let with_key = body("snp", &simulated(&world, &bound, [0; 32]), structured);
+    let with_key = api.rest("POST", "/attestation", with_key).await;
+    let mut guest = world.guest(None).await;
+    let refused = guest.get(&with_key, "default/key/1").await;
+    assert_eq!((refused.status, refused.code()), (401, "RELEASE-TOKEN-INVALID"));
+
+    let mut two = body("snp", &simulated(&world, &[5; 64], [0; 32]), json!({}));
+    two["policy_ids"] = json!(["default", "other"]);
+    assert_eq!(api.refused("POST", "/attestation", &two).await, (400, "USAGE-INVALID".into()));
 
     // Raw runtime data is the report data itself, padded.
     let raw = json!({"runtime_data": {"raw": b64::url_encode(&[7; 40])}});

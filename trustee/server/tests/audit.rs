@@ -1,12 +1,12 @@
 //! Every act leaves an entry in the audit log, which anybody can check elsewhere, and none holds a secret.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
+use administration::*;
 use cocoon_audit::{ConsistencyProof, InclusionProof, Kind, Logged, Outcome, PublicKey, SignedHead, offline};
 use cocoon_protocol::b64;
-use helpers2::*;
 use serde_json::{Value, json};
 use support::*;
 

@@ -1,15 +1,15 @@
 //! Administrators who show a certificate: it counts where TLS has verified it, and for what its rule names.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use administration::*;
 use cocoon_trustee::access::{AclRule, CertificateMatch, CertificateRule};
 use cocoon_trustee::{Limits, ReloadableTls, Tls, serve_with};
-use helpers2::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};

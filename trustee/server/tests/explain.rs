@@ -1,11 +1,11 @@
 //! Why a request was answered as it was: everything for the owner, a code and an id for the guest.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
+use administration::*;
 use cocoon_trustee::{Explanation, Subject};
-use helpers2::*;
 use serde_json::Value;
 use support::*;
 

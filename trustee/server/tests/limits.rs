@@ -1,14 +1,14 @@
 //! What a client may take, and that the numbers kept of it name nobody.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use administration::*;
 use cocoon_trustee::{Limits, PeerLimits};
-use helpers2::*;
 use serde_json::{Value, json};
 use support::*;
 use tokio::io::AsyncReadExt;

@@ -1,7 +1,7 @@
 //! Plugins: one in another process by gRPC, upstream's provisioner, and names that are none.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use administration::*;
 use bytes::Bytes;
 use cocoon_protocol::HashAlgorithm;
 use cocoon_protocol::initdata::InitData;
 use cocoon_rpc::{Endpoint, ExternalPlugin};
 use cocoon_trustee::{External, Limits, Plugin, Provisioner};
-use helpers2::*;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;

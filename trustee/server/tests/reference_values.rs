@@ -1,16 +1,16 @@
 //! Reference values: upstream's messages, signed sets from a publisher, and what they do to appraisals.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::sync::atomic::Ordering;
 
+use administration::*;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use cocoon_protocol::b64;
 use cocoon_reference::{SetDocument, sign_set};
-use helpers2::*;
 use serde_json::{Value, json};
 use support::*;
 

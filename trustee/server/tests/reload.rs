@@ -1,17 +1,17 @@
 //! Settings change while guests are served: nothing that was begun is lost, nothing unusable is taken over.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use administration::*;
 use cocoon_protocol::token::Signer;
 use cocoon_trustee::access::{AclRule, CertificateMatch, CertificateRule, IdentityProvider, KeySource};
 use cocoon_trustee::{Limits, Live, ReloadableTls, Tls, TokenIdentity, TrustedIssuers, serve_with};
-use helpers2::*;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;

@@ -1,12 +1,12 @@
 //! Release rules and Rego policies, under their own paths and upstream's: what they let out, and what is refused.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
 use std::time::{Duration, Instant};
 
-use helpers2::*;
+use administration::*;
 use serde_json::{Value, json};
 use support::*;
 

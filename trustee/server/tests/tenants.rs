@@ -1,11 +1,11 @@
 //! Tenants share a server and nothing else.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod helpers2;
+mod administration;
 mod support;
 
+use administration::*;
 use cocoon_trustee::Limits;
-use helpers2::*;
 use serde_json::{Value, json};
 use support::*;
 

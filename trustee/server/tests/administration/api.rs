@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::helpers2::exchange;
+use crate::administration::exchange;
 use crate::support::*;
 
 /// The administrator's token: gRPC takes none with spaces.
