@@ -63,34 +63,31 @@ impl Inner {
                 return (Err(Refusal::internal(error)), None);
             }
         };
-        let (released, failure) = match decision.outcome {
-            Ok(released) => (Some(released), None),
-            Err(failure) => (None, Some(failure)),
+        // Encrypted before it is written down: what cannot be encrypted was not released.
+        let answer = match decision.outcome {
+            Ok(released) => self.encrypted(&verified, &released.value),
+            // Only a guest to whom the path is allowed learns that nothing is there; 404 spares it the handshakes
+            // with which guests answer a 401.
+            Err(failure) if failure.code == Code::ReleaseSecretMissing => {
+                Err(Refusal::new(Variant::PluginInternalError, failure).with_status(StatusCode::NOT_FOUND))
+            }
+            Err(failure) => Err(Refusal::new(Variant::PolicyDeny, failure)),
         };
-        let counted = if released.is_some() { &metrics.approvals } else { &metrics.violations };
+        let failure = answer.as_ref().err().map(|refusal| &refusal.failure);
+        let counted = if failure.is_none() { &metrics.approvals } else { &metrics.violations };
         counted.inc();
         let recorded = self.record(Explanation {
             request_id: id.to_owned(),
             at_unix: now,
             subject: Subject::Release { path: path.to_string() },
-            code: failure.as_ref().map(|f| f.code),
-            reason: failure.as_ref().map(|f| f.reason.clone()),
+            code: failure.map(|f| f.code),
+            reason: failure.map(|f| f.reason.clone()),
             init_data: decision.init_data,
             workload: decision.workload,
             simulated: decision.simulated,
             steps: decision.steps,
             inputs: Vec::new(),
         });
-        let answer = match (released, failure) {
-            (Some(released), _) => self.encrypted(&verified, &released.value),
-            // Only a guest to whom the path is allowed learns that nothing is there; 404 spares it the handshakes
-            // with which guests answer a 401.
-            (None, Some(failure)) if failure.code == Code::ReleaseSecretMissing => {
-                Err(Refusal::new(Variant::PluginInternalError, failure).with_status(StatusCode::NOT_FOUND))
-            }
-            (None, Some(failure)) => Err(Refusal::new(Variant::PolicyDeny, failure)),
-            (None, None) => Err(Refusal::coded(Variant::PolicyDeny, Code::ReleaseDenied, "nothing decided")),
-        };
         (answer, Some(recorded))
     }
 
