@@ -36,6 +36,7 @@ needs=(
     umoci:umoci
     busybox-static:/bin/busybox
     openssl:openssl # tests make keys with it and compare against it
+    xmlsec1:xmlsec1 # signs SWID documents for tests
     procps:pgrep
     postgresql:/usr/lib/postgresql # tests of the shared store start a server of their own
     softhsm2:softhsm2-util         # tests of keys and secrets in a PKCS#11 token
