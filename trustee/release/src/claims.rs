@@ -13,8 +13,9 @@ const NO_HARDWARE: [&str; 2] = ["sample", "sampledevice"];
 /// TEEs whose verifier proves `init_data` by hardware; others only copy it.
 const BINDING_TEES: &[&str] = &["snp"];
 
-/// The HOST_DATA hex of the guest's plan, if a TEE that binds it says so and the copies agree.
-pub(crate) fn bound_init_data(claims: &Value) -> Option<String> {
+/// The HOST_DATA hex of the guest's plan, if a TEE that binds it says so and the copies agree: only then are the claims
+/// taken from the initdata document the plan's own.
+pub fn bound_init_data(claims: &Value) -> Option<String> {
     let evidence = claims.get("submods")?.get(CPU)?.get(EVIDENCE)?;
     let init_data = evidence.get("init_data")?.as_str()?;
     let well_formed = init_data.len() == 64

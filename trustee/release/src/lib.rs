@@ -19,6 +19,7 @@ mod rules;
 mod source;
 mod workload;
 
+pub use claims::bound_init_data;
 pub use decide::{Decision, PolicyGate, Release, decide};
 pub use error::Error;
 pub use explanation::{Explanation, Step, Subject};

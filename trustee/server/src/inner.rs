@@ -8,7 +8,7 @@ use cocoon_access::Access;
 use cocoon_attestation::{Appraiser, Trust};
 use cocoon_audit::{AuditLog, LogKey, Options};
 use cocoon_evidence::snp::{Roots, SimulatedRoot};
-use cocoon_policy::{Kind, Policies};
+use cocoon_policy::Policies;
 use cocoon_reference::ReferenceValues;
 use cocoon_release::Registry;
 use cocoon_store::{Sealer, Store};
@@ -122,7 +122,6 @@ impl Inner {
         let new = judge(&self.shared, registry, live, &self.references, &self.policies)?;
         self.tokens.reload(identity.as_ref(), &trusted)?;
         self.explanations.set_kept(new.config.verdicts_kept);
-        self.policies_seen.store(0, Ordering::Relaxed);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }
@@ -140,9 +139,7 @@ impl Inner {
         if seen & !1 == changes {
             return seen & 1 == 1;
         }
-        let there = |id: &str, kind| !matches!(self.policies.active(id, kind), Ok(None));
-        let own = format!("{}_cpu", self.judge().config.policy_id);
-        let any = there(&own, Kind::Attestation) || there(cocoon_policy::RESOURCE_POLICY_ID, Kind::Resource);
+        let any = !self.policies.list().is_ok_and(|all| all.is_empty());
         self.policies_seen.store(changes | u64::from(any), Ordering::Relaxed);
         any
     }

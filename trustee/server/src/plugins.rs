@@ -38,7 +38,7 @@ pub struct PluginRequest {
     pub query: BTreeMap<String, String>,
     /// The body.
     pub body: Bytes,
-    /// The guest's `init_data_claims`, from its token.
+    /// The guest's `init_data_claims`, from its token; only of a document that its TEE binds.
     pub init_data_claims: Option<Value>,
 }
 
@@ -131,8 +131,10 @@ pub(crate) async fn answer(
         return Ok(reply::raw(&answer.content_type, answer.body.to_vec(), &head.id));
     }
     let verified = trustee.inner.verified(token.as_deref(), trustee.inner.now())?;
-    request.init_data_claims =
-        verified.claims.pointer("/submods/cpu0/ear.veraison.annotated-evidence/init_data_claims").cloned();
+    // Where no hardware binds the document, anybody could have written its claims.
+    request.init_data_claims = cocoon_release::bound_init_data(&verified.claims).and_then(|_| {
+        verified.claims.pointer("/submods/cpu0/ear.veraison.annotated-evidence/init_data_claims").cloned()
+    });
     let (asked, path, query) = (name.to_owned(), request.path.clone(), json!(request.query));
     let claims = verified.clone();
     let ask = move |t: &Trustee| {

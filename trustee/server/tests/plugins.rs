@@ -23,6 +23,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use support::key::Key;
+use support::speaker::Speaker;
 use support::*;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -293,6 +295,17 @@ async fn a_vm_gets_the_disk_key_that_was_made_for_it() {
         assert_eq!((reply.status, reply.code()), (401, "RELEASE-DENIED"));
     }
     assert_eq!(client.admin("GET", &url, b"").await.code(), "RELEASE-TOKEN-INVALID");
+
+    // Nor for a guest that names the VM in a document which nothing binds, even where such guests are accepted.
+    let mut live = world.trustee.live();
+    (live.accept_sample, live.issue_contraindicated) = (true, true);
+    world.trustee.reload(live).unwrap();
+    let mut sample = Speaker::new(&world, "0.4.0", "sample", Key::p256()).await;
+    sample.guest.init_data = guest.init_data.clone();
+    let token = sample.attest(&world).await.unwrap();
+    let bearer_of_sample = format!("Bearer {token}");
+    let reply = sample.guest.client.request("GET", &url, &[("authorization", &bearer_of_sample)], b"").await;
+    assert_eq!((reply.status, reply.code()), (401, "RELEASE-DENIED"));
     let everything = format!(
         "{} {}",
         read(&mut client, "/cocoon/v0/audit/entries?limit=1000").await,
