@@ -30,6 +30,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A binary or text format is not what its specification says.
+    #[error("{what}: {reason}")]
+    Malformed {
+        /// The format, e.g. `TDX quote`.
+        what: &'static str,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The evidence is well formed, but of a version or kind that no code here knows.
+    #[error("{what}: {got} is not supported")]
+    Unsupported {
+        /// What was looked at, e.g. `TDX quote version`.
+        what: &'static str,
+        /// What it is.
+        got: String,
+    },
     /// The evidence is not the JSON that its TEE's attester writes.
     #[error("the evidence is not the expected JSON: {0}")]
     Json(String),
@@ -44,7 +60,7 @@ pub enum Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Processor { .. } => Code::AttestTeeUnsupported,
+            Error::Processor { .. } | Error::Unsupported { .. } => Code::AttestTeeUnsupported,
             Error::SimulatedRoot(_) => Code::AttestChainUntrusted,
             _ => Code::AttestEvidenceMalformed,
         };

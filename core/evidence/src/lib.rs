@@ -6,10 +6,15 @@
 //! pass because something is absent, and never hand out claims of evidence that did not verify.
 
 mod error;
+mod expectation;
+mod reader;
 mod verdict;
 
+pub mod collateral;
 pub mod sample;
 pub mod snp;
+pub mod x509;
 
 pub use error::Error;
+pub use expectation::Expectation;
 pub use verdict::{Check, Verdict};

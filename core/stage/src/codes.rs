@@ -155,6 +155,27 @@ codes! {
     AttestInitdataMismatch = "ATTEST-INITDATA-MISMATCH", Attest,
         "The initdata is not the one bound into the TEE (HOST_DATA differs): the plan was changed.",
         "Start the workload with the plan its owner registered.";
+    AttestRevoked = "ATTEST-REVOKED", Attest,
+        "A certificate of the evidence's chain was revoked by its issuer.",
+        "Do not trust this machine; its vendor says that the key may be known to others.";
+    AttestCollateralMissing = "ATTEST-COLLATERAL-MISSING", Attest,
+        "The vendor's collateral for this platform (certificates, CRLs, TCB information) is not at hand.",
+        "Let Trustee reach the vendor's service, or import a bundle (`cocoon collateral import`).";
+    AttestCollateralInvalid = "ATTEST-COLLATERAL-INVALID", Attest,
+        "The vendor's collateral for this platform does not verify or is out of date.",
+        "Fetch it again; the reason names the document.";
+    AttestTcbRevoked = "ATTEST-TCB-REVOKED", Attest,
+        "The vendor has revoked the platform's TCB level, or does not know it.",
+        "Update the machine's firmware; its attestation keys cannot be trusted.";
+    AttestEventLogMismatch = "ATTEST-EVENT-LOG-MISMATCH", Attest,
+        "The event log does not lead to the measured registers.",
+        "The log was altered or belongs to another boot; collect both again.";
+    AttestPcrSelection = "ATTEST-PCR-SELECTION", Attest,
+        "The TPM's quote does not cover the registers and the bank that it is presented for.",
+        "Quote all 24 registers of the SHA-256 bank, in order.";
+    AttestKeyUntrusted = "ATTEST-KEY-UNTRUSTED", Attest,
+        "Nothing vouches for the key that signed the evidence.",
+        "Enrol the TPM's attestation key, or name it in the reference values (trusted_aks).";
     AttestTeeUnsupported = "ATTEST-TEE-UNSUPPORTED", Attest,
         "This Trustee has no verifier for that kind of TEE.",
         "Use a supported TEE; see docs.";

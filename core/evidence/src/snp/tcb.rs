@@ -62,7 +62,7 @@ pub(crate) enum Layout {
 }
 
 /// A TCB version: one security patch level per firmware component.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tcb {
     /// Firmware of the FMC; Turin and later only.
     #[serde(default)]

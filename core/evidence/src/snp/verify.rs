@@ -13,6 +13,7 @@ use super::collateral::{Authority, Kind, Roots, SIMULATED_MARK, SimulatedRoot, v
 use super::evidence::{CertEntry, Evidence};
 use super::report::Report;
 use super::tcb::{Generation, Layout};
+use crate::expectation::padded;
 use crate::{Check, Error, Verdict};
 
 const ABI: &str = "AMD 56860, ATTESTATION_REPORT";
@@ -334,14 +335,4 @@ fn contents(report: &Report, expectation: &Expectation<'_>) -> Vec<Check> {
         ABI,
     ));
     checks
-}
-
-/// Truncated or zero-padded to the field's length; nothing at all is no expectation and matches nothing.
-fn padded<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
-    if value.is_empty() {
-        return None;
-    }
-    let mut out = [0; N];
-    out.iter_mut().zip(value).for_each(|(o, i)| *o = *i);
-    Some(out)
 }
