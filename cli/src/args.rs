@@ -2,6 +2,7 @@
 
 mod admin;
 mod common;
+mod evidence;
 mod policy;
 mod trustee;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use admin::*;
+pub use evidence::*;
 pub use policy::*;
 pub use trustee::*;
 
@@ -52,6 +54,9 @@ pub enum Command {
     /// Tenants: owners who share one Trustee without sharing anything in it.
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Evidence of TEEs: verify it offline, or look at it.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Encrypt and sign images.
     #[command(subcommand)]
     Image(ImageCommand),

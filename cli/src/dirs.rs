@@ -21,6 +21,11 @@ pub fn guest_dir() -> Result<PathBuf, Failure> {
     }
 }
 
+/// Where vendors' documents are cached: `collateral` in the data folder.
+pub fn collateral_dir() -> Result<PathBuf, Failure> {
+    Ok(data_dir()?.join("collateral"))
+}
+
 /// A new private folder's name for one run's sockets. Short, since unix socket paths hold 107 bytes.
 pub fn run_dir(id: &str) -> PathBuf {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/run"), PathBuf::from);

@@ -10,6 +10,7 @@ mod dirs;
 mod doctor;
 mod embedded;
 mod encrypt;
+mod evidence;
 mod guest;
 mod image;
 mod logging;
@@ -73,6 +74,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Explain(args) => done(admin::explain(&args).await),
         Command::Audit(command) => done(admin::audit(command).await),
         Command::Tenant(command) => done(admin::tenant(command).await),
+        Command::Evidence(command) => evidence::main(command),
         Command::Image(command) => done(image::main(command).await),
         Command::Trustee(command) => done(trustee::main(command).await),
         Command::Errors => {

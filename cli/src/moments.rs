@@ -66,6 +66,12 @@ pub fn time(text: &str) -> Option<u64> {
     (days * DAY + hour * 3600 + minute * 60 + second).checked_add_signed(-offset)
 }
 
+/// An instant as a flag takes it: Unix seconds, or a date or time as [`time`] reads it.
+pub fn instant(text: &str) -> Result<u64, String> {
+    let of_number = || number(text).filter(|_| text.len() > 4);
+    of_number().or_else(|| time(text)).ok_or_else(|| "not a time such as 2026-11-27T10:00:00Z".into())
+}
+
 /// The clock without its zone, and the zone's seconds east of UTC.
 fn zone(clock: &str) -> Option<(&str, i64)> {
     if let Some(clock) = clock.strip_suffix(['Z', 'z']) {

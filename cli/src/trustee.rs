@@ -4,6 +4,7 @@ mod access;
 mod backends;
 mod backup;
 mod callers;
+mod collateral;
 mod honour;
 mod identity;
 mod import;
@@ -14,6 +15,7 @@ mod reload;
 mod serve;
 mod settings;
 mod state;
+mod verifiers;
 
 use std::path::Path;
 

@@ -1,7 +1,9 @@
 //! SEV-SNP reports and evidence: come from the attester, through the untrusted host.
 #![no_main]
 
-use cocoon_evidence::snp::{Evidence, Expectation, Report, Roots, claims, verify};
+use cocoon_evidence::Expectation;
+use cocoon_evidence::collateral::Collateral;
+use cocoon_evidence::snp::{Evidence, Report, Roots, Rules, claims, needs, verify};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,12 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(evidence) = Evidence::parse(bytes) {
         let roots = Roots { vendor: true, simulated: Vec::new() };
-        let expectation = Expectation {
-            report_data: &[1; 64],
-            init_data_digest: None,
-            now_unix: 1_800_000_000,
-            allow_v2: true,
-        };
-        assert!(!verify(&evidence, &roots, &expectation).ok(), "nobody can sign for AMD");
+        let expectation =
+            Expectation { report_data: Some(&[1; 64]), init_data_digest: None, now_unix: 1_800_000_000 };
+        let rules = Rules { allow_v2: true, ..Rules::default() };
+        let _ = needs(&evidence);
+        let verdict = verify(&evidence, &roots, &rules, &Collateral::none(), &expectation);
+        assert!(!verdict.ok(), "nobody can sign for AMD");
     }
 });

@@ -1,7 +1,7 @@
 //! Which commands answer in JSON.
 
 use super::{
-    AuditCommand, Command, Common, PolicyCommand, ReferenceCommand, RulesCommand, SecretCommand,
+    AuditCommand, Command, Common, EvidenceCommand, PolicyCommand, ReferenceCommand, RulesCommand, SecretCommand,
     TenantCommand, TrustCommand, TrusteeCommand, WorkloadCommand,
 };
 
@@ -11,6 +11,8 @@ impl Command {
         match self {
             Command::Run(args) => args.json,
             Command::Doctor(args) => args.json,
+            Command::Evidence(EvidenceCommand::Verify(args)) => args.json,
+            Command::Evidence(EvidenceCommand::Show(args)) => args.json,
             other => other.common().is_some_and(|common| common.json),
         }
     }

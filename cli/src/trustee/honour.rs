@@ -6,17 +6,12 @@ use url::{Host, Url};
 
 /// Names every setting that cannot be honoured, with what to do about it.
 pub fn check(settings: &Settings) -> Result<(), Failure> {
-    let attestation = &settings.attestation;
     let mut problems: Vec<(String, String)> = Vec::new();
     let mut refuse = |holds: bool, key: &str, advice: String| {
         if holds {
             problems.push((key.to_owned(), advice));
         }
     };
-    let fetched = "collateral comes with the evidence and nothing is fetched; remove it";
-    refuse(attestation.amd_kds_url.is_some(), "attestation.amd_kds_url", fetched.into());
-    refuse(attestation.intel_collateral_url.is_some(), "attestation.intel_collateral_url", fetched.into());
-    refuse(attestation.offline_collateral.is_some(), "attestation.offline_collateral", fetched.into());
     refuse(
         settings.telemetry.as_ref().is_some_and(|telemetry| leaves_in_plain(&telemetry.otlp_endpoint)),
         "telemetry.otlp_endpoint",

@@ -8,7 +8,7 @@ use cocoon_stage::Failure;
 use cocoon_trustee::{Live, PeerLimits, TelemetryConfig};
 
 use super::backends::{self, Tokens};
-use super::{access, identity};
+use super::{access, collateral, identity, verifiers};
 use crate::embedded::sim_dir;
 
 /// Makes it; reads the files and fetches the keys that the settings name.
@@ -22,6 +22,9 @@ pub async fn live(settings: &Settings, folder: &Path, tokens: &Tokens) -> Result
         vendor_roots: true,
         simulated_roots: simulated,
         accept_sample: attestation.accept_sample,
+        trust: verifiers::trust(settings)?,
+        secure_execution: verifiers::secure_execution(&attestation.verifiers.se)?,
+        collateral: collateral::source(settings, &folder.join("collateral"))?,
         access: access::access(settings, folder).await?,
         session_lifetime: attestation.session,
         token_lifetime: settings.tokens.lifetime,

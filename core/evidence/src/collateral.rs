@@ -3,10 +3,18 @@
 //! Verification never fetches. Evidence says what it [`Need`]s, a provider outside this library finds the documents, and
 //! the verifier checks every one of them against roots of its own: a provider, a cache and a bundle are not trusted.
 
+mod freshness;
+mod need;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use freshness::{freshness, from_rfc3339};
+pub use need::Vendor;
 
 /// Intel's two TEEs, which have collateral of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,15 +6,32 @@
 //! pass because something is absent, and never hand out claims of evidence that did not verify.
 
 mod error;
+mod evidence;
 mod expectation;
 mod reader;
+mod sm;
 mod verdict;
+mod verifier;
 
+pub mod azure;
+pub mod cca;
 pub mod collateral;
+pub mod csv;
+pub mod dcap;
+pub mod dcu;
+pub mod dpu;
+pub mod eventlog;
+pub mod nvidia;
 pub mod sample;
+pub mod se;
+pub mod sgx;
 pub mod snp;
+pub mod tdx;
+pub mod tpm;
 pub mod x509;
 
 pub use error::Error;
+pub use evidence::Evidence;
 pub use expectation::Expectation;
 pub use verdict::{Check, Verdict};
+pub use verifier::{Trust, Verified, Verifier};

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
+use cocoon_evidence::Expectation;
+use cocoon_evidence::collateral::Collateral;
 use cocoon_evidence::snp::{
-    CertEntry, Evidence, Expectation, FirmwareVersion, Report, ReportBuilder, Roots, SimulatedRoot, Tcb,
-    verify,
+    CertEntry, Evidence, FirmwareVersion, Report, ReportBuilder, Roots, Rules, SimulatedRoot, Tcb, verify,
 };
 
 use crate::Error;
@@ -122,14 +123,11 @@ impl SecureProcessor {
         let root = SimulatedRoot { ark_der: self.chain.ark.clone(), ask_der: self.chain.ask.clone() };
         root.check().map_err(|e| e.to_string())?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| e.to_string())?;
-        let expectation = Expectation {
-            report_data: &[1; 64],
-            init_data_digest: None,
-            now_unix: now.as_secs(),
-            allow_v2: false,
-        };
+        let expectation =
+            Expectation { report_data: Some(&[1; 64]), init_data_digest: None, now_unix: now.as_secs() };
         let roots = Roots { vendor: false, simulated: vec![root] };
-        let verdict = verify(&Evidence { report, cert_chain: vec![entry] }, &roots, &expectation);
+        let evidence = Evidence { report, cert_chain: vec![entry] };
+        let verdict = verify(&evidence, &roots, &Rules::default(), &Collateral::none(), &expectation);
         verdict.failure().map_or(Ok(()), |failure| Err(failure.reason))
     }
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cocoon_evidence::collateral::Collateral;
 use cocoon_evidence::snp::{
-    CertEntry, ChainCache, Evidence, Expectation, Report, Roots, SimulatedRoot, verify, verify_cached,
+    CertEntry, ChainCache, Evidence, Report, Roots, Rules, SimulatedRoot, verify, verify_cached,
 };
-use cocoon_evidence::{Check, Verdict};
+use cocoon_evidence::{Check, Expectation, Verdict};
 use cocoon_measure::sim::{BootFiles, launch_digest};
 use cocoon_stage::{Code, Failure};
 use tempfile::TempDir;
@@ -53,16 +54,15 @@ fn evidence(report: &[u8], by: &SecureProcessor) -> Evidence {
 }
 
 fn expectation<'a>() -> Expectation<'a> {
-    Expectation {
-        report_data: &REPORT_DATA,
-        init_data_digest: Some(&INITDATA_DIGEST),
-        now_unix: now(),
-        allow_v2: false,
-    }
+    Expectation { report_data: Some(&REPORT_DATA), init_data_digest: Some(&INITDATA_DIGEST), now_unix: now() }
+}
+
+fn cached(evidence: &Evidence, roots: &Roots, expectation: &Expectation<'_>, cache: &ChainCache) -> Verdict {
+    verify_cached(evidence, roots, &Rules::default(), &Collateral::none(), expectation, cache)
 }
 
 fn judge(report: &[u8], by: &SecureProcessor, roots: &Roots) -> Verdict {
-    verify(&evidence(report, by), roots, &expectation())
+    verify(&evidence(report, by), roots, &Rules::default(), &Collateral::none(), &expectation())
 }
 
 fn code(verdict: &Verdict) -> Option<Code> {
@@ -101,7 +101,8 @@ fn without_its_root_it_is_refused() {
     let mut with_chain = evidence(&report, sim);
     with_chain.cert_chain.push(CertEntry { cert_type: "ASK".to_owned(), data: ask });
     with_chain.cert_chain.push(CertEntry { cert_type: "ARK".to_owned(), data: ark });
-    let verdict = verify(&with_chain, &Roots::default(), &expectation());
+    let verdict =
+        verify(&with_chain, &Roots::default(), &Rules::default(), &Collateral::none(), &expectation());
     assert_eq!(code(&verdict), Some(Code::AttestSimulatedRefused));
 }
 
@@ -128,7 +129,7 @@ fn no_byte_of_a_report_can_be_changed() {
         let Ok(parsed) = Report::parse(&altered) else { continue };
         judged += 1;
         let altered = Evidence { report: parsed, ..evidence(&report, sim) };
-        let verdict = verify_cached(&altered, &roots, &expectation(), &cache);
+        let verdict = cached(&altered, &roots, &expectation(), &cache);
         let expected = match at {
             // The version is judged before anything else is.
             0..4 => Code::AttestEvidenceMalformed,
@@ -161,14 +162,14 @@ fn dates_count_for_a_remembered_chain_too() {
     let [(_, sim), _] = processors();
     let evidence = evidence(&sim.report(&guest(), &REPORT_DATA).unwrap(), sim);
     let (roots, cache) = (roots(sim), ChainCache::new(4));
-    let at = |now_unix| verify_cached(&evidence, &roots, &Expectation { now_unix, ..expectation() }, &cache);
+    let at = |now_unix| cached(&evidence, &roots, &Expectation { now_unix, ..expectation() }, &cache);
     assert_eq!(code(&at(now())), None);
     assert_eq!(cache.len(), 1);
     let eleven_years = 11 * 365 * 86_400;
     assert_eq!(code(&at(now() + eleven_years)), Some(Code::AttestCertificateExpired));
     assert_eq!(code(&at(now() - 3 * 86_400)), Some(Code::AttestCertificateExpired));
     let forgotten = Roots { vendor: true, simulated: Vec::new() };
-    let verdict = verify_cached(&evidence, &forgotten, &expectation(), &cache);
+    let verdict = cached(&evidence, &forgotten, &expectation(), &cache);
     assert_eq!(code(&verdict), Some(Code::AttestSimulatedRefused));
 }
 
@@ -193,11 +194,12 @@ fn every_check_is_listed_with_its_source() {
         "report.host-data",
         "report.debug",
         "report.vmpl",
+        "report.policy",
     ] {
         let check = named(name);
         assert!(!check.expected.is_empty() && !check.got.is_empty() && !check.source.is_empty(), "{name}");
     }
-    assert_eq!(verdict.checks.len(), 15);
+    assert_eq!(verdict.checks.len(), 16);
 }
 
 #[test]

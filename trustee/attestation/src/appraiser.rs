@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cocoon_evidence::Check;
+use cocoon_evidence::{Check, Verified, Verifier};
 use cocoon_policy::{Compiled, Kind, Policies};
+use cocoon_protocol::Tee;
 use cocoon_protocol::token::{Status, Submod, TrustVector};
 use cocoon_reference::ReferenceValues;
 use cocoon_stage::{Code, Failure};
@@ -13,8 +14,11 @@ use serde_json::{Map, Value};
 
 use crate::claims::{annotated, identifiers};
 use crate::native::{Against, asked_name};
-use crate::verifiers::{Trust, Verified, Verifiers, unbound};
+use crate::verifiers::{self, CollateralSource, Trust, unbound};
 use crate::{AppraisalRequest, Error, Item, MAX_ITEMS};
+
+/// Class of a guest's own TEE.
+const CPU: &str = "cpu";
 
 /// Name of the policies that guests are appraised by.
 const DEFAULT: &str = "default";
@@ -29,6 +33,8 @@ type Judged = Result<(TrustVector, Map<String, Value>), Failure>;
 pub struct Config {
     /// What verifiers trust.
     pub trust: Trust,
+    /// Where vendors' documents come from.
+    pub collateral: Arc<dyn CollateralSource>,
     /// Give tokens also for measurements and TCBs that are no reference values; their status says so. Off by
     /// default: a relying party that forgets to look at the status must not be misled.
     pub issue_contraindicated: bool,
@@ -46,9 +52,19 @@ pub struct Appraisal {
     pub simulated: bool,
 }
 
+impl Appraisal {
+    /// The first reason is the one that is told.
+    fn refuse(&mut self, failure: Failure) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(failure);
+        }
+    }
+}
+
 /// The verification service.
 pub struct Appraiser {
-    verifiers: Verifiers,
+    verifier: Verifier,
+    collateral: Arc<dyn CollateralSource>,
     issue_contraindicated: bool,
     references: ReferenceValues,
     policies: Arc<Policies>,
@@ -58,11 +74,17 @@ impl Appraiser {
     /// An appraiser with this trust, these reference values and policies.
     pub fn new(config: Config, references: ReferenceValues, policies: Arc<Policies>) -> Self {
         Appraiser {
-            verifiers: Verifiers::new(config.trust),
+            verifier: Verifier::new(config.trust),
+            collateral: config.collateral,
             issue_contraindicated: config.issue_contraindicated,
             references,
             policies,
         }
+    }
+
+    /// What its verifiers trust.
+    pub fn trust(&self) -> &Trust {
+        self.verifier.trust()
     }
 
     /// The reference values in use.
@@ -82,19 +104,30 @@ impl Appraiser {
         let mut submods = BTreeMap::new();
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
         for (index, item) in request.items.iter().enumerate() {
-            let (class, submod) = match self.item(item, index == 0, request, &mut appraisal)? {
-                Ok(appraised) => appraised,
+            let own = index == 0;
+            let (collateral, now) = (self.collateral.as_ref(), request.now_unix);
+            let keys = self.named_keys(item.tee, now)?;
+            let verified = match verifiers::verify(&self.verifier, collateral, item, &keys, now) {
+                Ok(verified) => verified,
                 Err(failure) => {
-                    // The first reason is the one that is told.
-                    if appraisal.outcome.is_ok() {
-                        appraisal.outcome = Err(failure);
-                    }
+                    appraisal.checks.push(form(&failure));
+                    appraisal.refuse(failure);
                     continue;
                 }
             };
-            let number = counts.entry(class).or_default();
-            submods.insert(format!("{class}{number}"), submod);
-            *number += 1;
+            if item.report_data.is_none() {
+                appraisal.checks.push(unbound());
+            }
+            for verified in verified {
+                match self.verified(item, own, verified, request, &mut appraisal)? {
+                    Ok((class, submod)) => {
+                        let number = counts.entry(class).or_default();
+                        submods.insert(format!("{class}{number}"), submod);
+                        *number += 1;
+                    }
+                    Err(failure) => appraisal.refuse(failure),
+                }
+            }
         }
         if appraisal.outcome.is_ok() {
             appraisal.outcome = Ok(submods);
@@ -102,21 +135,29 @@ impl Appraiser {
         Ok(appraisal)
     }
 
-    fn item(
+    /// Attestation keys of TPMs that reference values name.
+    fn named_keys(&self, tee: Tee, now_unix: u64) -> Result<Vec<String>, Error> {
+        let mut keys = Vec::new();
+        if tee == Tee::Tpm {
+            for name in ["trusted_aks", "trusted_ak"] {
+                let accepted = self.references.accepted(name, now_unix)?;
+                keys.extend(accepted.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// One submodule of what was verified, or why there is none.
+    fn verified(
         &self,
         item: &Item<'_>,
         own: bool,
+        verified: Verified,
         request: &AppraisalRequest<'_>,
         appraisal: &mut Appraisal,
     ) -> Result<Result<(&'static str, Submod), Failure>, Error> {
-        let Verified { class, verdict, init_data } = match self.verifiers.verify(item, request.now_unix) {
-            Ok(verified) => verified,
-            Err(failure) => {
-                appraisal.checks.push(form(&failure));
-                return Ok(Err(failure));
-            }
-        };
-        if !own && class == "cpu" {
+        let Verified { class, verdict, init_data } = verified;
+        if !own && class == CPU {
             // A second "cpu" would be somebody else's guest.
             let reason = format!("{} as an additional device", item.tee);
             return Ok(Err(Failure::new(Code::AttestTeeUnsupported, reason)));
@@ -124,9 +165,6 @@ impl Appraiser {
         let failure = verdict.failure();
         appraisal.simulated |= verdict.simulated;
         appraisal.checks.extend(verdict.checks);
-        if item.report_data.is_none() {
-            appraisal.checks.push(unbound());
-        }
         if let Some(failure) = failure {
             return Ok(Err(failure));
         }
@@ -171,7 +209,12 @@ impl Appraiser {
                 });
             }
         }
-        let Some(policy) = stored else {
+        let policy = match stored {
+            Some(policy) => Some(policy),
+            // Kinds without native rules are judged by the policies that come with Trustee.
+            None => self.policies.attestation(request.policy_id, class)?,
+        };
+        let Some(policy) = policy else {
             let reason = format!("there is no attestation policy {id}");
             checks.push(policy_check(&id, &reason, Some(Code::PolicyFailed)));
             return Ok(Err(Failure::new(Code::PolicyFailed, reason)));

@@ -14,7 +14,7 @@ use cocoon_store::MemoryStore;
 use serde_json::json;
 
 use super::*;
-use crate::{Binding, token_claims};
+use crate::{Binding, NoCollateral, token_claims};
 
 static PROCESSOR: LazyLock<SecureProcessor> = LazyLock::new(|| {
     // It keeps nothing in the folder once it is open.
@@ -35,13 +35,17 @@ fn simulated_roots() -> Roots {
 }
 
 fn appraiser(roots: Roots, issue_contraindicated: bool) -> Appraiser {
-    appraiser_of(Trust { roots, accept_sample: false }, issue_contraindicated)
+    appraiser_of(Trust { snp: roots, ..Trust::default() }, issue_contraindicated)
 }
 
 fn appraiser_of(trust: Trust, issue_contraindicated: bool) -> Appraiser {
     let store = Arc::new(MemoryStore::new());
     let policies = Arc::new(Policies::new(store.clone()));
-    Appraiser::new(Config { trust, issue_contraindicated }, ReferenceValues::new(store), policies)
+    Appraiser::new(
+        Config { trust, collateral: Arc::new(NoCollateral), issue_contraindicated },
+        ReferenceValues::new(store),
+        policies,
+    )
 }
 
 fn set_policy(appraiser: &Appraiser, id: &str, text: &str) {
@@ -361,7 +365,8 @@ fn a_caller_may_present_a_digest_or_nothing_to_compare() {
 
 #[test]
 fn devices_are_appraised_beside_the_guests_own_tee() {
-    let appraiser = appraiser_of(Trust { roots: simulated_roots(), accept_sample: true }, false);
+    let appraiser =
+        appraiser_of(Trust { snp: simulated_roots(), accept_sample: true, ..Trust::default() }, false);
     let evidence = evidence(POLICY, &plan());
     register(&appraiser, "sim", &evidence, None);
     let device = json!({"svn": "1", "report_data": b64::std_encode(&REPORT_DATA)});

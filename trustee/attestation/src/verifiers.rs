@@ -1,89 +1,46 @@
-//! Which verifier judges which TEE, and what comes out of it in one shape.
+//! From a piece of evidence to the verdicts on what is in it.
 
-use cocoon_evidence::snp::{self, ChainCache, Expectation, Roots};
-use cocoon_evidence::{Check, Verdict, sample};
-use cocoon_protocol::Tee;
-use cocoon_stage::{Code, Failure};
-use serde_json::Value;
+use cocoon_evidence::collateral::{Collateral, Need};
+use cocoon_evidence::{Check, Evidence, Expectation, Verified, Verifier};
+use cocoon_stage::Failure;
 
 use crate::Item;
 
-/// Chains kept verified: one per machine that attests here.
-const CHAINS: usize = 4096;
+pub use cocoon_evidence::Trust;
 
-/// What verifiers trust.
-#[derive(Clone, Default)]
-pub struct Trust {
-    /// Vendor and simulated roots.
-    pub roots: Roots,
-    /// Take evidence of the kinds `sample` and `sampledevice`, which proves nothing; tokens say so.
-    pub accept_sample: bool,
+/// Where the documents come from that vendors publish of their platforms. Called on a thread that may wait.
+pub trait CollateralSource: Send + Sync {
+    /// Finds what it can; what it cannot find is left out, and the verifier says so.
+    fn gather(&self, needs: &[Need], now_unix: u64) -> Collateral;
 }
 
-/// The verifiers, with what they remember.
-pub(crate) struct Verifiers {
-    trust: Trust,
-    chains: ChainCache,
+/// Finds nothing.
+pub struct NoCollateral;
+
+impl CollateralSource for NoCollateral {
+    fn gather(&self, _: &[Need], _: u64) -> Collateral {
+        Collateral::none()
+    }
 }
 
-/// Evidence that a verifier has looked at.
-pub(crate) struct Verified {
-    /// Class of the submodule and of the policy: `cpu`, `gpu`.
-    pub class: &'static str,
-    /// The verdict; its claims are null unless every check passed.
-    pub verdict: Verdict,
-    /// The initdata digest as the hardware binds it, in hex; only where the TEE proves it.
-    pub init_data: Option<String>,
-}
-
-impl Verifiers {
-    pub fn new(trust: Trust) -> Self {
-        Verifiers { trust, chains: ChainCache::new(CHAINS) }
-    }
-
-    /// `Err` where the evidence cannot even be read, or no verifier knows it.
-    pub fn verify(&self, item: &Item<'_>, now_unix: u64) -> Result<Verified, Failure> {
-        match item.tee {
-            Tee::Snp => self.snp(item, now_unix),
-            Tee::Sample => self.sample(item, "cpu"),
-            Tee::Sampledevice => self.sample(item, "gpu"),
-            other => Err(Failure::new(Code::AttestTeeUnsupported, format!("no verifier for {other}"))),
-        }
-    }
-
-    fn snp(&self, item: &Item<'_>, now_unix: u64) -> Result<Verified, Failure> {
-        let evidence = snp::Evidence::from_json(item.evidence)?;
-        let digest = item.init_data.digest();
-        let own = evidence.report.report_data;
-        let expectation = Expectation {
-            report_data: item.report_data.unwrap_or(&own),
-            init_data_digest: digest.as_deref(),
-            now_unix,
-            allow_v2: false,
-        };
-        let mut verdict = snp::verify_cached(&evidence, &self.trust.roots, &expectation, &self.chains);
-        if item.report_data.is_none() {
-            verdict.checks.retain(|c| c.name != "report.report-data");
-        }
-        let init_data = verdict.claims.get("init_data").and_then(Value::as_str).map(str::to_owned);
-        Ok(Verified { class: "cpu", verdict, init_data })
-    }
-
-    fn sample(&self, item: &Item<'_>, class: &'static str) -> Result<Verified, Failure> {
-        // Asked first: whether it is well formed does not matter where it is not taken.
-        let accepted = self.trust.accept_sample;
-        if !accepted {
-            let verdict = sample::verify(
-                &sample::Evidence { svn: String::new(), report_data: Vec::new() },
-                false,
-                item.report_data,
-            );
-            return Ok(Verified { class, verdict, init_data: None });
-        }
-        let evidence = sample::Evidence::from_json(item.evidence)?;
-        let verdict = sample::verify(&evidence, accepted, item.report_data);
-        Ok(Verified { class, verdict, init_data: None })
-    }
+/// Verifies one item; `named_keys` as for [`Verifier::verify`]. `Err` where the evidence cannot even be read, or no verifier knows it.
+pub(crate) fn verify(
+    verifier: &Verifier,
+    source: &dyn CollateralSource,
+    item: &Item<'_>,
+    named_keys: &[String],
+    now_unix: u64,
+) -> Result<Vec<Verified>, Failure> {
+    let evidence = Evidence::from_json(item.tee, item.evidence)?;
+    let needs = evidence.needs();
+    let collateral = match needs.is_empty() {
+        true => Collateral::none(),
+        false => source.gather(&needs, now_unix),
+    };
+    let digest = item.init_data.digest();
+    let expectation =
+        Expectation { report_data: item.report_data, init_data_digest: digest.as_deref(), now_unix };
+    Ok(verifier.verify(&evidence, &collateral, &expectation, named_keys)?)
 }
 
 /// The check that says nothing was compared.

@@ -8,6 +8,8 @@ use crate::error::Problem;
 use crate::reader::Reader;
 use crate::settings::*;
 
+mod verifiers;
+
 /// Makes the typed settings.
 ///
 /// # Errors
@@ -24,7 +26,7 @@ pub(crate) fn build(effective: Effective) -> Result<Settings, Vec<Problem>> {
         state: state(&at("state")),
         seal: seal(&at("seal"), &at("seal.pkcs11")),
         tokens: tokens(&at("tokens"), &at("tokens.trusted")),
-        attestation: attestation(&at("attestation")),
+        attestation: attestation(&at("attestation"), verifiers::verifiers(at)),
         admin: admin(
             &at("admin"),
             each("admin.identity_providers").map(|r| provider(&r)).collect(),
@@ -126,16 +128,14 @@ fn tokens(r: &Reader<'_>, trusted: &Reader<'_>) -> Tokens {
     }
 }
 
-fn attestation(r: &Reader<'_>) -> Attestation {
+fn attestation(r: &Reader<'_>, verifiers: Verifiers) -> Attestation {
     Attestation {
         accept_simulated: r.flag("accept_simulated"),
         accept_sample: r.flag("accept_sample"),
         issue_contraindicated: r.flag("issue_contraindicated"),
         session: r.seconds("session_seconds"),
         policy_ids: r.texts("policy_ids"),
-        offline_collateral: r.maybe_path("offline_collateral"),
-        amd_kds_url: r.maybe_text("amd_kds_url"),
-        intel_collateral_url: r.maybe_text("intel_collateral_url"),
+        verifiers,
     }
 }
 

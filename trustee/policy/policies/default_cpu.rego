@@ -1,7 +1,7 @@
 # Appraisal of a CPU's TEE: sample, SNP, TDX, SNP and TDX behind Azure's vTPM, TPM, Secure Execution.
 #
 # Values are AR4SI's: up to 31 affirming, to 95 warning, beyond contraindicated. What no rule below recognises stays
-# unrecognised code (33), unrecognised hardware (97), unknown configuration (36). So do sgx, cca, csv and all others.
+# unrecognised code (33), unrecognised hardware (97), unknown configuration (36).
 #
 # Where this differs from the policy that guests of upstream's Trustee know, and why:
 # - A reference value that is not registered never matches a claim that is null.
@@ -11,6 +11,8 @@
 #   anybody can make a key that looks like a TPM's.
 # - se: image tag and both host key hashes must be reference values (se_tag, se_image_phkh, se_attestation_phkh);
 #   that the measurement verifies says nothing about what runs.
+# - sgx, cca, csv: upstream has no rules, so that such guests are refused; here they have reference values of their own
+#   (sgx_mr_enclave, sgx_mr_signer; cca_realm_initial_measurement, cca_platform_config; csv_measure, csv_build).
 package policy
 
 import rego.v1
@@ -204,6 +206,56 @@ executables := 3 if {
 hardware := 2 if se_keys
 
 configuration := 2 if se_keys
+
+# --- sgx: an enclave is its measurement; its signer answers for what the host may run beside it ---
+
+sgx_closed if {
+	input.sgx.attributes.debug == false
+	input.sgx.attributes.einittoken_key == false
+}
+
+executables := 3 if known("sgx_mr_enclave", input.sgx.body.mr_enclave)
+
+hardware := 2 if {
+	input.sgx.tcb_status == "UpToDate"
+	input.sgx.collateral_expiration_status == "0"
+	known("sgx_mr_signer", input.sgx.body.mr_signer)
+}
+
+configuration := 2 if {
+	sgx_closed
+	known("sgx_isv_svn", input.sgx.body.isv_svn)
+} else := 3 if sgx_closed
+
+# --- cca: the verifier has held platform and key against the operator's endorsements ---
+
+executables := 3 if known("cca_realm_initial_measurement", input.cca.realm["cca-realm-initial-measurement"])
+
+hardware := 2 if {
+	input.cca.platform["cca-platform-lifecycle-state"] == "secured"
+	known("cca_platform_config", input.cca.platform["cca-platform-config"])
+}
+
+# Of a realm's configuration the token says nothing but what is measured.
+configuration := 0 if input.cca.platform["cca-platform-lifecycle-state"] == "secured"
+
+# --- csv: in version 1 nobody signs the mask over all fields, so its firmware is not known good ---
+
+executables := 3 if known("csv_measure", input.csv.measure)
+
+hardware := 2 if {
+	input.csv.version == "2"
+	known("csv_build", input.csv.build)
+} else := 32 if {
+	input.csv.version == "1"
+	known("csv_measure", input.csv.measure)
+}
+
+configuration := 2 if {
+	input.csv.policy.nodbg == 1
+	input.csv.policy.noks == 1
+	input.csv.policy.nosend == 1
+}
 
 # --- what the token says besides ---
 

@@ -23,9 +23,24 @@ known(id, claim) if {
 	claim == query_reference_value(id)
 }
 
-executables := 3 if known("dcu_measure", input.hygondcu.body.measure)
+# One report, or several under their numbers. All must be known.
+reports := [input.hygondcu] if input.hygondcu.body
 
-hardware := 2 if known("dcu_chip_id", input.hygondcu.body.chip_id)
+else := [report | some report in input.hygondcu; report.body]
+
+executables := 3 if {
+	count(reports) > 0
+	every report in reports {
+		known("dcu_measure", report.body.measure)
+	}
+}
+
+hardware := 2 if {
+	count(reports) > 0
+	every report in reports {
+		known("dcu_chip_id", report.body.chip_id)
+	}
+}
 
 trust_claims := {
 	"executables": executables,

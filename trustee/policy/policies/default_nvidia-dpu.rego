@@ -31,10 +31,7 @@ executables := 3 if {
 	is_array(dpu.layers)
 	count(dpu.layers) > 0
 	every layer in dpu.layers {
-		count(layer.fwids) > 0
-		every fwid in layer.fwids {
-			known("dpu_fwids", fwid.digest)
-		}
+		known("dpu_fwids", layer.fwid)
 	}
 }
 

@@ -76,6 +76,18 @@ pub enum Error {
     Store(#[from] cocoon_store::Error),
 }
 
+impl From<cocoon_rim::Error> for Error {
+    fn from(error: cocoon_rim::Error) -> Self {
+        match error {
+            cocoon_rim::Error::Malformed(reason) => {
+                Error::Document { format: "swid", reason: reason.to_owned() }
+            }
+            cocoon_rim::Error::UnknownSignature(reason) => Error::Untrusted(reason),
+            cocoon_rim::Error::Altered => Error::Signature("the document is not the one that was signed"),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {

@@ -6,7 +6,6 @@
 //! nothing panics, nothing is fetched. It never makes a verdict: an expired value never counts, a damaged record is an
 //! error, and what a document says in a way not understood here is never accepted in its place.
 
-mod c14n;
 mod certificate;
 mod cocoon;
 mod corim;
@@ -23,8 +22,6 @@ mod store;
 mod swid;
 mod trust;
 mod value;
-mod xml;
-mod xmldsig;
 
 #[cfg(test)]
 mod tests;

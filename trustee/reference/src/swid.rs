@@ -3,58 +3,36 @@
 //! Each measurement becomes `<manufacturer>.<edition>.measurement_<index>`, blanks and `-` as `_`, with the list of its
 //! hashes in hex. Hashes of all zeros stand for "not measured" and are left out, as are measurements with no other.
 
+use cocoon_rim::{Algorithm, Manifest, Signature};
 use serde_json::Value;
 
+use crate::Error;
+use crate::certificate::{parse_chain, trusted_signer};
 use crate::document::{Document, Entry, Format, Judge, refused};
+use crate::trust::{Form, Scheme};
 use crate::value::printable;
-use crate::xml::{Element, Tree};
-use crate::{Error, xmldsig};
 
 const FORMAT: Format = Format::Swid;
-const SWID: &str = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd";
-const RIM: &str =
-    "https://trustedcomputinggroup.org/resource/tcg-reference-integrity-manifest-rim-information-model/";
-/// Namespaces of `Hash<n>` attributes, and the length of the hash in hex digits.
-const HASHES: [(&str, usize); 3] = [
-    ("http://www.w3.org/2001/04/xmlenc#sha256", 64),
-    ("http://www.w3.org/2001/04/xmlenc#sha384", 96),
-    ("http://www.w3.org/2001/04/xmlenc#sha512", 128),
-];
 
 pub(crate) fn read(document: &[u8], judge: &Judge<'_>) -> Result<Document, Error> {
-    let tree = Tree::parse(document).map_err(|reason| refused(FORMAT, reason))?;
-    let root = tree.root().filter(|root| root.is(SWID, "SoftwareIdentity"));
-    let root = root.ok_or_else(|| refused(FORMAT, "not a SWID tag"))?;
-    let signed_by = xmldsig::signer(&tree, judge)?;
-    // Only what stands directly within the root: nothing within the signature is signed.
-    let one = |local: &str| {
-        let mut found = tree.children(root).filter(|(_, e)| e.is(SWID, local));
-        found.next().filter(|_| found.next().is_none())
+    let rim = cocoon_rim::Document::parse(document)?;
+    let signed_by = match rim.signature() {
+        Ok(None) => judge.unsigned(FORMAT)?,
+        Ok(Some(signature)) => judge.signer(signer(&signature, judge))?,
+        Err(error) => judge.signer(Err(error.into()))?,
     };
-    let (_, meta) = one("Meta").ok_or_else(|| refused(FORMAT, "it does not have one Meta element"))?;
-    let (payload, _) =
-        one("Payload").ok_or_else(|| refused(FORMAT, "it does not have one Payload element"))?;
-    let manufacturer = meta.attribute(RIM, "PlatformManufacturerStr");
+    let manifest = rim.manifest()?;
+    let manufacturer = manifest.manufacturer.as_deref();
     let manufacturer = manufacturer.ok_or_else(|| refused(FORMAT, "Meta has no PlatformManufacturerStr"))?;
-    let edition = meta.attribute("", "edition").ok_or_else(|| refused(FORMAT, "Meta has no edition"))?;
+    let edition = manifest.edition.as_deref().ok_or_else(|| refused(FORMAT, "Meta has no edition"))?;
 
-    let version = match root.attribute("", "tagVersion") {
-        None => None,
-        Some(version) => {
-            Some(version.parse().map_err(|_| refused(FORMAT, "tagVersion is not a whole number"))?)
-        }
-    };
-    let mut read = Document { set: set_name(root, meta), version, signed_by, ..Document::default() };
-    for (id, resource) in tree.elements().filter(|(_, e)| e.is(SWID, "Resource")) {
-        if !tree.within(id, payload) || resource.attribute("", "type") != Some("Measurement") {
-            continue;
-        }
-        let index = resource.attribute("", "index").unwrap_or_default();
-        if !(1..=4).contains(&index.len()) || !index.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(refused(FORMAT, "a measurement's index is not a number"));
-        }
-        let values = hashes(resource)?;
+    let version = manifest.tag_version;
+    let mut read = Document { set: set_name(&manifest), version, signed_by, ..Document::default() };
+    for measurement in &manifest.measurements {
+        let known = measurement.hashes.iter().filter(|hash| !hash.is_zero());
+        let values: Vec<Value> = known.map(|hash| Value::String(hash.hex.clone())).collect();
         if !values.is_empty() {
+            let index = measurement.index;
             let name = format!("{manufacturer}.{edition}.measurement_{index}").replace([' ', '-'], "_");
             read.add(FORMAT, Entry { name, values, single: false })?;
         }
@@ -62,30 +40,26 @@ pub(crate) fn read(document: &[u8], judge: &Judge<'_>) -> Result<Document, Error
     Ok(read)
 }
 
-/// The values of `Hash0`, `Hash1`, … in the order of their numbers.
-fn hashes(resource: &Element) -> Result<Vec<Value>, Error> {
-    let mut numbered: Vec<(u32, Value)> = Vec::new();
-    for attribute in &resource.attributes {
-        let Some((_, length)) = HASHES.iter().find(|(ns, _)| *ns == attribute.ns) else { continue };
-        let Some(number) = attribute.local.strip_prefix("Hash").and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        let hash = attribute.value.as_str();
-        if hash.len() != *length || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(refused(FORMAT, "a hash is not hex of its algorithm's length"));
-        }
-        if hash.bytes().any(|b| b != b'0') {
-            numbered.push((number, Value::String(hash.to_ascii_lowercase())));
-        }
+/// The signer of a manifest, where the signature is good and its certificate is trusted.
+fn signer(signature: &Signature, judge: &Judge<'_>) -> Result<String, Error> {
+    let scheme = match signature.algorithm {
+        Algorithm::EcdsaSha256 => Scheme::EcdsaSha256(Form::Fixed),
+        Algorithm::EcdsaSha384 => Scheme::EcdsaSha384(Form::Fixed),
+        Algorithm::RsaSha256 => Scheme::RsaSha256,
+        Algorithm::RsaSha384 => Scheme::RsaSha384,
+    };
+    let chain = parse_chain(signature.certificates.iter().map(Vec::as_slice))?;
+    let key = chain.first().ok_or(Error::Untrusted("it has no certificate"))?.key();
+    if !key.verifies(scheme, &signature.signed, &signature.value) {
+        return Err(Error::Signature("it does not fit the document and the signer's key"));
     }
-    numbered.sort_by_key(|(number, _)| *number);
-    Ok(numbered.into_iter().map(|(_, hash)| hash).collect())
+    trusted_signer(&chain, judge.trust, judge.now_unix)
 }
 
 /// The product's name with the version of its firmware, as manifests of several versions count side by side.
-fn set_name(root: &Element, meta: &Element) -> Option<String> {
-    let name = root.attribute("", "name")?;
-    let set = match meta.attribute("", "colloquialVersion") {
+fn set_name(manifest: &Manifest) -> Option<String> {
+    let name = manifest.name.as_deref()?;
+    let set = match &manifest.colloquial_version {
         Some(version) => format!("{name} {version}"),
         None => name.to_owned(),
     };

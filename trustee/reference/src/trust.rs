@@ -1,8 +1,6 @@
 //! Whose signatures count: trusted keys and certificate authorities, and signatures by a key of any kind.
 
 use aws_lc_rs::signature::{self as sig, UnparsedPublicKey, VerificationAlgorithm};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use der::{Decode, Document};
 use x509_cert::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
@@ -170,10 +168,4 @@ fn der_of(bytes: &[u8], label: &str) -> Option<Vec<u8>> {
     }
     let (found, document) = Document::from_pem(std::str::from_utf8(text).ok()?).ok()?;
     (found == label).then(|| document.into_vec())
-}
-
-/// Standard base64 that may be broken into lines.
-pub(crate) fn base64_lines(text: &str) -> Option<Vec<u8>> {
-    let joined: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    STANDARD.decode(joined).ok()
 }

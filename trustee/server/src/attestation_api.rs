@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use cocoon_access::Caller;
 use cocoon_attestation::{AppraisalRequest, Binding, Item, token_claims};
+use cocoon_evidence::se;
 use cocoon_protocol::initdata::InitData as Document;
 use cocoon_protocol::messages::ProtocolVersion;
 use cocoon_protocol::{HashAlgorithm, Tee, b64, jcs};
@@ -223,8 +224,15 @@ impl AttestationBackend for AttestationApi {
 
     /// A nonce of the caller's own use: this interface keeps no session, so nothing here will ask for it again.
     async fn challenge(&self, _: &Peer, parameters: BTreeMap<String, String>) -> Result<String, RpcFailure> {
-        if let Some(tee) = parameters.get("tee") {
-            tee.parse::<Tee>().map_err(Failure::from)?;
+        let tee = parameters.get("tee").map(|tee| tee.parse::<Tee>().map_err(Failure::from)).transpose()?;
+        if tee == Some(Tee::Se) {
+            let inner = &self.trustee.inner;
+            let judge = inner.judge();
+            let expected = judge.appraiser.trust().se.as_ref().ok_or_else(|| {
+                let reason = "no machines of Secure Execution are configured here";
+                Failure::new(Code::AttestTeeUnsupported, reason)
+            })?;
+            return Ok(se::challenge(expected, inner.now())?);
         }
         let mut nonce = [0u8; 32];
         aws_lc_rs::rand::fill(&mut nonce)

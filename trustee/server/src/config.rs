@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cocoon_access::AccessConfig;
+use cocoon_attestation::{CollateralSource, NoCollateral, Trust};
+use cocoon_evidence::se;
 use cocoon_release::SharedSource;
 use cocoon_store::{Sealer, Store};
 use serde_json::Value;
@@ -45,6 +47,13 @@ pub struct Live {
     pub simulated_roots: Vec<(Vec<u8>, Vec<u8>)>,
     /// Accept evidence of the kind `sample`, which proves nothing. Off by default; tokens say `simulated`.
     pub accept_sample: bool,
+    /// What is asked of evidence, and whom to trust besides the vendors. Its SNP roots and `accept_sample` are those above.
+    pub trust: Trust,
+    /// Guests of IBM Secure Execution: which machines are trusted, and which image. None by default.
+    pub secure_execution: Option<Arc<SecureExecution>>,
+    /// Where the documents come from that vendors publish of their platforms. Nowhere by default: then only what comes
+    /// with the evidence is used.
+    pub collateral: Arc<dyn CollateralSource>,
     /// Who may administer over HTTP. Nobody by default.
     pub access: AccessConfig,
     /// How long a challenge may be answered.
@@ -76,6 +85,15 @@ pub struct Live {
     pub policy_id: String,
     /// How many verdicts the state keeps.
     pub verdicts_kept: usize,
+}
+
+/// What is expected of guests of IBM Secure Execution. They are challenged with a request that only these machines can read.
+#[derive(Debug)]
+pub struct SecureExecution {
+    /// Keys of the machines.
+    pub host_keys: Vec<se::HostKey>,
+    /// Header of the image.
+    pub header: se::Header,
 }
 
 /// A signing key for tokens with the certificates that vouch for it.
@@ -121,6 +139,9 @@ impl Default for Live {
             vendor_roots: true,
             simulated_roots: Vec::new(),
             accept_sample: false,
+            trust: Trust::default(),
+            secure_execution: None,
+            collateral: Arc::new(NoCollateral),
             access: AccessConfig::default(),
             session_lifetime: Duration::from_secs(300),
             token_lifetime: Duration::from_secs(300),

@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use cocoon_attestation::{Appraisal, AppraisalRequest, Binding, Item, token_claims};
-use cocoon_evidence::Check;
+use cocoon_evidence::{Check, se};
 use cocoon_protocol::dialect::Answer;
 use cocoon_protocol::initdata::InitData;
 use cocoon_protocol::messages::{Challenge, ProtocolVersion, Request};
-use cocoon_protocol::{HashAlgorithm, b64, device_report_data};
+use cocoon_protocol::{HashAlgorithm, Tee, b64, device_report_data};
 use cocoon_release::{Explanation, Step, Subject};
 use cocoon_stage::{Code, Failure};
 use serde_json::{Value, json};
 
 use crate::devices;
-use crate::inner::Inner;
+use crate::inner::{Inner, Judge};
 use crate::metrics::{Stage, TeeLabel};
 use crate::nonces::Use;
 use crate::reply::{Refusal, Variant};
@@ -35,12 +35,13 @@ impl Inner {
             let refusal = Refusal::coded(Variant::AttestationError, Code::AttestProtocolVersion, reason);
             return Err(refusal.saying(words));
         };
-        let mut nonce = [0u8; 32];
-        aws_lc_rs::rand::fill(&mut nonce)
-            .map_err(|_| Refusal::internal(Failure::new(Code::Internal, "no randomness")))?;
-        let challenge =
-            Challenge { nonce: b64::std_encode(&nonce), extra_params: Value::String(String::new()) };
-        let end_unix = now.saturating_add(self.judge().config.session_lifetime.as_secs());
+        let judge = self.judge();
+        let (nonce, text) = match request.tee {
+            Tee::Se => secure_execution_nonce(&judge, version, now)?,
+            _ => random_nonce()?,
+        };
+        let challenge = Challenge { nonce: text, extra_params: Value::String(String::new()) };
+        let end_unix = now.saturating_add(judge.config.session_lifetime.as_secs());
         Ok((challenge, Challenged { nonce, tee: request.tee, version: version.to_string(), end_unix }))
     }
 
@@ -140,11 +141,12 @@ impl Inner {
     ) -> Result<Appraisal, Failure> {
         let judge = self.judge();
         let answer = Answer::read(version, body)?;
-        let nonce = b64::std_encode(&challenged.nonce);
-        if answer.nonce.as_ref().is_some_and(|answered| *answered != nonce) {
-            let reason = "the message answers another challenge than its cookie's";
-            return Err(Failure::new(Code::AttestReportDataMismatch, reason));
-        }
+        let nonce = nonce_of(challenged, answer.nonce.as_deref())?;
+        let hash = match challenged.tee {
+            // The field of 64 bytes is taken whole.
+            Tee::Se => HashAlgorithm::Sha512,
+            _ => HashAlgorithm::Sha384,
+        };
         let devices = devices::parse(&answer.additional_evidence)?;
         let init_data = match &answer.init_data {
             None => None,
@@ -156,10 +158,10 @@ impl Inner {
         };
         let key = serde_json::to_value(&answer.tee_pubkey)
             .map_err(|e| Failure::new(Code::AttestProtocol, e.to_string()))?;
-        let report_data = answer.report_data(version, HashAlgorithm::Sha384, &nonce)?;
+        let report_data = answer.report_data(version, hash, &nonce)?;
         let device_data = match devices.is_empty() {
             true => Vec::new(),
-            false => device_report_data(HashAlgorithm::Sha384, &nonce, &answer.tee_pubkey)?,
+            false => device_report_data(hash, &nonce, &answer.tee_pubkey)?,
         };
         let device_runtime = json!({"nonce": nonce, "tee-pubkey": key});
         let mut runtime = device_runtime.clone();
@@ -187,6 +189,56 @@ impl Inner {
         let policy_id = &judge.config.policy_id;
         Ok(judge.appraiser.appraise(&AppraisalRequest { items, policy_id, now_unix: now })?)
     }
+}
+
+/// 32 random bytes, and as the guest sees them.
+fn random_nonce() -> Result<([u8; 32], String), Refusal> {
+    let mut nonce = [0u8; 32];
+    aws_lc_rs::rand::fill(&mut nonce)
+        .map_err(|_| Refusal::internal(Failure::new(Code::Internal, "no randomness")))?;
+    Ok((nonce, b64::std_encode(&nonce)))
+}
+
+/// A request for the machine's Ultravisor, which a guest of Secure Execution gets as its nonce. It is too long for a cookie,
+/// so the cookie carries its digest and the guest must say the nonce again, as protocol 0.4.0 does.
+fn secure_execution_nonce(
+    judge: &Judge,
+    version: ProtocolVersion,
+    now: u64,
+) -> Result<([u8; 32], String), Refusal> {
+    let refused = |code, reason: &str| Refusal::coded(Variant::AttestationError, code, reason);
+    if version != ProtocolVersion::V0_4_0 {
+        let reason = "guests of Secure Execution are challenged by protocol 0.4.0 only";
+        return Err(refused(Code::AttestProtocolVersion, reason));
+    }
+    let expected = judge.appraiser.trust().se.as_ref();
+    let expected = expected.ok_or_else(|| {
+        refused(Code::AttestTeeUnsupported, "no machines of Secure Execution are configured here")
+    })?;
+    let text = se::challenge(expected, now).map_err(Refusal::internal)?;
+    Ok((digest(&text), text))
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    out.iter_mut().zip(digest.as_ref()).for_each(|(o, i)| *o = *i);
+    out
+}
+
+/// The nonce of the challenge that the cookie carries, which the message, where it says it, must agree to.
+fn nonce_of(challenged: &Challenged, answered: Option<&str>) -> Result<String, Failure> {
+    let expected = b64::std_encode(&challenged.nonce);
+    let nonce = match (challenged.tee, answered) {
+        (Tee::Se, Some(answered)) if digest(answered) == challenged.nonce => Some(answered.to_owned()),
+        (Tee::Se, _) => None,
+        (_, Some(answered)) if answered != expected => None,
+        _ => Some(expected),
+    };
+    nonce.ok_or_else(|| {
+        let reason = "the message answers another challenge than its cookie's";
+        Failure::new(Code::AttestReportDataMismatch, reason)
+    })
 }
 
 /// What the policies were asked, without what is only this handshake's.

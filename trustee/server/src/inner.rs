@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use cocoon_access::Access;
 use cocoon_attestation::{Appraiser, Trust};
 use cocoon_audit::{AuditLog, LogKey, Options};
+use cocoon_evidence::se::{self, SealingKey};
 use cocoon_evidence::snp::{Roots, SimulatedRoot};
 use cocoon_policy::Policies;
 use cocoon_reference::ReferenceValues;
@@ -81,6 +82,7 @@ impl Inner {
         let policies = Arc::new(Policies::new(store.clone()));
         let references = ReferenceValues::new(store.clone());
         let log_key = keys::log_key(store.as_ref(), &sealer)?;
+        let challenge_key = keys::challenge_key(store.as_ref(), &sealer)?;
         let options = Options { journal, ..Options::default() };
         let audit = AuditLog::open_with(store.clone(), log_key.clone(), shared.clock.clone(), options)?;
         let inner = Inner {
@@ -100,6 +102,7 @@ impl Inner {
                 live,
                 &references,
                 &policies,
+                &challenge_key,
             )?)),
             audit,
             log_key,
@@ -119,7 +122,8 @@ impl Inner {
         let (identity, trusted) = (live.token_identity.clone(), live.trusted.clone());
         // The same registry: a change under way through the old one must not leave the new one's memory stale.
         let registry = self.judge().registry.clone();
-        let new = judge(&self.shared, registry, live, &self.references, &self.policies)?;
+        let key = keys::challenge_key(self.store.as_ref(), &self.sealer)?;
+        let new = judge(&self.shared, registry, live, &self.references, &self.policies, &key)?;
         self.tokens.reload(identity.as_ref(), &trusted)?;
         self.explanations.set_kept(new.config.verdicts_kept);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
@@ -163,6 +167,7 @@ fn judge(
     live: Live,
     references: &ReferenceValues,
     policies: &Arc<Policies>,
+    challenge_key: &[u8; 32],
 ) -> Result<Judge, Error> {
     let mut simulated = Vec::new();
     for (ark_der, ask_der) in &live.simulated_roots {
@@ -170,11 +175,25 @@ fn judge(
         root.check().map_err(|e| Error::SimulatedRoot(e.to_string()))?;
         simulated.push(root);
     }
+    let se = live.secure_execution.as_ref().map(|expected| {
+        SealingKey::new(challenge_key).map(|sealing_key| {
+            Arc::new(se::Config {
+                host_keys: expected.host_keys.clone(),
+                header: expected.header.clone(),
+                sealing_key,
+                context: Vec::new(),
+                lifetime: live.session_lifetime.as_secs(),
+            })
+        })
+    });
     let config = cocoon_attestation::Config {
         trust: Trust {
-            roots: Roots { vendor: live.vendor_roots, simulated },
+            snp: Roots { vendor: live.vendor_roots, simulated },
             accept_sample: live.accept_sample,
+            se: se.transpose().map_err(|_| Error::Key("challenge key"))?,
+            ..live.trust.clone()
         },
+        collateral: live.collateral.clone(),
         issue_contraindicated: live.issue_contraindicated,
     };
     Ok(Judge {

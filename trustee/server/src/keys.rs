@@ -131,6 +131,13 @@ pub(crate) fn cookies(store: &dyn Store, sealer: &Sealer) -> Result<Sealer, Erro
     sealer_of(&key, "cookie key")
 }
 
+/// The key under which the state of Secure Execution's challenges travels: a guest may answer another replica.
+pub(crate) fn challenge_key(store: &dyn Store, sealer: &Sealer) -> Result<Zeroizing<[u8; 32]>, Error> {
+    let key = keep(store, sealer, "challenge_key", random_key)?;
+    let key: &[u8; 32] = key.as_slice().try_into().map_err(|_| Error::Key("challenge key"))?;
+    Ok(Zeroizing::new(*key))
+}
+
 /// The signer of the audit log's heads.
 pub(crate) fn log_key(store: &dyn Store, sealer: &Sealer) -> Result<Arc<LogKey>, Error> {
     let pkcs8 = keep(store, sealer, "audit_key", || Ok(LogKey::generate()?.to_pkcs8()?))?;

@@ -44,12 +44,13 @@ mod verdicts;
 pub use admin::openapi;
 pub use attestation_api::AttestationApi;
 pub use cocoon_access as access;
+pub use cocoon_attestation::{CollateralSource, NoCollateral, Trust};
 pub use cocoon_reference::ReferenceValue;
 pub use cocoon_release::{
     Explanation, MinStatus, PathPattern, Registration, ResourcePath, Rule, Selector, SharedSource, Step,
     Subject, Workload,
 };
-pub use config::{Clock, Config, Live, TokenIdentity, TrustedIssuers, system_clock};
+pub use config::{Clock, Config, Live, SecureExecution, TokenIdentity, TrustedIssuers, system_clock};
 pub use error::Error;
 pub use local::LocalAnswer;
 pub use peers::PeerLimits;

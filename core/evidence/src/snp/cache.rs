@@ -10,8 +10,8 @@ use super::verify::Endorsement;
 
 /// A bounded memory of leaf certificates whose chain to a trusted root was verified.
 ///
-/// An entry's key is the SHA-384 of the leaf's bytes and of all roots trusted at that time, so another leaf or another set
-/// of roots never finds it. Only signatures are remembered; dates and everything the report says are checked every time.
+/// An entry's key is the SHA-384 of the leaf, of the list of revoked certificates and of all roots trusted at that time, so
+/// another leaf, list or set of roots never finds it. Only signatures are remembered; dates and everything the report says are checked every time.
 pub struct ChainCache {
     capacity: usize,
     entries: Mutex<Entries>,
@@ -39,7 +39,7 @@ impl ChainCache {
         self.len() == 0
     }
 
-    pub(super) fn key(leaf: &[u8], roots: &Roots) -> [u8; 48] {
+    pub(super) fn key(leaf: &[u8], crl: Option<&[u8]>, roots: &Roots) -> [u8; 48] {
         let mut context = Context::new(&SHA384);
         let mut part = |bytes: &[u8]| {
             // Lengths first: no two different lists of parts hash alike.
@@ -47,6 +47,8 @@ impl ChainCache {
             context.update(bytes);
         };
         part(leaf);
+        part(&[u8::from(crl.is_some())]);
+        part(crl.unwrap_or_default());
         part(&[u8::from(roots.vendor)]);
         for root in &roots.simulated {
             part(&root.ark_der);

@@ -1,10 +1,10 @@
 //! Roots of trust: AMD's, which are embedded, and simulated ones, which a Trustee must be told of.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use super::certificate::Certificate;
 use super::tcb::Generation;
 use crate::Error;
+use crate::x509::Certificate;
 
 /// Every certificate of a simulated secure processor carries this in its common name.
 pub const SIMULATED_MARK: &str = "SIMULATED";
@@ -51,6 +51,7 @@ impl Kind {
 }
 
 /// An intermediate whose own chain to its root was verified.
+#[derive(Debug)]
 pub(super) struct Authority {
     pub generation: Generation,
     pub kind: Kind,
@@ -101,9 +102,9 @@ impl SimulatedRoot {
 }
 
 /// AMD's intermediates: ASK and ASVK of every generation.
-pub(super) fn vendor() -> &'static [Authority] {
-    static VENDOR: LazyLock<Vec<Authority>> =
-        LazyLock::new(|| PEMS.iter().filter_map(|pem| pem.authority().ok()).collect());
+pub(super) fn vendor() -> &'static [Arc<Authority>] {
+    static VENDOR: LazyLock<Vec<Arc<Authority>>> =
+        LazyLock::new(|| PEMS.iter().filter_map(|pem| pem.authority().ok()).map(Arc::new).collect());
     &VENDOR
 }
 

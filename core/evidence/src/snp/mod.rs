@@ -11,6 +11,10 @@ mod claims;
 mod collateral;
 mod evidence;
 mod report;
+mod revocation;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 mod tcb;
 #[cfg(test)]
 mod tests;
@@ -23,5 +27,6 @@ pub use claims::claims;
 pub use collateral::{Roots, SIMULATED_MARK, SimulatedRoot};
 pub use evidence::{CertEntry, Evidence};
 pub use report::{FirmwareVersion, Report, ReportFields, Signature};
+pub use rules::Rules;
 pub use tcb::{Generation, Tcb};
-pub use verify::{Expectation, verify, verify_cached};
+pub use verify::{needs, verify, verify_cached};

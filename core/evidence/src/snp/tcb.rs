@@ -78,6 +78,19 @@ pub struct Tcb {
 }
 
 impl Tcb {
+    /// Whether every level is at least that of `least`. An FMC level asked for and absent is not reached.
+    pub fn reaches(&self, least: &Tcb) -> bool {
+        let fmc = match (self.fmc, least.fmc) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(least)) => own >= least,
+        };
+        fmc && self.bootloader >= least.bootloader
+            && self.tee >= least.tee
+            && self.snp >= least.snp
+            && self.microcode >= least.microcode
+    }
+
     /// Reads the eight bytes that stand at `offset` of a report.
     pub(crate) fn decode(raw: [u8; 8], layout: Layout, offset: usize) -> Result<Self, Error> {
         let [a, b, c, d, e, f, g, microcode] = raw;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use cocoon_stage::Code;
 use proptest::prelude::*;
 
-use super::certificate::Certificate;
+use super::certificate::Endorsed;
 use super::*;
-use crate::Verdict;
+use crate::collateral::Collateral;
+use crate::x509::Certificate;
+use crate::{Expectation, Verdict};
 
 /// 2025-06-01: within every vector's validity.
 const JUNE_2025: u64 = 1_748_736_000;
@@ -34,8 +36,17 @@ fn evidence(report: &[u8], cert_type: &str, certificate: Vec<u8>) -> Evidence {
 /// Verifies against AMD's roots, expecting the report data that the report has.
 fn judge(evidence: &Evidence, now_unix: u64, allow_v2: bool) -> Verdict {
     let report_data = evidence.report.report_data;
-    let expectation = Expectation { report_data: &report_data, init_data_digest: None, now_unix, allow_v2 };
-    verify(evidence, &Roots::default(), &expectation)
+    let expectation = expecting(&report_data, now_unix);
+    let rules = Rules { allow_v2, ..Rules::default() };
+    verify(evidence, &Roots::default(), &rules, &Collateral::none(), &expectation)
+}
+
+fn cached(evidence: &Evidence, roots: &Roots, expectation: &Expectation<'_>, cache: &ChainCache) -> Verdict {
+    verify_cached(evidence, roots, &Rules::default(), &Collateral::none(), expectation, cache)
+}
+
+fn expecting(report_data: &[u8], now_unix: u64) -> Expectation<'_> {
+    Expectation { report_data: Some(report_data), init_data_digest: None, now_unix }
 }
 
 fn failed(verdict: &Verdict) -> Vec<&'static str> {
@@ -51,13 +62,8 @@ fn genoa_evidence_verifies_to_amds_root() {
          29eef3ff23c46e858f0b1982f9a92b17c51b578d958cde6b0c92978f150cf9b0",
     )
     .unwrap();
-    let expectation = Expectation {
-        report_data: &report_data,
-        init_data_digest: Some(&[0; 32]),
-        now_unix: JUNE_2025,
-        allow_v2: false,
-    };
-    let verdict = verify(&evidence, &Roots::default(), &expectation);
+    let expectation = Expectation { init_data_digest: Some(&[0; 32]), ..expecting(&report_data, JUNE_2025) };
+    let verdict = verify(&evidence, &Roots::default(), &Rules::default(), &Collateral::none(), &expectation);
     assert_eq!(failed(&verdict), Vec::<&str>::new());
     assert!(verdict.ok() && !verdict.simulated && verdict.failure().is_none());
     let claims = &verdict.claims;
@@ -72,7 +78,7 @@ fn genoa_evidence_verifies_to_amds_root() {
 
     // The same evidence in any other light is refused, each time for its own reason.
     let refuse = |roots: &Roots, expectation: &Expectation<'_>, code, name| {
-        let verdict = verify(&evidence, roots, expectation);
+        let verdict = verify(&evidence, roots, &Rules::default(), &Collateral::none(), expectation);
         assert_eq!(verdict.failure().map(|f| f.code), Some(code));
         assert!(failed(&verdict).contains(&name), "{verdict:?}");
         assert!(verdict.claims.is_null() && !verdict.simulated);
@@ -80,20 +86,20 @@ fn genoa_evidence_verifies_to_amds_root() {
     let ours = Roots::default();
     let none = Roots { vendor: false, simulated: Vec::new() };
     refuse(&none, &expectation, Code::AttestChainUntrusted, "certificate.chain");
-    let other = Expectation { report_data: &[1; 64], ..expectation.clone() };
+    let other = Expectation { report_data: Some(&[1; 64]), ..expectation };
     refuse(&ours, &other, Code::AttestReportDataMismatch, "report.report-data");
-    let other = Expectation { report_data: &[], ..expectation.clone() };
+    let other = Expectation { report_data: Some(&[]), ..expectation };
     refuse(&ours, &other, Code::AttestReportDataMismatch, "report.report-data");
     let longer = [report_data.as_slice(), &[0]].concat();
-    let other = Expectation { report_data: &longer, ..expectation.clone() };
+    let other = Expectation { report_data: Some(&longer), ..expectation };
     refuse(&ours, &other, Code::AttestReportDataMismatch, "report.report-data");
-    let other = Expectation { init_data_digest: Some(&[7; 48]), ..expectation.clone() };
+    let other = Expectation { init_data_digest: Some(&[7; 48]), ..expectation };
     refuse(&ours, &other, Code::AttestInitdataMismatch, "report.host-data");
-    let other = Expectation { init_data_digest: Some(&[]), ..expectation.clone() };
+    let other = Expectation { init_data_digest: Some(&[]), ..expectation };
     refuse(&ours, &other, Code::AttestInitdataMismatch, "report.host-data");
-    let other = Expectation { now_unix: 4_000_000_000, ..expectation.clone() };
+    let other = Expectation { now_unix: 4_000_000_000, ..expectation };
     refuse(&ours, &other, Code::AttestCertificateExpired, "root.validity");
-    let other = Expectation { now_unix: 1_700_000_000, ..expectation.clone() };
+    let other = Expectation { now_unix: 1_700_000_000, ..expectation };
     refuse(&ours, &other, Code::AttestCertificateExpired, "certificate.validity");
 }
 
@@ -209,7 +215,7 @@ fn both_encodings_of_the_extensions_are_read() {
         (&new, Tcb { fmc: None, bootloader: 0, tee: 0, snp: 0, microcode: 0x1e }),
     ];
     for (der, tcb) in expected {
-        let endorsed = Certificate::parse(der).unwrap().endorsed().unwrap();
+        let endorsed = Endorsed::of(&Certificate::parse(der).unwrap()).unwrap();
         assert_eq!(endorsed.hwid.as_deref(), Some(chip.as_slice()));
         assert_eq!(endorsed.tcb(), Some(tcb));
         let verdict = judge(&evidence(&report, "VCEK", der.clone()), JUNE_2025, true);
@@ -236,30 +242,25 @@ fn a_remembered_chain_is_judged_anew() {
     let Some(text) = vector("snp/genoa-v3-evidence.json") else { return };
     let evidence = Evidence::parse(&text).unwrap();
     let report_data = evidence.report.report_data;
-    let at = |now_unix| Expectation {
-        report_data: &report_data,
-        init_data_digest: None,
-        now_unix,
-        allow_v2: false,
-    };
+    let at = |now_unix| expecting(&report_data, now_unix);
     let cache = ChainCache::new(1);
     let roots = Roots::default();
-    let cold = verify_cached(&evidence, &roots, &at(JUNE_2025), &cache);
+    let cold = cached(&evidence, &roots, &at(JUNE_2025), &cache);
     assert_eq!(cache.len(), 1);
-    assert_eq!(verify_cached(&evidence, &roots, &at(JUNE_2025), &cache), cold);
-    assert!(!verify_cached(&evidence, &roots, &at(1_700_000_000), &cache).ok());
+    assert_eq!(cached(&evidence, &roots, &at(JUNE_2025), &cache), cold);
+    assert!(!cached(&evidence, &roots, &at(1_700_000_000), &cache).ok());
     let none = Roots { vendor: false, simulated: Vec::new() };
-    assert!(!verify_cached(&evidence, &none, &at(JUNE_2025), &cache).ok());
+    assert!(!cached(&evidence, &none, &at(JUNE_2025), &cache).ok());
     let mut altered = evidence.report.to_bytes();
     altered[0x90] ^= 1;
     let altered = Evidence { report: Report::parse(&altered).unwrap(), ..evidence.clone() };
-    assert_eq!(failed(&verify_cached(&altered, &roots, &at(JUNE_2025), &cache)), ["report.signature"]);
+    assert_eq!(failed(&cached(&altered, &roots, &at(JUNE_2025), &cache)), ["report.signature"]);
 
     let (Some(report), Some(vcek)) = (vector("snp/test-report.bin"), vector("snp/test-vcek.der")) else {
         return;
     };
     let other = self::evidence(&report, "VCEK", vcek);
-    verify_cached(&other, &roots, &at(JUNE_2025), &cache);
+    cached(&other, &roots, &at(JUNE_2025), &cache);
     assert_eq!(cache.len(), 1, "the oldest made room");
 }
 
@@ -269,15 +270,10 @@ fn cost_of_a_verification() {
     let Some(text) = vector("snp/genoa-v3-evidence.json") else { return };
     let evidence = Evidence::parse(&text).unwrap();
     let report_data = evidence.report.report_data;
-    let expectation = Expectation {
-        report_data: &report_data,
-        init_data_digest: None,
-        now_unix: JUNE_2025,
-        allow_v2: false,
-    };
+    let expectation = expecting(&report_data, JUNE_2025);
     for (name, capacity) in [("whole chain", 0), ("chain remembered", 4)] {
         let cache = ChainCache::new(capacity);
-        let once = || assert!(verify_cached(&evidence, &Roots::default(), &expectation, &cache).ok());
+        let once = || assert!(cached(&evidence, &Roots::default(), &expectation, &cache).ok());
         once();
         let begin = std::time::Instant::now();
         (0..100).for_each(|_| once());

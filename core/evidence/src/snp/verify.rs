@@ -7,82 +7,105 @@ use cocoon_stage::Code;
 use serde_json::{Value, json};
 
 use super::cache::ChainCache;
-use super::certificate::{Certificate, Endorsed};
+use super::certificate::{Endorsed, p384_key};
 use super::claims::claims;
 use super::collateral::{Authority, Kind, Roots, SIMULATED_MARK, SimulatedRoot, vendor};
 use super::evidence::{CertEntry, Evidence};
 use super::report::Report;
-use super::tcb::{Generation, Layout};
+use super::revocation::{self, Revocation};
+use super::rules::Rules;
+use super::tcb::Layout;
+use crate::collateral::{Collateral, Need};
 use crate::expectation::padded;
-use crate::{Check, Error, Verdict};
+use crate::x509::{Certificate, Validity};
+use crate::{Check, Error, Expectation, Verdict};
 
 const ABI: &str = "AMD 56860, ATTESTATION_REPORT";
-const KDS: &str = "AMD 57230, VCEK certificate";
+pub(super) const KDS: &str = "AMD 57230, VCEK certificate";
 const CALLER: &str = "the challenge";
 const INITDATA: &str = "the presented initdata";
-
-/// What the relying party expects of the report.
-#[derive(Clone, Debug)]
-pub struct Expectation<'a> {
-    /// At most 64 bytes that must stand in REPORT_DATA, zero-padded. Must not be empty.
-    pub report_data: &'a [u8],
-    /// Digest of the initdata presented, if any was: HOST_DATA must be its first 32 bytes, zero-padded. With `None` nothing
-    /// is said of HOST_DATA; the claim `init_data` tells what it is.
-    pub init_data_digest: Option<&'a [u8]>,
-    /// Now, Unix seconds.
-    pub now_unix: u64,
-    /// Accept version 2 reports, which do not name their processor. Off in production.
-    pub allow_v2: bool,
-}
 
 /// A leaf and the chain it was verified to; what [`ChainCache`] remembers.
 pub(super) struct Endorsement {
     leaf: Leaf,
-    chain: Chain,
+    authority: Arc<Authority>,
+    revocation: Revocation,
 }
 
 struct Leaf {
     key: ParsedPublicKey,
     endorsed: Endorsed,
     subject: String,
-    validity: (u64, u64),
+    validity: Validity,
 }
 
-struct Chain {
-    kind: Kind,
-    generation: Generation,
-    simulated: bool,
-    issuer: (String, (u64, u64)),
-    root: (String, (u64, u64)),
+/// What the vendor publishes of the platform and the evidence does not bring: the chip's certificate where none was sent
+/// along, and the list of revoked certificates. Nothing for a simulated chip, which no vendor knows.
+pub fn needs(evidence: &Evidence) -> Vec<Need> {
+    let report = &evidence.report;
+    let Some(generation) = report.generation() else { return Vec::new() };
+    let product = generation.name().to_owned();
+    let mut needs = vec![Need::AmdCrl { product: product.clone() }];
+    match leaf_entry(evidence) {
+        Some(entry) => {
+            let simulated =
+                Certificate::parse(&entry.data).is_ok_and(|c| c.issuer().contains(SIMULATED_MARK));
+            if simulated {
+                return Vec::new();
+            }
+        }
+        None if signing_kind(report) == Some(Kind::Vcek) => needs.extend(vcek_need(report, product)),
+        None => {}
+    }
+    needs
+}
+
+/// The certificate's name at AMD's key distribution service; `None` for a report whose chip id is masked.
+fn vcek_need(report: &Report, product: String) -> Option<Need> {
+    let length = if report.layout() == Layout::Turin { 8 } else { 64 };
+    let chip_id = report.chip_id.get(..length).filter(|id| id.iter().any(|b| *b != 0))?;
+    Some(Need::AmdVcek { product, chip_id: hex::encode(chip_id), tcb: report.reported_tcb })
 }
 
 /// Verifies evidence without remembering chains. See [`verify_cached`].
-pub fn verify(evidence: &Evidence, roots: &Roots, expectation: &Expectation<'_>) -> Verdict {
-    verify_cached(evidence, roots, expectation, &ChainCache::new(0))
+pub fn verify(
+    evidence: &Evidence,
+    roots: &Roots,
+    rules: &Rules,
+    collateral: &Collateral,
+    expectation: &Expectation<'_>,
+) -> Verdict {
+    verify_cached(evidence, roots, rules, collateral, expectation, &ChainCache::new(0))
 }
 
 /// Verifies evidence: report, certificate chain to a trusted root, and that both belong to each other and to the challenge.
 ///
-/// The verdict lists every check; claims are given only when all passed.
+/// Certificates of the evidence are used first, those of `collateral` where it brings none. REPORT_DATA must be the
+/// expected bytes, at most 64, zero-padded; HOST_DATA the first 32 bytes of the initdata's digest, zero-padded. The
+/// verdict lists every check; claims are given only when all passed.
 pub fn verify_cached(
     evidence: &Evidence,
     roots: &Roots,
+    rules: &Rules,
+    collateral: &Collateral,
     expectation: &Expectation<'_>,
     cache: &ChainCache,
 ) -> Verdict {
     let report = &evidence.report;
-    let mut checks = vec![version(report, expectation.allow_v2)];
+    let mut checks = vec![version(report, rules.allow_v2)];
     let mut simulated = false;
-    match endorse(evidence, roots, cache) {
+    match endorse(evidence, roots, collateral, cache) {
         Found::Endorsed(endorsement) => {
-            let Endorsement { leaf, chain } = endorsement.as_ref();
-            simulated = chain.simulated;
-            checks.push(chain_check(true, format!("{} from {}", chain.issuer.0, chain.root.0)));
+            let Endorsement { leaf, authority, revocation } = endorsement.as_ref();
+            simulated = authority.simulated;
+            let chain = format!("{} from {}", authority.issuer.subject(), authority.root.subject());
+            checks.push(chain_check(true, chain));
             checks.push(signature(report, Some(&leaf.key)));
-            checks.extend(validities(leaf, chain, expectation.now_unix));
-            checks.push(signing_key(report, leaf, chain));
-            checks.push(product(report, leaf, chain));
-            checks.extend(chip(report, leaf, chain));
+            checks.extend(validities(leaf, authority, expectation.now_unix));
+            checks.extend(revocation.check(rules, simulated, expectation.now_unix));
+            checks.push(signing_key(report, leaf, authority));
+            checks.push(product(report, leaf, authority));
+            checks.extend(chip(report, leaf, authority, rules));
             checks.push(tcb(report, leaf));
         }
         Found::Untrusted { leaf, issuer, named_simulated } => {
@@ -96,16 +119,16 @@ pub fn verify_cached(
             checks.push(tcb(report, &leaf));
         }
         Found::Nothing(error) => {
-            let code = match error {
-                None => Code::AttestChainUntrusted,
-                Some(_) => Code::AttestEvidenceMalformed,
+            let (code, got) = match error {
+                None => (Code::AttestCollateralMissing, "no such certificate".to_owned()),
+                Some(error) => (Code::AttestEvidenceMalformed, error.to_string()),
             };
-            let got = error.map_or("no such certificate".to_owned(), |e| e.to_string());
             checks.push(Check::new("certificate.chain", false, code, "a VCEK or VLEK", got, KDS));
             checks.push(signature(report, None));
         }
     }
     checks.extend(contents(report, expectation));
+    checks.extend(rules.checks(report));
     let mut verdict = Verdict { checks, claims: Value::Null, simulated };
     if verdict.ok() {
         verdict.claims = claims(report);
@@ -122,29 +145,36 @@ enum Found {
     Nothing(Option<Error>),
 }
 
-/// Finds the leaf among the evidence's certificates and verifies its chain.
-fn endorse(evidence: &Evidence, roots: &Roots, cache: &ChainCache) -> Found {
-    let Some(entry) = leaf_entry(evidence) else { return Found::Nothing(None) };
-    let key = ChainCache::key(&entry.data, roots);
+/// Finds the leaf among the evidence's certificates, else in the collateral, and verifies its chain.
+fn endorse(evidence: &Evidence, roots: &Roots, collateral: &Collateral, cache: &ChainCache) -> Found {
+    let report = &evidence.report;
+    let product = report.generation().map(|g| g.name().to_owned());
+    let fetched = || collateral.get(&vcek_need(report, product.clone()?)?).map(|d| d.body.as_slice());
+    let Some(data) = leaf_entry(evidence).map(|e| e.data.as_slice()).or_else(fetched) else {
+        return Found::Nothing(None);
+    };
+    let crl = product.clone().and_then(|product| collateral.get(&Need::AmdCrl { product }));
+    let crl = crl.map(|document| document.body.as_slice());
+    let key = ChainCache::key(data, crl, roots);
     if let Some(known) = cache.get(&key) {
         return Found::Endorsed(known);
     }
-    let (certificate, leaf) = match Certificate::parse(&entry.data).and_then(|c| Leaf::of(&c).map(|l| (c, l)))
-    {
+    let parsed = Certificate::parse(data).and_then(|c| Leaf::of(&c).map(|leaf| (c, leaf)));
+    let (certificate, leaf) = match parsed {
         Ok(both) => both,
         Err(error) => return Found::Nothing(Some(error)),
     };
-    let vendors = vendor().iter().filter(|_| roots.vendor);
-    let simulated: Vec<Authority> =
-        roots.simulated.iter().filter_map(|root| SimulatedRoot::authority(root).ok()).collect();
-    match vendors.chain(&simulated).find(|authority| certificate.is_issued_by(&authority.issuer)) {
+    let vendors = vendor().iter().filter(|_| roots.vendor).cloned();
+    let simulated = roots.simulated.iter().filter_map(|r| SimulatedRoot::authority(r).ok()).map(Arc::new);
+    match vendors.chain(simulated).find(|authority| certificate.is_issued_by(&authority.issuer)) {
         Some(authority) => {
-            let endorsement = Arc::new(Endorsement { leaf, chain: Chain::of(authority) });
+            let revocation = revocation::judge(&certificate, &authority, crl);
+            let endorsement = Arc::new(Endorsement { leaf, authority, revocation });
             cache.put(key, endorsement.clone());
             Found::Endorsed(endorsement)
         }
         None => {
-            let issuer = printable(certificate.issuer());
+            let issuer = certificate.issuer();
             let named_simulated = issuer.contains(SIMULATED_MARK);
             Found::Untrusted { leaf, issuer, named_simulated }
         }
@@ -164,30 +194,12 @@ fn leaf_entry(evidence: &Evidence) -> Option<&CertEntry> {
 impl Leaf {
     fn of(certificate: &Certificate) -> Result<Self, Error> {
         Ok(Leaf {
-            key: certificate.p384_key()?,
-            endorsed: certificate.endorsed()?,
-            subject: printable(certificate.subject()),
+            key: p384_key(certificate)?,
+            endorsed: Endorsed::of(certificate)?,
+            subject: certificate.subject(),
             validity: certificate.validity(),
         })
     }
-}
-
-impl Chain {
-    fn of(authority: &Authority) -> Self {
-        let of = |c: &Certificate| (printable(c.subject()), c.validity());
-        Chain {
-            kind: authority.kind,
-            generation: authority.generation,
-            simulated: authority.simulated,
-            issuer: of(&authority.issuer),
-            root: of(&authority.root),
-        }
-    }
-}
-
-/// A name from a hostile certificate, fit to print.
-fn printable(name: &str) -> String {
-    name.chars().take(64).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
 fn signing_kind(report: &Report) -> Option<Kind> {
@@ -223,33 +235,35 @@ fn signature(report: &Report, key: Option<&ParsedPublicKey>) -> Check {
     Check::new("report.signature", valid, code, "ECDSA P-384 by the certificate's key", got, ABI)
 }
 
-fn validities(leaf: &Leaf, chain: &Chain, now: u64) -> [Check; 3] {
-    let check = |name, subject: &str, (from, until): (u64, u64)| {
-        let ok = (from..=until).contains(&now);
+fn validities(leaf: &Leaf, authority: &Authority, now: u64) -> [Check; 3] {
+    let check = |name, subject: &str, validity: Validity| {
+        let ok = validity.contains(now);
+        let Validity { not_before: from, not_after: until } = validity;
         let expected = format!("{subject} valid at {now}");
         let code = Code::AttestCertificateExpired;
         Check::new(name, ok, code, expected, format!("valid from {from} until {until}"), "RFC 5280, 4.1.2.5")
     };
     [
         check("certificate.validity", &leaf.subject, leaf.validity),
-        check("intermediate.validity", &chain.issuer.0, chain.issuer.1),
-        check("root.validity", &chain.root.0, chain.root.1),
+        check("intermediate.validity", &authority.issuer.subject(), authority.issuer.validity()),
+        check("root.validity", &authority.root.subject(), authority.root.validity()),
     ]
 }
 
 /// The report says which kind of key signed it; issuer and subject of the certificate must be of that kind.
-fn signing_key(report: &Report, leaf: &Leaf, chain: &Chain) -> Check {
+fn signing_key(report: &Report, leaf: &Leaf, authority: &Authority) -> Check {
     let kind = signing_kind(report);
-    let ok = kind == Some(chain.kind) && leaf.subject.starts_with(&format!("SEV-{}", chain.kind.name()));
+    let ok =
+        kind == Some(authority.kind) && leaf.subject.starts_with(&format!("SEV-{}", authority.kind.name()));
     let expected = kind.map_or("a signed report".to_owned(), |k| format!("a {} (key_info)", k.name()));
-    let got = format!("{} issued as {}", leaf.subject, chain.kind.name());
+    let got = format!("{} issued as {}", leaf.subject, authority.kind.name());
     Check::new("certificate.kind", ok, Code::AttestSignatureInvalid, expected, got, ABI)
 }
 
 /// The processor in the report, the root's generation and the certificate's product name must be the same.
-fn product(report: &Report, leaf: &Leaf, chain: &Chain) -> Check {
+fn product(report: &Report, leaf: &Leaf, authority: &Authority) -> Check {
     let named = leaf.endorsed.product.as_deref().unwrap_or_default();
-    let of_chain = chain.generation;
+    let of_chain = authority.generation;
     let same = match report.generation() {
         Some(of_report) => of_report == of_chain,
         // Version 2 names no processor; its TCB layout is all there is to compare.
@@ -262,12 +276,16 @@ fn product(report: &Report, leaf: &Leaf, chain: &Chain) -> Check {
 }
 
 /// A VCEK belongs to one chip. A VLEK belongs to a provider's fleet and names none, so there is nothing to check.
-fn chip(report: &Report, leaf: &Leaf, chain: &Chain) -> Option<Check> {
-    if chain.kind == Kind::Vlek {
+fn chip(report: &Report, leaf: &Leaf, authority: &Authority, rules: &Rules) -> Option<Check> {
+    if authority.kind == Kind::Vlek {
         return None;
     }
+    if rules.allow_masked_chip_id && report.chip_id == [0; 64] {
+        let code = Code::AttestChainUntrusted;
+        return Some(Check::new("certificate.chip-id", true, code, "the chip's id or none", "masked", KDS));
+    }
     let ok = leaf.endorsed.hwid.as_deref().is_some_and(|hwid| {
-        let length = if chain.generation.layout() == Layout::Turin { 8 } else { 64 };
+        let length = if authority.generation.layout() == Layout::Turin { 8 } else { 64 };
         let (head, tail) = report.chip_id.split_at_checked(hwid.len()).unwrap_or_default();
         hwid.len() == length && head == hwid && tail.iter().all(|b| *b == 0) && hwid.iter().any(|b| *b != 0)
     });
@@ -285,29 +303,26 @@ fn tcb(report: &Report, leaf: &Leaf) -> Check {
     Check::new("certificate.tcb", ok, code, report.reported_tcb.to_string(), got, KDS)
 }
 
-/// Rules on the report's own fields.
+/// What the report must carry of the caller's.
 fn contents(report: &Report, expectation: &Expectation<'_>) -> Vec<Check> {
-    let algorithm = Check::new(
+    let mut checks = vec![Check::new(
         "report.signature-algorithm",
         report.sig_algo == 1,
         Code::AttestSignatureInvalid,
         "1 (ECDSA P-384 with SHA-384)",
         report.sig_algo.to_string(),
         ABI,
-    );
-    let debug = report.policy & (1 << 19) != 0;
-    let mut checks = vec![
-        algorithm,
-        Check::new(
+    )];
+    if let Some(data) = expectation.report_data {
+        checks.push(Check::new(
             "report.report-data",
-            expectation.report_data.len() <= 64
-                && padded(expectation.report_data) == Some(report.report_data),
+            data.len() <= 64 && padded(data) == Some(report.report_data),
             Code::AttestReportDataMismatch,
-            hex::encode(expectation.report_data),
+            hex::encode(data.get(..64).unwrap_or(data)),
             hex::encode(report.report_data),
             CALLER,
-        ),
-    ];
+        ));
+    }
     if let Some(digest) = expectation.init_data_digest {
         checks.push(Check::new(
             "report.host-data",
@@ -318,21 +333,5 @@ fn contents(report: &Report, expectation: &Expectation<'_>) -> Vec<Check> {
             INITDATA,
         ));
     }
-    checks.push(Check::new(
-        "report.debug",
-        !debug,
-        Code::AttestDebugEnabled,
-        "forbidden",
-        if debug { "allowed" } else { "forbidden" },
-        ABI,
-    ));
-    checks.push(Check::new(
-        "report.vmpl",
-        report.vmpl == 0,
-        Code::AttestPrivilegeLevel,
-        "0",
-        report.vmpl.to_string(),
-        ABI,
-    ));
     checks
 }

@@ -177,11 +177,21 @@ impl Certificate {
         extensions.iter().find(|e| e.extn_id == oid).map(|e| e.extn_value.as_bytes())
     }
 
-    pub(super) fn subject_name(&self) -> &Name {
+    /// Whether the key stands behind this certificate, whatever the names say: for issuers that are not marked as
+    /// authorities and are known by other means.
+    pub(crate) fn is_signed_with(&self, key: &PublicKey) -> bool {
+        let algorithm = self.parsed.signature_algorithm();
+        let signed = |scheme| {
+            self.parsed.signature().as_bytes().is_some_and(|bytes| key.verifies(scheme, &self.tbs, bytes))
+        };
+        algorithm == self.parsed.tbs_certificate().signature() && Scheme::of(algorithm).is_some_and(signed)
+    }
+
+    pub(crate) fn subject_name(&self) -> &Name {
         self.parsed.tbs_certificate().subject()
     }
 
-    pub(super) fn issuer_name(&self) -> &Name {
+    pub(crate) fn issuer_name(&self) -> &Name {
         self.parsed.tbs_certificate().issuer()
     }
 }

@@ -8,7 +8,7 @@ use x509_cert::crl::CertificateList;
 use x509_cert::name::Name;
 
 use super::certificate::{pem_blocks, signed_part, trimmed};
-use super::key::Scheme;
+use super::key::{PublicKey, Scheme};
 use super::{Certificate, Validity};
 use crate::Error;
 
@@ -17,6 +17,9 @@ const MAX_DER: usize = 4 * 1024 * 1024;
 /// Authority key identifier, CRL number: the extensions of a whole list.
 const KNOWN: [ObjectIdentifier; 2] =
     [ObjectIdentifier::new_unwrap("2.5.29.35"), ObjectIdentifier::new_unwrap("2.5.29.20")];
+/// Delta indicator and issuing distribution point: a list with them is not whole, even if it does not call them critical.
+const PARTIAL: [ObjectIdentifier; 2] =
+    [ObjectIdentifier::new_unwrap("2.5.29.27"), ObjectIdentifier::new_unwrap("2.5.29.28")];
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 
 /// A parsed list. It is worth nothing until [`Crl::is_signed_by`] says so.
@@ -32,8 +35,8 @@ pub struct Crl {
 }
 
 impl Crl {
-    /// Reads a list, DER or PEM, or DER in hex as Intel's caching service sends it; at most 4 MiB of DER. Lists that say
-    /// they are partial (unknown critical extensions) are refused, as are lists without a next update.
+    /// Reads a list, DER or PEM, or DER in hex as Intel's caching service sends it; at most 4 MiB of DER. Lists that are
+    /// partial, or have unknown critical extensions or one twice, are refused, as are lists without a next update.
     ///
     /// # Errors
     /// [`Error::Certificate`].
@@ -52,6 +55,13 @@ impl Crl {
         let list: CertificateList = CertificateList::from_der(&der).map_err(malformed)?;
         let tbs = signed_part(&der).map_err(malformed)?.to_vec();
         let extensions = list.tbs_cert_list.crl_extensions.as_ref().map_or(&[][..], Vec::as_slice);
+        if extensions.iter().any(|e| PARTIAL.contains(&e.extn_id)) {
+            return Err(Error::Certificate("a partial revocation list"));
+        }
+        let kinds: BTreeSet<ObjectIdentifier> = extensions.iter().map(|e| e.extn_id).collect();
+        if kinds.len() != extensions.len() {
+            return Err(Error::Certificate("a revocation list with an extension that occurs twice"));
+        }
         if extensions.iter().any(|e| e.critical && !KNOWN.contains(&e.extn_id)) {
             return Err(Error::Certificate("a revocation list with an unknown critical extension"));
         }
@@ -117,7 +127,18 @@ impl Crl {
         self.revoked.is_empty()
     }
 
-    pub(super) fn issuer(&self) -> &Name {
+    /// Whether the key stands behind the list, whatever the names say: for issuers that are not marked as authorities and
+    /// are known by other means.
+    pub(crate) fn is_signed_with(&self, key: &PublicKey) -> bool {
+        self.scheme.is_some_and(|scheme| key.verifies(scheme, &self.tbs, &self.signature))
+    }
+
+    /// Whether the serial number (without leading zeros) is on the list, whoever issued it.
+    pub(crate) fn lists(&self, serial: &[u8]) -> bool {
+        self.revoked.contains(serial)
+    }
+
+    pub(crate) fn issuer(&self) -> &Name {
         &self.issuer
     }
 }

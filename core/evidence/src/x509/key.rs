@@ -250,6 +250,10 @@ impl PublicKey {
         let wrong = Error::Certificate("the key does not go with its signature scheme, or is no valid key");
         let (PublicKey::Rsa(key) | PublicKey::Ec(_, key)) = self;
         let algorithm = self.algorithm(scheme).ok_or(wrong.clone())?;
+        // The library would notice a short modulus only when it checks a signature.
+        if self.rsa_components().is_some_and(|(n, _)| !(256..=1024).contains(&n.len())) {
+            return Err(wrong);
+        }
         ParsedPublicKey::new(algorithm, key).map_err(|_| wrong)
     }
 

@@ -6,6 +6,7 @@ mod secrets;
 mod server;
 mod state;
 mod trust;
+mod verifiers;
 
 pub use access::{
     AccessRule, Admin, AdminAccess, AttestationApi, CertificateIdentity, ClientCertificate, IdentityProvider,
@@ -15,6 +16,9 @@ pub use secrets::{ExternalPlugin, KvVersion, Pkcs11Plugin, Pkcs11Secrets, Plugin
 pub use server::{Limits, Server, ServerIdentity, TlsVersion};
 pub use state::{Given, Seal, SealToken, State, StateKind, TokenChoice};
 pub use trust::{Attestation, Tokens, TrustedTokens};
+pub use verifiers::{
+    CcaSettings, CollateralSettings, IntelSettings, SeSettings, SnpSettings, Verifiers,
+};
 
 use crate::effective::Effective;
 

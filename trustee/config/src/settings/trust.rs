@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Verifiers;
+
 /// Tokens that Trustee issues and accepts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tokens {
@@ -44,10 +46,6 @@ pub struct Attestation {
     pub session: Duration,
     /// Attestation policies, at least one.
     pub policy_ids: Vec<String>,
-    /// Folder of vendors' certificates, CRLs and TCB data; nothing is fetched then.
-    pub offline_collateral: Option<PathBuf>,
-    /// AMD key distribution service, https.
-    pub amd_kds_url: Option<String>,
-    /// Intel PCS or PCCS, https.
-    pub intel_collateral_url: Option<String>,
+    /// What is asked of evidence of each kind, and whom to trust for it.
+    pub verifiers: Verifiers,
 }

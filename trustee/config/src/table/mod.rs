@@ -5,6 +5,7 @@ mod listen;
 mod observe;
 mod state;
 mod trust;
+mod verifiers;
 
 use crate::key::{Key, Section};
 
@@ -21,6 +22,14 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { path: "tokens", doc: "Attestation tokens that Trustee issues." },
     Section { path: "tokens.trusted", doc: "Whose tokens it accepts besides its own." },
     Section { path: "attestation", doc: "How evidence is appraised." },
+    Section { path: "attestation.snp", doc: "What is asked of AMD SEV-SNP reports." },
+    Section { path: "attestation.intel", doc: "What is asked of Intel TDX and SGX quotes." },
+    Section { path: "attestation.tpm", doc: "Whose TPM quotes are trusted." },
+    Section { path: "attestation.cca", doc: "Endorsements of Arm CCA platforms." },
+    Section { path: "attestation.se", doc: "IBM Secure Execution: trusted machines, and the image." },
+    Section { path: "attestation.csv", doc: "What is asked of Hygon CSV reports." },
+    Section { path: "attestation.nvidia", doc: "What is asked of NVIDIA GPUs and switches." },
+    Section { path: "attestation.nvidia_dpu", doc: "Whose NVIDIA DPUs are trusted." },
     Section { path: "admin", doc: "Administration over HTTP." },
     Section { path: "admin.identity_providers[]", doc: "Who issues administrators' JWTs." },
     Section { path: "admin.acls[]", doc: "What a role may do." },
@@ -36,7 +45,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { path: "log", doc: "Log lines on standard error." },
 ];
 
-const GROUPS: &[&[Key]] = &[listen::KEYS, state::KEYS, trust::KEYS, access::KEYS, observe::KEYS];
+const GROUPS: &[&[Key]] = &[listen::KEYS, state::KEYS, trust::KEYS, verifiers::KEYS, access::KEYS, observe::KEYS];
 
 /// All keys.
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {

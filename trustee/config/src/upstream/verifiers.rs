@@ -33,8 +33,9 @@ pub(super) fn translate(mut config: Source<'_>, out: &mut Target) {
     if let Some(dcap) = config.table("dcap_verifier", out) {
         collateral(dcap, out);
     }
-    let advice = "remove it; such evidence is refused";
-    config.refuse("nvidia_dpu_verifier", "NVIDIA DPU evidence", advice, out);
+    if let Some(dpu) = config.table("nvidia_dpu_verifier", out) {
+        nvidia_dpu(dpu, out);
+    }
     config.finish(out);
 }
 
@@ -82,9 +83,23 @@ fn collateral(mut dcap: Source<'_>, out: &mut Target) {
     }
     let place = dcap.place("tcb_update_type");
     match dcap.text("tcb_update_type", out) {
-        None | Some("early") => {}
-        Some("standard") => out.note(&place, "\"early\" is used: newer TCB data, so the stricter of the two"),
-        Some(_) => out.wrong(&place, "unknown value", "write \"early\""),
+        // Nothing said: the stricter of the two.
+        None | Some("early") => out.put_text("attestation.intel_tcb_update", "early", &place),
+        Some("standard") => out.put_text("attestation.intel_tcb_update", "standard", &place),
+        Some(_) => out.wrong(&place, "unknown value", "write \"early\" or \"standard\""),
     }
     dcap.finish(out);
+}
+
+fn nvidia_dpu(mut dpu: Source<'_>, out: &mut Target) {
+    let place = dpu.place("root_ca_cert_path");
+    match dpu.node("root_ca_cert_path") {
+        Some(node) => {
+            let list = Node { line: node.line, value: Value::List(vec![node.clone()]) };
+            out.put("attestation.nvidia_dpu.roots", list, &place);
+        }
+        None => out.wrong(&place, "missing", "name the file"),
+    }
+    dpu.pass("max_cert_age_secs", "attestation.nvidia_dpu.max_certificate_age_seconds", out);
+    dpu.finish(out);
 }

@@ -135,6 +135,37 @@ fn secure_execution_needs_its_keys_and_image() {
 }
 
 #[test]
+fn sgx_by_its_enclave() {
+    let input = json!({"sgx": {
+        "attributes": {"debug": false, "einittoken_key": false},
+        "body": {"mr_enclave": "e", "mr_signer": "s", "isv_svn": "0100"},
+        "tcb_status": "UpToDate", "collateral_expiration_status": "0"}});
+    affirmed(input.clone(), json!({"sgx_mr_enclave": ["e"], "sgx_mr_signer": ["s"], "sgx_isv_svn": ["0100"]}), [3, 2, 2]);
+    assert_eq!(three(&appraise("cpu", &input, &json!({})).unwrap()), [33, 97, 3]);
+}
+
+#[test]
+fn cca_by_its_realm_and_platform() {
+    let input = json!({"cca": {
+        "realm": {"cca-realm-initial-measurement": "m"},
+        "platform": {"cca-platform-lifecycle-state": "secured", "cca-platform-config": "c"}}});
+    let values = json!({"cca_realm_initial_measurement": ["m"], "cca_platform_config": ["c"]});
+    affirmed(input.clone(), values, [3, 2, 0]);
+    assert_eq!(three(&appraise("cpu", &input, &json!({})).unwrap()), [33, 97, 0]);
+}
+
+#[test]
+fn csv_by_its_measurement_and_firmware() {
+    let policy = json!({"nodbg": 1, "noks": 1, "nosend": 1});
+    let input = json!({"csv": {"version": "2", "measure": "m", "build": 2337, "policy": policy}});
+    let values = json!({"csv_measure": ["m"], "csv_build": [2337]});
+    affirmed(input, values.clone(), [3, 2, 2]);
+    let first = json!({"csv": {"version": "1", "measure": "m", "policy": policy}});
+    assert_eq!(three(&appraise("cpu", &first, &values).unwrap()), [3, 32, 2]);
+    assert_eq!(three(&appraise("cpu", &first, &json!({})).unwrap()), [33, 97, 2]);
+}
+
+#[test]
 fn null_claims_match_nothing() {
     let input = json!({"snp": {"measurement": null, "reported_tcb_bootloader": null, "reported_tcb_microcode": null,
         "reported_tcb_snp": null, "reported_tcb_tee": null, "policy_debug_allowed": null,
@@ -146,7 +177,7 @@ fn null_claims_match_nothing() {
 
 #[test]
 fn other_tees_are_not_recognised() {
-    for tee in ["cca", "csv", "sgx", "unheard-of"] {
+    for tee in ["cca", "csv", "sgx", "nvidia", "unheard-of"] {
         let outcome = appraise("cpu", &json!({tee: {"debug": false}}), &json!({})).unwrap();
         assert_eq!(three(&outcome), [33, 97, 36], "{tee}");
     }

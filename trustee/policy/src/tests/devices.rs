@@ -85,8 +85,13 @@ fn protected_pcie() {
 fn dcu_and_dpu() {
     let dcu = json!({"hygondcu": {"body": {"measure": "m", "chip_id": "c"}}});
     spoil("dcu", &dcu, &json!({"dcu_measure": ["m"], "dcu_chip_id": ["c"]}), [3, 2, 0]);
+    let two = json!({"hygondcu": {"0": {"body": {"measure": "m", "chip_id": "c"}},
+        "1": {"body": {"measure": "n", "chip_id": "d"}}}});
+    let values = json!({"dcu_measure": ["m", "n"], "dcu_chip_id": ["c", "d"]});
+    spoil("dcu", &two, &values, [3, 2, 0]);
+    assert_eq!(three(&appraise("dcu", &json!({"hygondcu": {}}), &values).unwrap()), [33, 97, 0]);
     let dpu = json!({"nvidia-dpu": {"device_class": "bluefield3",
-        "layers": [{"fwids": [{"digest": "a"}]}, {"fwids": [{"digest": "b"}]}]}});
+        "layers": [{"fwid": "a"}, {"fwid": "b"}]}});
     let values = json!({"dpu_device_class": "bluefield3", "dpu_fwids": ["a", "b"]});
     spoil("nvidia-dpu", &dpu, &values, [3, 2, 0]);
     let empty = json!({"nvidia-dpu": {"device_class": "bluefield3", "layers": []}});

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::document::{self, Judge};
-use crate::xml::Tree;
 
 const FORMATS: [Format; 5] = [Format::Sample, Format::Swid, Format::Corim, Format::InToto, Format::Cocoon];
 
@@ -61,51 +60,6 @@ fn deep_nesting_is_refused() {
 }
 
 #[test]
-fn xml_bombs_are_refused() {
-    let refusal = |xml: &str| Tree::parse(xml.as_bytes()).err();
-    let laughs = "<!DOCTYPE l [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;\">]><l>&b;</l>";
-    assert_eq!(refusal(laughs), Some("a document type"));
-    assert_eq!(refusal("<!DOCTYPE l SYSTEM \"file:///etc/passwd\"><l/>"), Some("a document type"));
-    assert_eq!(refusal("<l>&b;</l>"), Some("an entity that is not one of XML's own"));
-    assert_eq!(refusal("<l a='&b;'/>"), Some("an entity that is not one of XML's own"));
-    assert_eq!(refusal("<l><![CDATA[x]]></l>"), Some("a CDATA section"));
-    assert_eq!(refusal("<?p x?><l/>"), Some("a processing instruction"));
-    assert_eq!(refusal("<l>&#0;</l>"), Some("a character that XML does not allow"));
-    assert_eq!(refusal("<?xml version='1.0' encoding='utf-16'?><l/>"), Some("an encoding other than UTF-8"));
-    assert_eq!(
-        refusal(&format!("<l>{}</l>", "<a/>".repeat(30_000))),
-        Some("more than 20000 elements and texts")
-    );
-    let attributes: String = (0..100_000).map(|i| format!(" a{i}=''")).collect();
-    let begun = Instant::now();
-    assert_eq!(refusal(&format!("<l{attributes}/>")), Some("more than 256 attributes"));
-    let namespaces: String = (0..65).map(|i| format!(" xmlns:a{i}='u:{i}'")).collect();
-    assert_eq!(refusal(&format!("<l{namespaces}/>")), Some("more than 64 namespace declarations"));
-    assert!(begun.elapsed() < Duration::from_secs(2));
-    for bad in [
-        "",
-        "<a>",
-        "</a>",
-        "<a></b>",
-        "<a/><b/>",
-        "x<a/>",
-        "<a/>x",
-        "<a b='1' b='2'/>",
-        "<p:a/>",
-        "<a xmlns:b=''/>",
-        "<a xmlns:xml='u:x'/>",
-        "<a xmlns='rel'/>",
-        "<a b='<'/>",
-        "<a b=1/>",
-        "<a>&</a>",
-        "<a>\u{1}</a>",
-        "<a xmlns:p='u:x' xmlns:q='u:x' p:b='' q:b=''/>",
-    ] {
-        assert!(refusal(bad).is_some(), "{bad}");
-    }
-}
-
-#[test]
 fn many_values_are_refused() {
     let names: serde_json::Map<String, Value> = (0..5000).map(|i| (format!("n{i}"), json!(1))).collect();
     assert_eq!(read(Format::Sample, Value::Object(names).to_string().as_bytes()), "document");
@@ -145,19 +99,6 @@ proptest! {
             altered[at.index(document.len())] = byte;
             read(format, &altered);
             prop_assert_ne!(read(format, &document[..cut.index(document.len())]), "ok");
-        }
-    }
-
-    #[test]
-    fn xml_that_parses_has_one_stable_form(xml in "(<(a|p:b)( xmlns(:p)?=\"u:[xy]\")?( p:c=\"&#?[0-9a-z]{1,3};\")?/?>|</(a|p:b)>|[ x&;]|<!-- -->){0,12}") {
-        use crate::c14n::{Method, canonical};
-        for xml in [xml.clone(), format!("<p:r xmlns:p=\"u:p\">{xml}</p:r>")] {
-            let Ok(tree) = Tree::parse(xml.as_bytes()) else { continue };
-            for method in [Method::Inclusive, Method::Exclusive] {
-                let once = canonical(&tree, 0, method, None).unwrap();
-                let again = Tree::parse(once.as_bytes()).unwrap();
-                prop_assert_eq!(canonical(&again, 0, method, None).unwrap(), once);
-            }
         }
     }
 

@@ -1,14 +1,16 @@
-//! XML signatures (W3C XML-DSig 1.1), the one shape that RIMs have: a signature directly within the root element, over
-//! the whole document without itself, by the first of its X.509 certificates.
+//! XML signatures (W3C XML-DSig 1.1), the one shape that manifests have: a signature directly within the root element,
+//! over the whole document without itself, by the first of its X.509 certificates.
 
-use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::Error;
 use crate::c14n::{Method, canonical};
-use crate::certificate::{MAX_CHAIN, parse_chain, trusted_signer};
-use crate::document::{Format, Judge};
-use crate::trust::{Form, Scheme, base64_lines};
 use crate::xml::{Element, Id, Tree};
+
+/// Most certificates of a signature.
+pub const MAX_CERTIFICATES: usize = 6;
 
 const DS: &str = "http://www.w3.org/2000/09/xmldsig#";
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
@@ -16,22 +18,40 @@ const C14N: &str = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315";
 const C14N_11: &str = "http://www.w3.org/2006/12/xml-c14n11";
 const C14N_EXCLUSIVE: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 
-/// Judges the signature of a document; who made it, `None` for nobody trusted, if that was waived.
-pub(crate) fn signer(tree: &Tree, judge: &Judge<'_>) -> Result<Option<String>, Error> {
+/// How a signature was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// ECDSA with SHA-256; r and s in full length.
+    EcdsaSha256,
+    /// ECDSA with SHA-384; r and s in full length.
+    EcdsaSha384,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RsaSha256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RsaSha384,
+}
+
+/// A signature of a document whose digest fits. It is good only if `value` verifies over `signed` with the key of the
+/// first certificate, and that certificate is one the caller trusts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// The canonical form of what was signed.
+    pub signed: Vec<u8>,
+    /// The signature's bytes.
+    pub value: Vec<u8>,
+    /// DER, at most [`MAX_CERTIFICATES`]; the signer's is the first. May be empty; nothing about them is trusted.
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// Reads the document's signature and compares the digest.
+pub(crate) fn signature(tree: &Tree) -> Result<Option<Signature>, Error> {
     let mut signatures = tree.elements().filter(|(_, e)| e.is(DS, "Signature"));
-    let Some((id, signature)) = signatures.next() else { return judge.unsigned(Format::Swid) };
+    let Some((id, signature)) = signatures.next() else { return Ok(None) };
     if signatures.next().is_some() || signature.parent != Some(0) {
-        return judge.signer(Err(unknown_form()));
+        return Err(unknown_form());
     }
-    judge.signer(verify(tree, id, signature, judge))
-}
-
-/// Nothing can be said of such a signature, so it is nobody's.
-fn unknown_form() -> Error {
-    Error::Untrusted("its signature is not one enveloped signature of the plain form")
-}
-
-fn verify(tree: &Tree, id: Id, signature: &Element, judge: &Judge<'_>) -> Result<String, Error> {
     let [(info_id, info), (_, value), (_, key_info)] =
         parts(tree, signature, ["SignedInfo", "SignatureValue", "KeyInfo"])?;
     let [(_, method), (_, algorithm), (_, reference)] =
@@ -40,21 +60,25 @@ fn verify(tree: &Tree, id: Id, signature: &Element, judge: &Judge<'_>) -> Result
     check_reference(tree, id, reference)?;
 
     let signed = canonical(tree, info_id, form(tree, method)?, None).ok_or_else(unknown_form)?;
-    let scheme = match bare_algorithm(tree, algorithm)? {
-        "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256" => Scheme::EcdsaSha256(Form::Fixed),
-        "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384" => Scheme::EcdsaSha384(Form::Fixed),
-        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256" => Scheme::RsaSha256,
-        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384" => Scheme::RsaSha384,
-        _ => return Err(Error::Untrusted("the algorithm is none of ECDSA and RSA with SHA-256 or SHA-384")),
+    let algorithm = match bare_algorithm(tree, algorithm)? {
+        "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256" => Algorithm::EcdsaSha256,
+        "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384" => Algorithm::EcdsaSha384,
+        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256" => Algorithm::RsaSha256,
+        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384" => Algorithm::RsaSha384,
+        _ => {
+            return Err(Error::UnknownSignature(
+                "the algorithm is none of ECDSA and RSA with SHA-256 or SHA-384",
+            ));
+        }
     };
     let value = base64_lines(&tree.text(value)).ok_or_else(unknown_form)?;
-    let chain = certificates(tree, key_info)?;
-    let chain = parse_chain(chain.iter().map(Vec::as_slice))?;
-    let key = chain.first().ok_or(Error::Untrusted("it has no certificate"))?.key();
-    if !key.verifies(scheme, signed.as_bytes(), &value) {
-        return Err(Error::Signature("it does not fit the document and the signer's key"));
-    }
-    trusted_signer(&chain, judge.trust, judge.now_unix)
+    let certificates = certificates(tree, key_info)?;
+    Ok(Some(Signature { algorithm, signed: signed.into_bytes(), value, certificates }))
+}
+
+/// Nothing can be said of such a signature, so it is nobody's.
+fn unknown_form() -> Error {
+    Error::UnknownSignature("its signature is not one enveloped signature of the plain form")
 }
 
 /// The one reference: to the whole document, transformed by leaving the signature out and making it canonical.
@@ -73,16 +97,16 @@ fn check_reference(tree: &Tree, signature: Id, reference: &Element) -> Result<()
         [enveloped, step] if bare_algorithm(tree, enveloped)? == ENVELOPED => form(tree, step)?,
         _ => return Err(unknown_form()),
     };
-    let algorithm: &'static Algorithm = match bare_algorithm(tree, method)? {
+    let algorithm = match bare_algorithm(tree, method)? {
         "http://www.w3.org/2001/04/xmlenc#sha256" => &SHA256,
         "http://www.w3.org/2001/04/xmldsig-more#sha384" => &SHA384,
         "http://www.w3.org/2001/04/xmlenc#sha512" => &SHA512,
-        _ => return Err(Error::Untrusted("the digest is none of SHA-256, SHA-384, SHA-512")),
+        _ => return Err(Error::UnknownSignature("the digest is none of SHA-256, SHA-384, SHA-512")),
     };
     let wanted = base64_lines(&tree.text(wanted)).ok_or_else(unknown_form)?;
     let document = canonical(tree, 0, method_of_form, Some(signature)).ok_or_else(unknown_form)?;
     if digest(algorithm, document.as_bytes()).as_ref() != wanted {
-        return Err(Error::Signature("the document is not the one that was signed"));
+        return Err(Error::Altered);
     }
     Ok(())
 }
@@ -115,16 +139,22 @@ fn form(tree: &Tree, of: &Element) -> Result<Method, Error> {
     }
 }
 
-/// All certificates of KeyInfo, in their order: the signer's is the first.
+/// All certificates of KeyInfo, in their order.
 fn certificates(tree: &Tree, key_info: &Element) -> Result<Vec<Vec<u8>>, Error> {
     let mut ders = Vec::new();
     for (_, data) in tree.children(key_info).filter(|(_, e)| e.is(DS, "X509Data")) {
         for (_, certificate) in tree.children(data).filter(|(_, e)| e.is(DS, "X509Certificate")) {
-            if ders.len() >= MAX_CHAIN {
-                return Err(Error::Untrusted("its chain has more than 6 certificates"));
+            if ders.len() >= MAX_CERTIFICATES {
+                return Err(Error::UnknownSignature("its chain has more than 6 certificates"));
             }
             ders.push(base64_lines(&tree.text(certificate)).ok_or_else(unknown_form)?);
         }
     }
     Ok(ders)
+}
+
+/// Standard base64 that may be broken into lines.
+fn base64_lines(text: &str) -> Option<Vec<u8>> {
+    let joined: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    STANDARD.decode(joined).ok()
 }

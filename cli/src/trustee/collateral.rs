@@ -1,0 +1,62 @@
+//! Where Trustee gets vendors' documents: the cache, then vendors, a mirror, or a folder.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_collateral::{Bounds, Config, Endpoint, Folder, Online, Service, Sources, Update};
+use cocoon_config::{CollateralSettings, Settings};
+use cocoon_evidence::collateral::{Collateral, Need};
+use cocoon_stage::{Code, Failure};
+use cocoon_trustee::CollateralSource;
+use tokio::runtime::Handle;
+
+/// How long one attestation may wait for documents that are not at hand.
+const BUDGET: Duration = Duration::from_secs(12);
+
+/// The source that the settings ask for; `folder` is the cache.
+pub fn source(settings: &Settings, folder: &Path) -> Result<Arc<dyn CollateralSource>, Failure> {
+    let settings = &settings.attestation.verifiers.collateral;
+    let cache = Folder::open(folder, Bounds::default())?;
+    let sources = sources(settings)?;
+    let service = Service::new(Config::new(Some(cache), sources));
+    Ok(Arc::new(Waiting { service, runtime: Handle::current() }))
+}
+
+fn sources(settings: &CollateralSettings) -> Result<Sources, Failure> {
+    let update = if settings.early { Update::Early } else { Update::Standard };
+    if let Some(folder) = &settings.offline {
+        return Ok(Sources::offline(folder, update));
+    }
+    if !settings.fetch {
+        return Ok(Sources::none());
+    }
+    let mut online = Online { update, ..Online::default() };
+    if let Some(url) = &settings.amd_url {
+        online.amd = Endpoint::new(url);
+    }
+    if let Some(url) = &settings.intel_url {
+        online.intel = Endpoint::new(url);
+    }
+    if let Some(url) = &settings.nvidia_url {
+        online.nvidia = Endpoint::new(url);
+    }
+    if let Some(file) = &settings.ca {
+        let pem = std::fs::read_to_string(file)
+            .map_err(|e| Failure::new(Code::ConfigInvalid, format!("{}: {e}", file.display())))?;
+        online.intel.roots = Some(pem);
+    }
+    Ok(Sources::online(&online)?)
+}
+
+/// Appraisal runs on threads that may wait; fetching does not.
+struct Waiting {
+    service: Service,
+    runtime: Handle,
+}
+
+impl CollateralSource for Waiting {
+    fn gather(&self, needs: &[Need], _: u64) -> Collateral {
+        self.runtime.block_on(self.service.gather(needs, BUDGET)).collateral
+    }
+}

@@ -1,0 +1,72 @@
+//! Real quotes and real collateral, as tests of several modules want them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::collateral::{Collateral, Document, IntelTee, Need, PckCa};
+
+/// 2025-06-25: all collateral of the vectors `tdx_quote_collateral.json` and `sgx_quote_collateral.json` is good.
+pub(crate) const JUNE_2025: u64 = 1_750_809_600;
+
+/// A test vector, or `None` (and a note) where the vectors are not at hand.
+pub(crate) fn vector(name: &str) -> Option<Vec<u8>> {
+    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
+    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
+    let path = base.unwrap_or_else(default).join(name);
+    let bytes = std::fs::read(&path).ok();
+    if bytes.is_none() {
+        println!("skipped: no vector {}", path.display());
+    }
+    bytes
+}
+
+/// Names checks that failed.
+pub(crate) fn failed(checks: &[crate::Check]) -> Vec<&'static str> {
+    checks.iter().filter(|c| c.code.is_some()).map(|c| c.name).collect()
+}
+
+/// A complete set of collateral from a vector's JSON.
+pub(crate) fn collateral(name: &str, tee: IntelTee, fmspc: &str, ca: PckCa) -> Option<Collateral> {
+    let json: Value = serde_json::from_slice(&vector(name)?).unwrap();
+    let text = |field: &str| json[field].as_str().unwrap().to_owned();
+    let document = |body: String, chain: &str| {
+        let issuer_chain = if chain.is_empty() { String::new() } else { text(chain) };
+        Arc::new(Document { body: body.into_bytes(), issuer_chain })
+    };
+    let signed = |name: &str, body: &str, signature: &str| {
+        format!(r#"{{"{name}":{},"signature":"{}"}}"#, text(body), text(signature))
+    };
+    let mut out = Collateral::none();
+    out.insert(Need::IntelRootCrl, document(text("root_ca_crl"), ""));
+    out.insert(Need::IntelPckCrl { ca }, document(text("pck_crl"), "pck_crl_issuer_chain"));
+    out.insert(
+        Need::IntelTcbInfo { tee, fmspc: fmspc.to_owned() },
+        document(signed("tcbInfo", "tcb_info", "tcb_info_signature"), "tcb_info_issuer_chain"),
+    );
+    out.insert(
+        Need::IntelQeIdentity { tee },
+        document(
+            signed("enclaveIdentity", "qe_identity", "qe_identity_signature"),
+            "qe_identity_issuer_chain",
+        ),
+    );
+    Some(out)
+}
+
+/// Collateral of the vector `tdx/tdx_quote`.
+pub(crate) fn tdx_collateral() -> Option<Collateral> {
+    collateral("tdx/tdx_quote_collateral.json", IntelTee::Tdx, "b0c06f000000", PckCa::Platform)
+}
+
+/// Collateral of the vector `sgx/sgx_quote`.
+pub(crate) fn sgx_collateral() -> Option<Collateral> {
+    collateral("sgx/sgx_quote_collateral.json", IntelTee::Sgx, "00a067110000", PckCa::Processor)
+}
+
+/// The platform that a quote's certificate describes.
+pub(crate) fn pck(quote: &super::Quote) -> super::Pck {
+    let [leaf, ..] = super::chain::read(&quote.chain).unwrap();
+    super::Pck::of(&leaf).unwrap()
+}

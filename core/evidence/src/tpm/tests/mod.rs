@@ -1,0 +1,33 @@
+//! A real quote, quotes of a TPM written for these tests, and hostile changes of both.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::Verdict;
+
+mod activation;
+mod endorsement;
+mod events;
+mod parts;
+pub(crate) mod soft;
+mod verify;
+
+/// 2025-06-01.
+const JUNE_2025: u64 = 1_748_736_000;
+
+/// A test vector, or `None` (and a note) where the vectors are not at hand.
+fn vector(name: &str) -> Option<Value> {
+    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
+    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
+    let path = base.unwrap_or_else(default).join(name);
+    let bytes = std::fs::read(&path).ok();
+    if bytes.is_none() {
+        println!("skipped: no vector {}", path.display());
+    }
+    bytes.map(|bytes| serde_json::from_slice(&bytes).unwrap())
+}
+
+fn failed(verdict: &Verdict) -> Vec<&'static str> {
+    verdict.checks.iter().filter(|c| c.code.is_some()).map(|c| c.name).collect()
+}

@@ -1,0 +1,138 @@
+//! Every rule that a generic TPM's evidence must meet.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cocoon_stage::Code;
+use serde_json::Value;
+
+use super::algorithm::name_of;
+use super::claims::claims;
+use super::evidence::Evidence;
+use crate::eventlog::{Algorithm, EventLog};
+use crate::expectation::padded;
+use crate::x509::Hash;
+use crate::{Check, Expectation, Verdict};
+
+const OPERATOR: &str = "keys that the operator enrolled, and the reference value trusted_aks";
+const PUBLIC: &str = "TPM 2.0 part 2, 12.2.4 TPMT_PUBLIC";
+
+/// An attestation key that the operator has enrolled, or its fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enrolled {
+    /// SubjectPublicKeyInfo, DER.
+    Spki(Vec<u8>),
+    /// SHA-256 of it.
+    Sha256([u8; 32]),
+}
+
+/// Which attestation keys are trusted. The default trusts none: anybody can make a key and sign with it what a TPM would.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Keys that were enrolled, best by credential activation (see [`super::make_credential`]).
+    pub enrolled: Vec<Enrolled>,
+    /// Keys that a reference value names (`trusted_aks`): base64 of their DER SubjectPublicKeyInfo.
+    pub named: Vec<String>,
+    /// Let evidence of any key through, with the claim `ak_trusted: false`: an attestation policy compares the claim
+    /// `ak_public` with reference values of its own. Whoever switches this on must have such a policy.
+    pub policy_decides: bool,
+}
+
+/// Verifies evidence: the quote, the registers presented with it, the challenge, and that the key is one to trust.
+///
+/// Report data: the quote's qualifying data is the challenge, truncated or zero-padded to 32 bytes. Initdata: register 8 was
+/// extended once, with its digest, which must be as long as the bank's digests. A TPM binds neither by itself: software that
+/// booted before has extended register 8 and could have asked for the quote. Both hold as far as the registers that measure
+/// that software (0 to 7, 9, 11) are what a policy expects.
+pub fn verify(evidence: &Evidence, trust: &Trust, expectation: &Expectation<'_>) -> Verdict {
+    let (key_trusted, check) = key_trust(evidence, trust);
+    let mut checks = vec![check];
+    checks.extend(key_attributes(evidence));
+    checks.extend(evidence.quoted.checks(Some(&evidence.ak)));
+    if let Some(report_data) = expectation.report_data {
+        let expected = padded::<32>(report_data);
+        checks.push(evidence.quoted.check_nonce(expected.as_ref().map(<[u8; 32]>::as_slice)));
+    }
+    if let Some(digest) = expectation.init_data_digest {
+        checks.push(evidence.quoted.registers().check_init_data(digest));
+    }
+    if let Some((_, log)) = &evidence.event_log {
+        checks.extend(replay(evidence, log));
+    }
+    let mut verdict = Verdict { checks, claims: Value::Null, simulated: false };
+    if verdict.ok() {
+        verdict.claims = claims(evidence, key_trusted);
+    }
+    verdict
+}
+
+/// Whether the key is known, and the check.
+fn key_trust(evidence: &Evidence, trust: &Trust) -> (bool, Check) {
+    let fingerprint = digest(&SHA256, &evidence.ak_public);
+    let enrolled = trust.enrolled.iter().any(|key| match key {
+        Enrolled::Spki(spki) => !spki.is_empty() && *spki == evidence.ak_public,
+        Enrolled::Sha256(sha256) => sha256 == fingerprint.as_ref(),
+    });
+    let encoded = STANDARD.encode(&evidence.ak_public);
+    let named = trust.named.contains(&encoded);
+    let got = match (enrolled, named, trust.policy_decides) {
+        (true, ..) => "an enrolled key",
+        (_, true, _) => "a key of the reference value trusted_aks",
+        (_, _, true) => "an unknown key, left to the policy: trusted_aks",
+        _ => "an unknown key",
+    };
+    let known = enrolled || named;
+    let check = Check::new(
+        "ak.trust",
+        known || trust.policy_decides,
+        Code::AttestKeyUntrusted,
+        "an attestation key that was enrolled, or that trusted_aks names",
+        format!("{got} (SHA-256 {})", hex::encode(fingerprint)),
+        OPERATOR,
+    );
+    (known, check)
+}
+
+/// Where the key's public area was sent: it is of the same key, and of one that signs only what its TPM made.
+fn key_attributes(evidence: &Evidence) -> Option<Check> {
+    let public = evidence.ak_tpm_public.as_ref()?;
+    let unfit = match *public.key() == evidence.ak {
+        true => public.not_attestation_key(),
+        false => Some("it is another key than ak_public"),
+    };
+    Some(Check::new(
+        "ak.attributes",
+        unfit.is_none(),
+        Code::AttestKeyUntrusted,
+        "a restricted signing key fixed to its TPM",
+        unfit.unwrap_or("one"),
+        PUBLIC,
+    ))
+}
+
+/// The log of boot events leads to those registers that it speaks of, and speaks of none that was not presented. Registers
+/// without events say nothing wrong: what the guest extends after its firmware is not in this log.
+fn replay(evidence: &Evidence, log: &EventLog) -> Vec<Check> {
+    let registers = evidence.quoted.registers();
+    let Some(bank) = event_bank(registers.bank()) else {
+        let (code, got) = (Code::AttestEventLogMismatch, name_of(registers.bank()));
+        return vec![Check::new("eventlog.bank", false, code, "SHA-256 or SHA-384", got, "the event log")];
+    };
+    let logged = log.replay(bank);
+    let named: Vec<(u32, String, &[u8])> = (0u32..)
+        .zip(registers.values())
+        .filter(|(n, _)| logged.contains_key(n))
+        .map(|(n, value)| (n, format!("pcr{n:02}"), value.as_slice()))
+        .collect();
+    let expected = named.iter().map(|(n, name, value)| (*n, name.as_str(), *value));
+    log.check_registers(bank, "TPM quote", expected)
+}
+
+/// The event log's name of a bank.
+pub(super) fn event_bank(bank: Hash) -> Option<Algorithm> {
+    match bank {
+        Hash::Sha256 => Some(Algorithm::Sha256),
+        Hash::Sha384 => Some(Algorithm::Sha384),
+        Hash::Sha512 => None,
+    }
+}
