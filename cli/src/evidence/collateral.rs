@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cocoon_collateral::{Bounds, Contents, Entry, Folder};
+use cocoon_collateral::bundle::{self, Contents};
+use cocoon_collateral::{Bounds, Entry, Folder};
 use cocoon_evidence::collateral::Collateral;
 use cocoon_evidence::{Evidence, dcap};
 use cocoon_stage::Failure;
@@ -57,7 +58,7 @@ fn of_file(evidence: &Evidence, file: &Path, into: &mut Collateral) -> Result<()
         }
         return Ok(());
     }
-    let Contents { entries, refused } = cocoon_collateral::read(&bytes, crate::embedded::now())?;
+    let Contents { entries, refused } = bundle::read(&bytes, crate::embedded::now())?;
     if let Some(refused) = refused.first() {
         return Err(usage(file, &format!("{}: {}", refused.need, refused.reason)));
     }

@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::entry::{Entry, Record};
 use crate::error::printable;
 use crate::folder::{Folder, Offer};
+use crate::{Error, Update};
 
 /// Largest bundle, bytes.
 pub const MAX_BUNDLE: usize = 128 << 20;
@@ -122,7 +122,41 @@ pub fn read(bytes: &[u8], now_unix: u64) -> Result<Contents, Error> {
 /// # Errors
 /// As [`read`], and [`Error::File`] where the folder cannot be written.
 pub fn import(bytes: &[u8], folder: &Folder, now_unix: u64) -> Result<Imported, Error> {
-    let Contents { entries, refused } = read(bytes, now_unix)?;
+    take_over(read(bytes, now_unix)?, folder)
+}
+
+/// Puts the documents of Intel's `platform_collaterals.json` into the folder; none takes the place of a newer one.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_intel(bytes: &[u8], update: Update, folder: &Folder, now_unix: u64) -> Result<Imported, Error> {
+    take_over(read_intel(bytes, update, now_unix)?, folder)
+}
+
+/// Reads the file that Intel's PcsClientTool writes.
+///
+/// # Errors
+/// [`Error::Bundle`] where it is none, or larger than a bundle may be.
+pub fn read_intel(bytes: &[u8], update: Update, now_unix: u64) -> Result<Contents, Error> {
+    if bytes.len() > MAX_BUNDLE {
+        return Err(Error::Bundle(format!("a bundle has at most {MAX_BUNDLE} bytes")));
+    }
+    let documents = crate::intel_file::parse(bytes, update).map_err(Error::bundle)?;
+    let mut contents = Contents::default();
+    for (need, document) in documents {
+        let label = need.to_string();
+        match Entry::new(need, document, "PcsClientTool", now_unix) {
+            Ok(entry) if entry.is_of_the_future(now_unix) => {
+                contents.refused.push(Refused { need: label, reason: "it begins in the future".into() });
+            }
+            Ok(entry) => contents.entries.push(entry),
+            Err(e) => contents.refused.push(Refused { need: label, reason: printable(&e.to_string()) }),
+        }
+    }
+    Ok(contents)
+}
+
+fn take_over(Contents { entries, refused }: Contents, folder: &Folder) -> Result<Imported, Error> {
     let mut imported = Imported { refused, ..Imported::default() };
     for entry in entries {
         let need = entry.need.to_string();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::entry::{Entry, Record};
-use crate::offline::read_limited;
+use crate::offline::read_own;
 
 /// Of the files' form.
 const VERSION: u32 = 1;
@@ -142,9 +142,10 @@ impl Folder {
 
     /// Notes that the document was used, so that it is not the first to go.
     pub fn touch(&self, need: &Need) {
-        if let Ok(file) = File::open(self.path.join(name(need))) {
-            let _ = file.set_modified(SystemTime::now());
-        }
+        use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+        let at = |nanos| Timespec { tv_sec: 0, tv_nsec: nanos };
+        let times = Timestamps { last_access: at(UTIME_OMIT), last_modification: at(UTIME_NOW) };
+        let _ = utimensat(CWD, self.path.join(name(need)), &times, AtFlags::SYMLINK_NOFOLLOW);
     }
 
     /// Removes a document.
@@ -216,11 +217,7 @@ struct Listed {
 fn read_entry(path: &Path) -> Result<Option<Entry>, Error> {
     // Base64 and the JSON around it, for the largest document and chain.
     const MAX_FILE: usize = 8 << 20;
-    let link = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
-    if link {
-        return Err(Error::file(path, "a link"));
-    }
-    let Some(bytes) = read_limited(path, MAX_FILE)? else { return Ok(None) };
+    let Some(bytes) = read_own(path, MAX_FILE)? else { return Ok(None) };
     let content: Content = serde_json::from_slice(&bytes).map_err(|e| Error::file(path, e))?;
     if content.version != VERSION {
         return Err(Error::file(path, "of another version"));

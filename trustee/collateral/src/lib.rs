@@ -12,10 +12,12 @@
 
 mod amd;
 pub mod bundle;
+mod config;
 mod entry;
 mod error;
 mod flight;
 mod folder;
+mod gathered;
 mod hygon;
 mod intel;
 mod intel_file;
@@ -30,9 +32,11 @@ mod sources;
 mod transport;
 
 pub use amd::AmdKds;
+pub use config::{Clock, Config, system_clock};
 pub use entry::{Entry, Policy, State};
 pub use error::Error;
 pub use folder::{Bounds, Folder, Offer};
+pub use gathered::{Found, Gathered, Note};
 pub use hygon::HygonService;
 pub use intel::{IntelPcs, Update};
 pub use intel_file::IntelFile;
@@ -41,6 +45,6 @@ pub use offline::OfflineStore;
 pub use pace::Pace;
 pub use provider::Provider;
 pub use refusal::BackOff;
-pub use service::{Clock, Config, Found, Gathered, MAX_NEEDS, Note, Service, system_clock};
+pub use service::{MAX_NEEDS, Service};
 pub use sources::{Online, Source, Sources};
 pub use transport::{Endpoint, Times};

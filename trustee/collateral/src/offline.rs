@@ -78,7 +78,20 @@ impl Provider for OfflineStore {
 /// # Errors
 /// [`Error::File`] where it is something else, too large or unreadable.
 pub(crate) fn read_limited(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Links are followed: mounted configuration is made of them.
+    read_with(path, limit, OFlags::empty())
+}
+
+/// [`read_limited`] that takes a link for no file.
+///
+/// # Errors
+/// The same.
+pub(crate) fn read_own(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+    read_with(path, limit, OFlags::NOFOLLOW)
+}
+
+fn read_with(path: &Path, limit: usize, more: OFlags) -> Result<Option<Vec<u8>>, Error> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => std::fs::File::from(fd),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),

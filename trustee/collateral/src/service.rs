@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use cocoon_evidence::collateral::{Collateral, Document, Need};
+use cocoon_evidence::collateral::{Document, Need};
 use futures::future::join_all;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::entry::{Entry, Policy, State};
+use crate::config::Config;
+use crate::entry::{Entry, State};
 use crate::error::printable;
-use crate::flight::{Flights, Landed, wait};
-use crate::folder::{Folder, Offer};
+use crate::flight::{Flights, Landed, Ticket, wait};
+use crate::folder::Offer;
+use crate::gathered::{Found, Gathered, Note};
 use crate::memory::Memory;
-use crate::refusal::{BackOff, Refusals};
-use crate::sources::{Source, Sources};
+use crate::refusal::Refusals;
+use crate::sources::Source;
 
 /// Most documents of one attestation; evidence of a TEE with its devices needs about a dozen.
 pub const MAX_NEEDS: usize = 64;
@@ -24,89 +25,6 @@ pub const MAX_NEEDS: usize = 64;
 const LOOK_AGAIN: u64 = 60;
 /// Most documents remembered as doubtful.
 const MAX_DOUBTS: usize = 1024;
-
-/// Milliseconds since 1970.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
-/// The system's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
-/// How a service works.
-#[derive(Clone)]
-pub struct Config {
-    /// Where documents are kept; `None`: in memory only.
-    pub folder: Option<Folder>,
-    /// Who is asked.
-    pub sources: Sources,
-    /// When documents are asked for again.
-    pub policy: Policy,
-    /// How long failures are remembered.
-    pub back_off: BackOff,
-    /// Longest wait for a source's next turn; beyond it the source counts as busy.
-    pub patience: Duration,
-    /// Longest time for one answer of a source, whatever the source's own limits.
-    pub answer: Duration,
-    /// The time.
-    pub clock: Clock,
-}
-
-impl Config {
-    /// The usual limits: 10 seconds for a turn, 15 for an answer.
-    pub fn new(folder: Option<Folder>, sources: Sources) -> Self {
-        Config {
-            folder,
-            sources,
-            policy: Policy::default(),
-            back_off: BackOff::default(),
-            patience: Duration::from_secs(10),
-            answer: Duration::from_secs(15),
-            clock: system_clock(),
-        }
-    }
-}
-
-/// What was found for one need.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The document, if there is any; also one that is over.
-    pub entry: Option<Arc<Entry>>,
-    /// How good it is; without a document nothing.
-    pub state: Option<State>,
-    /// Why there is none, or none better.
-    pub error: Option<Error>,
-}
-
-/// What is to be told of one need when a decision is explained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Note {
-    /// The need, printable.
-    pub need: String,
-    /// The document's state; `None` where it is missing.
-    pub state: Option<State>,
-    /// When it was fetched, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fetched_unix: Option<u64>,
-    /// Its last second by its own dates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub valid_until_unix: Option<u64>,
-    /// Why there is none, or none better.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// The documents for one attestation. What is missing is missing; verification says what follows.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
-    /// For the verifier, which checks every signature and date.
-    pub collateral: Collateral,
-    /// For people: one for each need.
-    pub notes: Vec<Note>,
-}
 
 /// Fetches, keeps and hands out documents. Cheap to clone; clones share everything. Must be used within a tokio runtime.
 #[derive(Clone)]
@@ -226,7 +144,7 @@ impl Service {
         }
     }
 
-    fn launch(&self, need: &Need, known: Option<&Arc<Entry>>) -> Result<crate::flight::Ticket, Error> {
+    fn launch(&self, need: &Need, known: Option<&Arc<Entry>>) -> Result<Ticket, Error> {
         self.0.flights.join(need, || {
             let (inner, need, known) = (self.0.clone(), need.clone(), known.cloned());
             async move { inner.fly(need, known).await }
@@ -251,7 +169,7 @@ impl Inner {
     /// Finds the best document: the folder's, else the sources'.
     async fn fly(&self, need: Need, known: Option<Arc<Entry>>) -> Landed {
         let looked = self.now_unix();
-        let kept = self.kept(&need, known.is_some()).await.map(Arc::new);
+        let kept = self.kept(&need).await.map(Arc::new);
         let best = match (known, kept) {
             (Some(known), Some(kept)) if kept.is_older_than(&known) && !self.is_doubted(&known) => {
                 Some(known)
@@ -273,9 +191,19 @@ impl Inner {
                 let entry = Arc::new(entry);
                 self.keep(entry.clone(), sound.is_none()).await;
                 lock(&self.memory).put(entry.clone(), looked);
-                lock(&self.refusals).forget(&need);
                 lock(&self.doubts).remove(&need);
-                Landed { entry: Some(entry), error: None }
+                let over = entry.state(looked, &self.config.policy) == State::Expired;
+                let error = over.then(|| Error::Answer {
+                    at: entry.from.clone(),
+                    problem: "the document is over by its own dates".into(),
+                });
+                let mut refusals = lock(&self.refusals);
+                match &error {
+                    // A mirror that is behind is not asked at every use.
+                    Some(error) => refusals.note(&need, error, self.now(), &self.config.back_off),
+                    None => refusals.forget(&need),
+                }
+                Landed { entry: Some(entry), error }
             }
             Err(error) => {
                 tracing::info!(need = %need, %error, at_hand = best.is_some(), "collateral not fetched");
@@ -286,14 +214,11 @@ impl Inner {
     }
 
     /// The folder's document.
-    async fn kept(&self, need: &Need, used: bool) -> Option<Entry> {
+    async fn kept(&self, need: &Need) -> Option<Entry> {
         let (folder, need) = (self.config.folder.clone()?, need.clone());
         let read = move || {
             let entry = folder.read(&need)?;
-            // Memory hides its use from the folder.
-            if used {
-                folder.touch(&need);
-            }
+            folder.touch(&need);
             Some(entry)
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
@@ -377,30 +302,5 @@ impl Inner {
             return Err(wrong("the same document, which does not verify"));
         }
         Ok(entry)
-    }
-}
-
-impl Note {
-    fn missing(need: &str, reason: &str) -> Self {
-        Note {
-            need: need.to_owned(),
-            state: None,
-            fetched_unix: None,
-            valid_until_unix: None,
-            reason: Some(reason.to_owned()),
-        }
-    }
-
-    fn of(need: &Need, found: &Found) -> Self {
-        // What did not pass the check may hold anything.
-        let label = if need.check().is_ok() { need.to_string() } else { need.kind().to_owned() };
-        let entry = found.entry.as_ref();
-        Note {
-            need: label,
-            state: found.state,
-            fetched_unix: entry.map(|e| e.fetched_unix),
-            valid_until_unix: entry.and_then(|e| e.validity).map(|v| v.not_after),
-            reason: found.error.as_ref().map(|e| printable(&e.to_string())),
-        }
     }
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::LazyLock;
+
 use cocoon_collateral::{Entry, Error, bundle};
 use cocoon_evidence::collateral::Document;
 use proptest::prelude::*;
@@ -10,6 +12,11 @@ use serde_json::{Value, json};
 use support::{DAY, IDENTITY, JUNE, chain, chip, folder, identity, vcek};
 
 fn entries() -> Vec<Entry> {
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(made);
+    ENTRIES.clone()
+}
+
+fn made() -> Vec<Entry> {
     let identity = Document { body: identity(JUNE, JUNE + 30 * DAY, "a"), issuer_chain: chain() };
     let leaf = Document { body: vcek(&chip(1)), issuer_chain: String::new() };
     vec![
@@ -79,7 +86,8 @@ fn what_is_no_bundle_is_refused_whole() {
 
 #[test]
 fn a_bad_document_keeps_no_good_one_out() {
-    let cases: [(&str, Box<dyn Fn(&mut Value)>); 10] = [
+    type Change = Box<dyn Fn(&mut Value)>;
+    let cases: [(&str, Change); 10] = [
         ("chip_id", Box::new(|d| d["need"]["chip_id"] = json!("../../../etc/passwd"))),
         ("another chip", Box::new(|d| d["need"]["chip_id"] = json!("ab".repeat(64)))),
         ("another chip", Box::new(|d| d["need"]["tcb"]["snp"] = json!(9))),

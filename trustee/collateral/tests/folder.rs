@@ -76,7 +76,8 @@ async fn what_is_no_document_counts_as_absent_and_is_replaced() {
     let outside = tempfile::tempdir().unwrap();
     let secret = outside.path().join("secret");
     std::fs::write(&secret, "secret").unwrap();
-    let stores: [(&str, Box<dyn Fn(&Path)>); 6] = [
+    type Spoil = Box<dyn Fn(&Path)>;
+    let stores: [(&str, Spoil); 6] = [
         ("garbage", Box::new(|file| std::fs::write(file, "garbage").unwrap())),
         ("empty", Box::new(|file| std::fs::write(file, "").unwrap())),
         ("large", Box::new(|file| std::fs::write(file, vec![b' '; 9 << 20]).unwrap())),

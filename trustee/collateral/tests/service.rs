@@ -105,12 +105,6 @@ async fn strange_chips_neither_hammer_the_vendor_nor_keep_lists_from_coming() {
 #[tokio::test]
 async fn a_turn_is_waited_for_where_there_is_time() {
     let server = Server::start(|_| Reply::Status(404, vec![])).await;
-    let service = Service::new(Config {
-        clock: cocoon_collateral::system_clock(),
-        patience: Duration::from_secs(5),
-        ..config(None, Sources::none(), &Hands::at(JUNE))
-    });
-    drop(service);
     let kds = AmdKds::new(&Endpoint::new(server.url.clone()), times()).unwrap();
     let pace = Pace { burst: 1, every: Duration::from_millis(200) };
     let sources = Sources::none().with(Vendor::Amd, Source::remote(Arc::new(kds), pace));
@@ -307,6 +301,23 @@ async fn an_older_document_takes_no_newer_ones_place_unless_that_does_not_verify
         assert!(body(&one(&service, &IDENTITY).await, &IDENTITY).is_some());
     }
     assert_eq!(server.hits().len(), hits + 1, "a vendor that gives the same again is not hammered");
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_behind_is_not_asked_at_every_use() {
+    let server = Server::start(good("a")).await;
+    let hands = Hands::at(JUNE + 31 * DAY);
+    let service = service(&server, None, &hands);
+    for _ in 0..50 {
+        let gathered = one(&service, &IDENTITY).await;
+        assert!(body(&gathered, &IDENTITY).is_some());
+        assert_eq!(gathered.notes[0].state, Some(State::Expired));
+        assert!(gathered.notes[0].reason.as_ref().unwrap().contains("over by its own dates"));
+    }
+    assert_eq!(server.hits().len(), 1);
+    server.answer(|_| identity_reply(identity(JUNE + 30 * DAY, JUNE + 60 * DAY, "next")));
+    hands.forward(6);
+    assert_eq!(one(&service, &IDENTITY).await.notes[0].state, Some(State::Fresh));
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@
 //! - Report data: its first 32 bytes, padded with zeros, are the nonce of the SPDM request, which the device signs.
 //! - Initdata: devices carry none. The expectation's digest is not looked at; the CPU's TEE binds it.
 //! - Revocation: NVIDIA answers OCSP and publishes lists for its chains; neither is looked at here. Its remote service does.
-//! - Hopper and LS10 (NVSwitch) reports of real devices were verified with this code; Blackwell is implemented from public
-//!   sources and was not tried with a real report. Reports with NVIDIA's later opaque data format (Rubin) are refused.
+//! - Reports of a real Hopper GPU, Blackwell GPU and LS10 NVSwitch verify. Reports with NVIDIA's later opaque data format
+//!   (Rubin) are refused as not supported.
 
 mod certificate;
 mod claims;

@@ -1,6 +1,6 @@
 //! The verdicts: certificates, firmware, signature, nonce and measurements of each device, and of all together.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use cocoon_stage::Code;
@@ -10,8 +10,8 @@ use super::certificate::{self, Firmware};
 use super::claims::claims;
 use super::collateral::Trust;
 use super::evidence::{DeviceEvidence, Evidence};
+use super::group;
 use super::rim::{References, compare};
-use super::{certificate as certificates, group};
 use crate::collateral::Collateral;
 use crate::expectation::padded;
 use crate::x509::{Certificate, Hash, Scheme};
@@ -49,41 +49,44 @@ pub fn verify(
     expectation: &Expectation<'_>,
 ) -> Vec<Device> {
     let references = References::read(evidence, trust, collateral, expectation.now_unix);
+    let keys: Vec<Option<Vec<u8>>> = evidence.devices.iter().map(key).collect();
     let one = |index: usize, device: &DeviceEvidence| {
-        let verdict = verify_device(index, device, evidence, trust, &references, expectation);
+        let verdict = verify_device(index, device, &keys, trust, &references, expectation);
         Device { class: device.architecture.class(), index: Some(index), verdict }
     };
     let count = evidence.devices.len();
-    let mut devices: Vec<Device> = if count < MIN_CONCURRENT {
-        evidence.devices.iter().enumerate().map(|(index, device)| one(index, device)).collect()
-    } else {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(count);
-        concurrently(evidence, threads, &one)
+    let threads = match count {
+        0..MIN_CONCURRENT => 1,
+        _ => thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(count),
     };
+    let mut devices = concurrently(evidence, threads, &one);
     devices.extend(group::local(evidence, &devices));
     devices
 }
 
-/// Lets `threads` threads take one device after the other.
+/// Lets `threads` threads, this one among them, take one device after the other.
 fn concurrently(
     evidence: &Evidence,
     threads: usize,
     one: &(impl Fn(usize, &DeviceEvidence) -> Device + Sync),
 ) -> Vec<Device> {
     let queue = Mutex::new(evidence.devices.iter().enumerate());
+    // A poisoned queue is as good as any: taking from it leaves it whole.
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         let mut done = Vec::new();
-        // A poisoned queue is as good as any: taking from it leaves it whole.
-        while let Some((index, device)) =
-            queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
-        {
+        while let Some((index, device)) = next() {
             done.push(one(index, device));
         }
         done
     };
     let mut devices: Vec<Device> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        // Where no thread can be had, this one does it all.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (1..threads).filter_map(spawn).collect();
+        let mut devices = work();
+        devices.extend(workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()));
+        devices
     });
     // A device that no thread gave a verdict on (a thread died) has one without checks, which is never ok.
     for (index, device) in evidence.devices.iter().enumerate() {
@@ -99,17 +102,17 @@ fn concurrently(
 fn verify_device(
     index: usize,
     device: &DeviceEvidence,
-    evidence: &Evidence,
+    keys: &[Option<Vec<u8>>],
     trust: &Trust,
     references: &References,
     expectation: &Expectation<'_>,
 ) -> Verdict {
     let mut checks = Vec::new();
-    let firmware = certificates::check(device, trust, expectation.now_unix, &mut checks);
+    let firmware = certificate::check(device, trust, expectation.now_unix, &mut checks);
     checks.push(signature(device));
     checks.push(fwid(device, firmware.as_ref()));
     checks.extend(expectation.report_data.map(|wanted| nonce(device, wanted)));
-    checks.push(unique(index, device, evidence));
+    checks.push(unique(index, keys));
     let outcome = compare(device, references, trust, &mut checks);
     let root = device.certificates.last();
     let simulated = root.is_some_and(|root| {
@@ -138,8 +141,8 @@ pub(super) fn signature(device: &DeviceEvidence) -> Check {
 }
 
 /// A GPU's report repeats the firmware that its certificate names. A switch's does not; its certificate alone tells it.
-fn fwid(device: &DeviceEvidence, firmware: Option<&certificate::Firmware>) -> Check {
-    let certified = firmware.map(|firmware: &Firmware| firmware.fwid);
+fn fwid(device: &DeviceEvidence, firmware: Option<&Firmware>) -> Check {
+    let certified = firmware.map(|firmware| firmware.fwid);
     let reported = device.report.opaque.fwid;
     let same = certified.is_some() && reported.is_none_or(|_| reported == certified);
     Check::new(
@@ -164,12 +167,16 @@ fn nonce(device: &DeviceEvidence, wanted: &[u8]) -> Check {
     )
 }
 
-/// One device must not count as two.
-fn unique(index: usize, device: &DeviceEvidence, evidence: &Evidence) -> Check {
-    let key = |device: &DeviceEvidence| device.certificates.first().map(Certificate::spki);
-    let own = key(device);
-    let others = evidence.devices.iter().enumerate().filter(|(other, _)| *other != index);
-    let alone = own.is_some() && others.clone().all(|(_, other)| key(other) != own);
+/// The key of a device's leaf.
+fn key(device: &DeviceEvidence) -> Option<Vec<u8>> {
+    device.certificates.first().map(Certificate::spki)
+}
+
+/// One device must not count as two. `keys` are those of all devices.
+fn unique(index: usize, keys: &[Option<Vec<u8>>]) -> Check {
+    let own = keys.get(index).and_then(Option::as_ref);
+    let same = keys.iter().filter(|other| other.as_ref() == own).count();
+    let alone = own.is_some() && same == 1;
     Check::new(
         "device.unique",
         alone,

@@ -12,8 +12,8 @@ use cocoon_collateral::{
 use cocoon_evidence::collateral::{IntelTee, Need};
 use cocoon_evidence::snp::Tcb;
 use rcgen::{CertificateParams, CertificateRevocationListParams, CustomExtension, Issuer, KeyPair};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// 2026-06-01T00:00:00Z.
 pub const JUNE: u64 = 1_780_272_000;
@@ -62,6 +62,36 @@ impl Server {
         Server { url, hits, handler, task }
     }
 
+    /// The same behind TLS; gives its certificate, PEM.
+    pub async fn start_tls(handler: impl Fn(&str) -> Reply + Send + 'static) -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let hits = Arc::new(Mutex::new(Vec::new()));
+        let handler: Handler = Arc::new(Mutex::new(Box::new(handler)));
+        let (seen, answers) = (hits.clone(), handler.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let (seen, answers, acceptor) = (seen.clone(), answers.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(tcp).await {
+                        let _ = serve(stream, seen, answers).await;
+                    }
+                });
+            }
+        });
+        (Server { url, hits, handler, task }, made.cert.pem())
+    }
+
     pub fn answer(&self, handler: impl Fn(&str) -> Reply + Send + 'static) {
         *self.handler.lock().unwrap() = Box::new(handler);
     }
@@ -83,7 +113,11 @@ impl Drop for Server {
     }
 }
 
-async fn serve(mut tcp: TcpStream, seen: Arc<Mutex<Vec<String>>>, handler: Handler) -> std::io::Result<()> {
+async fn serve(
+    mut tcp: impl AsyncRead + AsyncWrite + Unpin,
+    seen: Arc<Mutex<Vec<String>>>,
+    handler: Handler,
+) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

@@ -55,6 +55,10 @@ fn extending_is_hashing_the_old_value_and_the_digest() {
 #[test]
 fn pcrs_start_as_a_tpm_starts_them() {
     let empty = EventLog::parse(&Builder::new(&BANKS).finish(0)).unwrap();
+    // A log without events explains a register at its start, but not no register at all.
+    assert_eq!(failed(&check(&empty, Algorithm::Sha384, &Registers::new())), ["eventlog.registers"]);
+    let fresh = registers(&empty, Algorithm::Sha384);
+    assert_eq!(failed(&check(&empty, Algorithm::Sha384, &fresh)), Vec::<&str>::new());
     assert_eq!(empty.pcrs(Algorithm::Sha256).len(), 24);
     assert_eq!(pcr(&empty, Algorithm::Sha256, 0), "00".repeat(32));
     assert_eq!(pcr(&empty, Algorithm::Sha384, 17), "ff".repeat(48));

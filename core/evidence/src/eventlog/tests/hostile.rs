@@ -286,6 +286,7 @@ fn data_that_is_not_what_its_type_promises_has_no_details() {
     {
         assert_eq!(details(application, &image(bad)), none, "{bad:?}");
     }
+    assert_eq!(path(&[&[1, 1, 6, 0, 2, 3], &end, &[1, 1, 6, 0, 2, 3]]), none);
     assert_eq!(details(application, &[0; 33]), none);
     assert_eq!(details(EventType::EFI_ACTION, b"\xff"), none);
     assert_eq!(details(EventType::EFI_HANDOFF_TABLES2, b"\x05abc"), none);

@@ -29,9 +29,9 @@ use crate::{Check, Error, Verdict};
 pub use token::Jwks;
 use token::Token;
 
-/// Issuer of NVIDIA's own service; an operator's mirror has the same.
+/// Issuer of NVIDIA's own service.
 pub const ISSUER: &str = "https://nras.attestation.nvidia.com";
-/// Longest answer; one of twelve devices has about 40 kB.
+/// Longest answer; each device adds a token of about 3 kB.
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Most tokens of devices in an answer.
 const MAX_DEVICES: usize = 64;
@@ -142,7 +142,7 @@ pub fn verify(request: &Request, answer: &Answer, jwks: &Jwks, issuer: &str, now
             None => complete = false,
         }
     }
-    let devices = request.devices.iter().enumerate().map(|(place, index)| {
+    let verdict = |(place, index): (usize, &usize)| {
         let mut checks = overall.clone();
         checks.push(Check::new(
             "nras.devices",
@@ -153,16 +153,25 @@ pub fn verify(request: &Request, answer: &Answer, jwks: &Jwks, issuer: &str, now
             SERVICE,
         ));
         let mut verdict = Verdict { checks, claims: Value::Null, simulated: false };
-        if let Some((name, token)) = named.get(&place) {
-            judge.device(name, token, &mut verdict.checks);
-            if verdict.ok() {
-                verdict.claims = judge.claims(token);
+        match named.get(&place) {
+            Some((name, token)) => {
+                judge.device(name, token, &mut verdict.checks);
+                if verdict.ok() {
+                    verdict.claims = judge.claims(token);
+                }
             }
+            None => verdict.checks.push(Check::new(
+                "token.signature",
+                false,
+                Code::AttestEvidenceMalformed,
+                "a token for this device",
+                "none",
+                SERVICE,
+            )),
         }
         Device { class: request.endpoint, index: Some(*index), verdict }
-    });
-    // Without its token a device's verdict could look good only if the answer was complete, and it then has one.
-    devices.collect()
+    };
+    request.devices.iter().enumerate().map(verdict).collect()
 }
 
 /// The verdict of the group, where all eight GPUs and four switches of a machine were verified. How they are connected is
