@@ -201,3 +201,150 @@ seed vault_answer kv2 '\x08{"data":{"data":{"data":[1,2,255]},"metadata":{"versi
 seed vault_answer list '\x18{"data":{"keys":["default/","a","b/"]}}'
 seed vault_answer errors '\x04{"errors":["permission denied"]}'
 seed vault_answer missing '\x03{"errors":[]}'
+
+# Evidence: small forms that are written here, then recorded ones, where the vectors are at hand.
+# base64_of BYTE COUNT: that byte so many times, in base64.
+base64_of() {
+    printf "\\x$1%.0s" $(seq "$2") | base64 -w0
+}
+seed evidence sample '{"svn":"1","report_data":"AAAA"}'
+se=$(printf '{"measurement":"%s","additional_data":"%s","user_data":"%s","cuid":"%s","encr_measurement_key":"AAAA","encr_request_nonce":"AAAA","image_hdr_tags":"%s"}' \
+    "$(base64_of 11 64)" "$(base64_of 22 64)" "$(base64_of 33 48)" "$(base64_of 44 16)" "$(base64_of 55 208)")
+seed se_evidence json '%s' "$se"
+seed evidence se '%s' "$se"
+zeros() {
+    printf '\\x00%.0s' $(seq "$1")
+}
+# One key slot, one page of the encrypted area left out.
+seed se_evidence header "IBMSecEx\\x00\\x00\\x01\\x00\\x00\\x00\\x02\\x00$(zeros 16)$(zeros 7)\\x01$(zeros 8)$(zeros 16)$(zeros 160)$(zeros 192)$(zeros 80)$(zeros 16)"
+numbers() {
+    printf '%s%s' "$1" "$(printf ",$1%.0s" $(seq 2 "$2"))"
+}
+dcu=$(printf '{"attestation_reports":[{"body":{"version":1,"chip_id":[%s,0],"user_data":[%s],"measure":[%s],"reserved":[%s],"sig_usage":1,"sig_algo":4},"sig":{"r":[%s],"s":[%s]}}]}' \
+    "$(numbers 65 15)" "$(numbers 1 64)" "$(numbers 2 32)" "$(numbers 0 128)" "$(numbers 3 72)" "$(numbers 4 72)")
+seed dcu_evidence json '%s' "$dcu"
+seed evidence dcu '%s' "$dcu"
+seed dcu_evidence report "\\x01\\x00\\x00\\x00AAAAAAAA$(zeros 8)$(zeros 224)\\x01\\x00\\x00\\x00\\x04\\x00\\x00\\x00$(zeros 144)"
+# DiceTcbInfo: vendor, model, svn, one digest, flags.
+tcb_info='302d800164810165830101a618301606096086480165030402020409010203040506070809870500800000008801aa'
+seed dpu_evidence tcb-info "$(printf '%s' "$tcb_info" | sed 's/../\\x&/g')"
+p384=$(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout /dev/null -subj "/CN=device" \
+    -addext "2.23.133.5.4.1=DER:$tcb_info" -days 3650 -outform DER 2>/dev/null | base64 -w0)
+dpu="{\"version\":1,\"devices\":[{\"architecture\":\"bluefield3\",\"alias_cert\":\"$p384\",\"device_id_cert\":\"$p384\",\"report_data_signature\":\"MAYCAQECAQE=\"}]}"
+seed dpu_evidence json '%s' "$dpu"
+seed evidence dpu '%s' "$dpu"
+# TPM2B_PUBLIC: P-256 for ECDSA, and a storage key of RSA 2048.
+seed tpm_parts ecc "\\x00\\x58\\x00\\x23\\x00\\x0b\\x00\\x05\\x00\\x72\\x00\\x00\\x00\\x10\\x00\\x18\\x00\\x0b\\x00\\x03\\x00\\x10\\x00\\x20%32s\\x00\\x20%32s" a b
+seed tpm_parts rsa "\\x01\\x1a\\x00\\x01\\x00\\x0b\\x00\\x03\\x00\\x72\\x00\\x00\\x00\\x06\\x00\\x80\\x00\\x43\\x00\\x10\\x08\\x00\\x00\\x00\\x00\\x00\\x01\\x00%256s" c
+seed tpm_parts signature-ecc "\\x00\\x18\\x00\\x0b\\x00\\x20%32s\\x00\\x20%32s" r s
+seed azure_hcl runtime '{"keys":[{"kid":"HCLAkPub","key_ops":["sign"],"kty":"RSA","e":"AQAB","n":"%s"}],"vm-configuration":{"console-enabled":true,"secure-boot":true,"tpm-enabled":true,"vmUniqueId":"A"},"user-data":"%0128d"}' "$(base64_of bb 256 | tr '+/' '-_' | tr -d =)" 0
+token() {
+    local header payload
+    header=$(printf '{"alg":"ES384","kid":"k","typ":"JWT"}' | base64 -w0 | tr '+/' '-_' | tr -d =)
+    payload=$(printf '%s' "$1" | base64 -w0 | tr '+/' '-_' | tr -d =)
+    printf '%s.%s.%s' "$header" "$payload" "$(base64_of 66 96 | tr '+/' '-_' | tr -d =)"
+}
+nras='"iss":"https://nras.attestation.nvidia.com","exp":1900000000,"nbf":1,"iat":1,"eat_nonce":"00"'
+seed nras_answer answer '[["JWT","%s"],{"GPU-0":"%s"}]' \
+    "$(token "{$nras,\"x-nvidia-overall-att-result\":true,\"submods\":{\"GPU-0\":[\"DIGEST\",[\"SHA256\",\"${digest48:0:64}\"]]}}")" \
+    "$(token "{$nras,\"measres\":\"success\",\"secboot\":true,\"dbgstat\":\"disabled\",\"hwmodel\":\"GH100\"}")"
+seed nras_answer keys '{"keys":[{"kty":"EC","crv":"P-384","kid":"k","alg":"ES384","use":"sig","x":"qofKIr6LBTeOscce8yCtdG4dO2KLp5uYWfdB4IJUKjhVAvJdv1UpbDpUXjhydgq3","y":"NhfeSpYmLG9dnpi_kpLcKfj0Hb0omhR86doxE7XwuMAKYLHOHX6BnXpDHXyQ6g5f"}]}'
+swid='<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd" xmlns:h="http://www.w3.org/2001/04/xmlenc#sha384" name="GH100" tagId="x" version="1" tagVersion="2"><Meta edition="GPU" product="GH100" colloquialVersion="1.2"/><Payload>'
+seed rim manifest '%s<Resource type="Measurement" index="1" name="a" active="true" alternatives="1" size="48" h:Hash0="%s"/></Payload></SoftwareIdentity>' "$swid" "$digest48"
+seed rim signed '%s</Payload><ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/TR/2001/REC-xml-c14n-20010315#WithComments"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384"/><ds:Reference URI=""><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#sha384"/><ds:DigestValue>%s</ds:DigestValue></ds:Reference></ds:SignedInfo><ds:SignatureValue>%s</ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate>%s</ds:X509Certificate></ds:X509Data></ds:KeyInfo></ds:Signature></SoftwareIdentity>' \
+    "$swid" "$(base64_of 77 48)" "$(base64_of 88 96)" "$p384"
+seed rim entities '<?xml version="1.0" encoding="UTF-8"?><!-- c --><a xmlns="u" xml:lang="en" b="&#x41;&amp;"><![CDATA[x]]><?p i?>&lt;</a>'
+mkdir -p "$corpus/x509"
+cat "$here"/../core/evidence/src/*/roots/milan-as*.pem "$here"/../core/evidence/src/snp/roots/milan-ark.pem \
+    >"$corpus/x509/seed-milan"
+for root in "$here"/../core/evidence/src/{dcap,nvidia}/roots/*.pem; do
+    cp "$root" "$corpus/x509/seed-$(basename "$root")"
+    openssl x509 -in "$root" -outform DER -out "$corpus/x509/seed-$(basename "$root" .pem).der"
+done
+
+vectors=${COCOON_VECTORS:-$here/../../shared/vectors}
+[ -d "$vectors" ] || exit 0
+# vector FILE TARGET…: a recorded input, cut to what a fuzzer works with.
+vector() {
+    local file=$vectors/$1 target
+    shift
+    [ -f "$file" ] || return 0
+    for target in "$@"; do
+        mkdir -p "$corpus/$target"
+        head -c 65536 "$file" >"$corpus/$target/seed-$(basename "$(dirname "$file")")-$(basename "$file")"
+    done
+}
+# field FILE NAME: a member that is a text, with its escapes.
+field() {
+    sed -n "s/^ *\"$2\": *\"\\(.*\\)\",\\{0,1\\}\$/\\1/p" "$vectors/$1"
+}
+for log in "$vectors"/eventlog/CCEL_* "$vectors"/tdx/CCEL_*; do
+    case $log in *.json) ;; *) vector "${log#"$vectors/"}" event_log ;; esac
+done
+vector snp/genoa-v3-evidence.json evidence snp_evidence
+vector snp/test-report.bin evidence snp_evidence
+vector snp/test-vlek-report.bin evidence snp_evidence
+for certificate in vcek vlek vcek-invalid-new; do
+    vector snp/test-$certificate.der x509
+done
+vector az-snp-vtpm/vcek.pem x509
+for quote in tdx/tdx_quote tdx/tdx_quote_4.dat tdx/tdx_quote_5.dat sgx/sgx_quote sgx/occlum_quote.dat az-tdx-vtpm/td-quote.bin; do
+    vector $quote evidence dcap_quote
+    [ -f "$vectors/$quote" ] || continue
+    name=seed-$(printf '%s' "$quote" | tr / -).json
+    printf '{"quote":"%s"}' "$(base64 -w0 "$vectors/$quote")" | tee "$corpus/dcap_quote/$name" >"$corpus/evidence/$name"
+done
+if [ -f "$vectors/eventlog/CCEL_AAEL_alibabacloud" ]; then
+    seed evidence tdx-log '{"quote":"%s","cc_eventlog":"%s"}' "$(base64 -w0 "$vectors/tdx/tdx_quote")" \
+        "$(base64 -w0 "$vectors/eventlog/CCEL_AAEL_alibabacloud")"
+fi
+vector tdx/tcbInfo.json dcap_collateral collateral_bundle
+vector tdx/enclaveIdentity.json dcap_collateral collateral_bundle
+for tee in sgx tdx; do
+    file=$tee/${tee}_quote_collateral.json
+    vector $file collateral_bundle
+    [ -f "$vectors/$file" ] || continue
+    for part in tcb_info qe_identity; do
+        seed dcap_collateral $tee-$part "{\"body\":$(field $file $part | sed 's/\\"/"/g'),\"signature\":\"%s\"}" \
+            "$(field $file ${part}_signature)"
+        cp "$corpus/dcap_collateral/seed-$tee-$part" "$corpus/collateral_bundle/"
+    done
+    for list in root_ca_crl pck_crl; do
+        seed dcap_collateral $tee-$list '%b' "$(field $file $list | sed 's/../\\x&/g')"
+        seed x509 $tee-$list '%b\0%s\0' "$(field $file pck_crl_issuer_chain)" "$(field $file $list)"
+    done
+done
+for tee in az-snp-vtpm az-tdx-vtpm; do
+    for version in 0 1 2; do
+        vector $tee/evidence-v$version.json evidence azure_evidence
+    done
+    vector $tee/hcl-report.bin azure_hcl
+    vector $tee/quote.bin tpm_parts
+done
+vector az-snp-vtpm/tpm-quote.msg tpm_parts
+vector az-snp-vtpm/tpm-quote.sig tpm_parts
+vector tpm/tpm_evidence.json evidence tpm_evidence
+vector cca/cca-example-token.cbor evidence cca_token
+if [ -f "$vectors/cca/cca-example-token.cbor" ]; then
+    seed evidence cca-json '{"token":[%s]}' \
+        "$(od -An -v -tu1 "$vectors/cca/cca-example-token.cbor" | tr -s ' \n' ',' | sed 's/^,//; s/,$//')"
+fi
+vector cca/tastore.json cca_store
+vector cca/rvstore.json cca_store
+vector csv/csv_evidence.json evidence csv_evidence
+if [ -f "$vectors/csv/csv_evidence.json" ]; then
+    # Its report as bytes.
+    seed csv_evidence report '%b' "$(sed 's/.*"attestation_report":{"data":\[\([0-9,]*\)\].*/\1/' "$vectors/csv/csv_evidence.json" |
+        tr ',' '\n' | xargs printf '\\x%02x')"
+fi
+for pair in AttestationReport:_cert_chain_case1 _coco_report1:_coco_certs1; do
+    report=$vectors/nvidia/hopper${pair%:*}.txt
+    chain=$vectors/nvidia/hopper${pair#*:}.txt
+    [ -f "$report" ] && [ -f "$chain" ] || continue
+    device="{\"arch\":\"HOPPER\",\"uuid\":\"GPU-0\",\"evidence\":\"$(tr -d '[:space:]' <"$report")\",\"certificate\":\"$(base64 -w0 "$chain")\"}"
+    seed nvidia_evidence "${pair#*:}" '{"device_evidence_list":[%s]}' "$device"
+    seed nvidia_evidence "${pair#*:}-two" '{"device_evidence_list":[%s,%s]}' "$device" "$device"
+    seed evidence "nvidia${pair#*:}" '{"device_evidence_list":[%s]}' "$device"
+    seed nvidia_evidence "${pair%:*}" '%b' "$(tr -d '[:space:]' <"$report" | sed 's/../\\x&/g')"
+    vector "nvidia/$(basename "$chain")" x509
+done

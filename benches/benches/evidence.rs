@@ -1,6 +1,7 @@
 //! What verifying evidence costs: time per verification, bytes allocated, and how the two compare with bare cryptography.
 //!
 //! `cargo bench -p cocoon-benches --bench evidence`. Needs the test vectors; those that are not there are left out.
+#![allow(clippy::expect_used, reason = "a bench ends where its vectors are not what they were")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -118,7 +119,8 @@ fn quotes() {
         });
         let verifier = Verifier::new(Trust::default());
         let goal = (name == "TDX").then_some(1.0);
-        let warm = measure(&format!("{name}: verify, platform and collateral seen"), goal, || once(&verifier));
+        let warm =
+            measure(&format!("{name}: verify, platform and collateral seen"), goal, || once(&verifier));
         println!("{:<44} {:>9.2} times", format!("{name}: first to later"), ratio(cold, warm));
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod collateral;
 mod common;
 mod evidence;
 mod policy;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use admin::*;
+pub use collateral::*;
 pub use evidence::*;
 pub use policy::*;
 pub use trustee::*;
@@ -54,6 +56,9 @@ pub enum Command {
     /// Tenants: owners who share one Trustee without sharing anything in it.
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Vendors' certificates, revocation lists and TCB data: prefetch, carry across an air gap, list.
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// Evidence of TEEs: verify it offline, or look at it.
     #[command(subcommand)]
     Evidence(EvidenceCommand),

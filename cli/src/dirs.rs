@@ -21,9 +21,9 @@ pub fn guest_dir() -> Result<PathBuf, Failure> {
     }
 }
 
-/// Where vendors' documents are cached: `collateral` in the data folder.
+/// Where the embedded Trustee caches vendors' documents.
 pub fn collateral_dir() -> Result<PathBuf, Failure> {
-    Ok(data_dir()?.join("collateral"))
+    Ok(data_dir()?.join("trustee/collateral"))
 }
 
 /// A new private folder's name for one run's sockets. Short, since unix socket paths hold 107 bytes.

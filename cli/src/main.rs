@@ -6,6 +6,7 @@
 mod admin;
 mod args;
 mod client;
+mod collateral;
 mod dirs;
 mod doctor;
 mod embedded;
@@ -74,6 +75,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Explain(args) => done(admin::explain(&args).await),
         Command::Audit(command) => done(admin::audit(command).await),
         Command::Tenant(command) => done(admin::tenant(command).await),
+        Command::Collateral(command) => done(collateral::main(command).await),
         Command::Evidence(command) => evidence::main(command),
         Command::Image(command) => done(image::main(command).await),
         Command::Trustee(command) => done(trustee::main(command).await),

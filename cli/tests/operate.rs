@@ -24,9 +24,9 @@ fn settings_are_checked_shown_and_documented() {
         assert!(said.contains(part), "no {part:?}: {said}");
     }
     home.refused("CONFIG-INVALID", &["trustee", "serve", "--config", &bad]);
-    let cannot = home.file("cannot.toml", "[attestation]\namd_kds_url = \"https://kds.example\"\n");
+    let cannot = home.file("cannot.toml", "[log]\nformat = \"json\"\n");
     let said = home.refused("CONFIG-INVALID", &["trustee", "config", "check", &cannot]);
-    assert!(said.contains("`attestation.amd_kds_url`: cannot be honoured"), "{said}");
+    assert!(said.contains("`log.format`: cannot be honoured"), "{said}");
     home.refused("CONFIG-INVALID", &["trustee", "config", "check", "/nonexistent"]);
 
     let secret = "[state]\nkind = \"postgres\"\npostgres_url = \"postgres://u:hunter2@127.0.0.1/x\"\n";

@@ -1,8 +1,8 @@
 //! Which commands answer in JSON.
 
 use super::{
-    AuditCommand, Command, Common, EvidenceCommand, PolicyCommand, ReferenceCommand, RulesCommand, SecretCommand,
-    TenantCommand, TrustCommand, TrusteeCommand, WorkloadCommand,
+    AuditCommand, Command, Common, EvidenceCommand, PolicyCommand, ReferenceCommand, RulesCommand,
+    SecretCommand, TenantCommand, TrustCommand, TrusteeCommand, WorkloadCommand,
 };
 
 impl Command {
@@ -11,6 +11,7 @@ impl Command {
         match self {
             Command::Run(args) => args.json,
             Command::Doctor(args) => args.json,
+            Command::Collateral(command) => command.json(),
             Command::Evidence(EvidenceCommand::Verify(args)) => args.json,
             Command::Evidence(EvidenceCommand::Show(args)) => args.json,
             other => other.common().is_some_and(|common| common.json),

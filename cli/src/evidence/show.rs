@@ -111,7 +111,8 @@ pub fn tree(value: &Value, depth: usize) -> Vec<String> {
         }
         Value::String(text) => {
             let cut: String = text.chars().take(LONGEST).collect();
-            let rest = if cut.len() < text.len() { format!("… ({} characters)", text.len()) } else { "".into() };
+            let rest =
+                if cut.len() < text.len() { format!("… ({} characters)", text.len()) } else { "".into() };
             lines.push(format!("{pad}{name}: {cut}{rest}"));
         }
         other => lines.push(format!("{pad}{name}: {other}")),

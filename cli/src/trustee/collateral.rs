@@ -6,21 +6,34 @@ use std::time::Duration;
 
 use cocoon_collateral::{Bounds, Config, Endpoint, Folder, Online, Service, Sources, Update};
 use cocoon_config::{CollateralSettings, Settings};
-use cocoon_evidence::collateral::{Collateral, Need};
+use cocoon_evidence::collateral::Need;
 use cocoon_stage::{Code, Failure};
-use cocoon_trustee::CollateralSource;
+use cocoon_trustee::{CollateralSource, Gathered};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 /// How long one attestation may wait for documents that are not at hand.
 const BUDGET: Duration = Duration::from_secs(12);
 
+/// How often documents that will soon be over are looked for.
+const RENEWAL: Duration = Duration::from_secs(3600);
+
 /// The source that the settings ask for; `folder` is the cache.
 pub fn source(settings: &Settings, folder: &Path) -> Result<Arc<dyn CollateralSource>, Failure> {
     let settings = &settings.attestation.verifiers.collateral;
+    let folder = settings.offline.as_deref().unwrap_or(folder);
     let cache = Folder::open(folder, Bounds::default())?;
     let sources = sources(settings)?;
     let service = Service::new(Config::new(Some(cache), sources));
-    Ok(Arc::new(Waiting { service, runtime: Handle::current() }))
+    let renewed = service.clone();
+    let renewal = tokio::spawn(async move {
+        let mut hours = tokio::time::interval(RENEWAL);
+        loop {
+            hours.tick().await;
+            renewed.renew();
+        }
+    });
+    Ok(Arc::new(Waiting { service, runtime: Handle::current(), renewal }))
 }
 
 fn sources(settings: &CollateralSettings) -> Result<Sources, Failure> {
@@ -53,10 +66,20 @@ fn sources(settings: &CollateralSettings) -> Result<Sources, Failure> {
 struct Waiting {
     service: Service,
     runtime: Handle,
+    renewal: JoinHandle<()>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // A reload makes a source of its own.
+        self.renewal.abort();
+    }
 }
 
 impl CollateralSource for Waiting {
-    fn gather(&self, needs: &[Need], _: u64) -> Collateral {
-        self.runtime.block_on(self.service.gather(needs, BUDGET)).collateral
+    fn gather(&self, needs: &[Need], _: u64) -> Gathered {
+        let found = self.runtime.block_on(self.service.gather(needs, BUDGET));
+        let notes = found.notes.into_iter().filter_map(|note| Some((note.need, note.reason?))).collect();
+        Gathered { collateral: found.collateral, notes }
     }
 }

@@ -136,8 +136,6 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_honoured_are_named() {
         for (text, key) in [
-            ("[attestation]\namd_kds_url = \"https://kds.example\"", "attestation.amd_kds_url"),
-            ("[attestation]\noffline_collateral = \"/x\"", "attestation.offline_collateral"),
             ("[telemetry]\notlp_endpoint = \"http://localhost.example:4318\"", "telemetry.otlp_endpoint"),
             ("[server]\ntls_versions = [\"1.2\"]", "server.tls_versions"),
             ("[log]\nformat = \"json\"", "log.format"),

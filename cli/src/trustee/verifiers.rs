@@ -92,9 +92,7 @@ fn intel_rules(settings: &IntelSettings) -> Result<dcap::Rules, Failure> {
 
 fn cca_store(settings: &CcaSettings) -> Result<cca::Store, Failure> {
     let json = |file: &Option<PathBuf>, absent: Value| match file {
-        Some(file) => {
-            serde_json::from_slice::<Value>(&read(file)?).map_err(|e| wrong(file, &e.to_string()))
-        }
+        Some(file) => serde_json::from_slice::<Value>(&read(file)?).map_err(|e| wrong(file, &e.to_string())),
         None => Ok(absent),
     };
     if settings.trust_anchors.is_none() {

@@ -49,10 +49,12 @@ pub enum Need {
         /// The levels, as in the report.
         tcb: crate::snp::Tcb,
     },
-    /// AMD: the list of revoked intermediates and VLEKs of a product. DER.
+    /// AMD: the list of revoked certificates of a product. DER.
     AmdCrl {
         /// `Milan`, `Genoa` or `Turin`.
         product: String,
+        /// The list for keys of cloud providers instead of the one for chips' own keys.
+        vlek: bool,
     },
     /// Intel: TCB information of a platform family, JSON with its signature; issuer chain as PEM.
     IntelTcbInfo {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::collateral::Collateral;
+use crate::collateral::{Collateral, Need};
 use crate::{
     Error, Evidence, Expectation, Verdict, azure, cca, csv, dcap, dcu, dpu, nvidia, sample, se, sgx, snp,
     tdx, tpm,
@@ -69,6 +69,21 @@ impl Verifier {
     /// What is trusted.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// The vendor's documents to have at hand before [`Verifier::verify`]. A quote that fails already without them names
+    /// none: its platform is whatever its sender made up, and no vendor is to be asked for that.
+    pub fn needs(&self, evidence: &Evidence, now_unix: u64) -> Vec<Need> {
+        let quote = match evidence {
+            Evidence::Tdx(evidence) => Some(&evidence.quote),
+            Evidence::Sgx(evidence) => Some(evidence.quote()),
+            Evidence::AzureTdx(evidence) => Some(evidence.td_quote()),
+            _ => None,
+        };
+        let genuine = quote.is_none_or(|quote| {
+            dcap::verify_offline(quote, &self.trust.dcap, now_unix).iter().all(|check| check.code.is_none())
+        });
+        if genuine { evidence.needs() } else { Vec::new() }
     }
 
     /// Judges evidence; one verdict for each TEE or device in it, never none.

@@ -63,6 +63,13 @@ tees! {
     Sampledevice = "sampledevice",
 }
 
+impl Tee {
+    /// Whether this is a device beside a guest's own TEE. A device says nothing of the guest that shows it.
+    pub fn is_device(self) -> bool {
+        matches!(self, Tee::Nvidia | Tee::Hygondcu | Tee::NvidiaDpu | Tee::Sampledevice)
+    }
+}
+
 impl From<Tee> for &'static str {
     fn from(tee: Tee) -> Self {
         tee.name()

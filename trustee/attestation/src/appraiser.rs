@@ -107,7 +107,8 @@ impl Appraiser {
             let own = index == 0;
             let (collateral, now) = (self.collateral.as_ref(), request.now_unix);
             let keys = self.named_keys(item.tee, now)?;
-            let verified = match verifiers::verify(&self.verifier, collateral, item, &keys, now) {
+            let checks = &mut appraisal.checks;
+            let verified = match verifiers::verify(&self.verifier, collateral, item, &keys, now, checks) {
                 Ok(verified) => verified,
                 Err(failure) => {
                     appraisal.checks.push(form(&failure));
@@ -233,7 +234,7 @@ impl Appraiser {
     ) -> Result<Judged, Error> {
         let unreadable = Cell::new(None);
         let references = |name: &str| {
-            let found = self.references.lookup(&asked_name(name, simulated), now_unix);
+            let found = self.references.lookup(&asked_name(name, input, simulated), now_unix);
             found.map_err(|error| {
                 let words = error.to_string();
                 unreadable.set(Some(error));
@@ -276,7 +277,7 @@ impl Appraiser {
     /// The policy's failure.
     pub fn dry_run(&self, policy: &Compiled, input: &Value, simulated: bool, now_unix: u64) -> Judged {
         let references = |name: &str| {
-            self.references.lookup(&asked_name(name, simulated), now_unix).map_err(|e| e.to_string())
+            self.references.lookup(&asked_name(name, input, simulated), now_unix).map_err(|e| e.to_string())
         };
         let outcome = policy.attestation(input, &references)?;
         Ok((outcome.vector, outcome.extensions))

@@ -20,4 +20,4 @@ pub use appraiser::{Appraisal, Appraiser, Config};
 pub use claims::token_claims;
 pub use error::Error;
 pub use request::{AppraisalRequest, Binding, Item, MAX_ITEMS};
-pub use verifiers::{CollateralSource, NoCollateral, Trust};
+pub use verifiers::{CollateralSource, Gathered, NoCollateral, Trust};

@@ -188,10 +188,14 @@ fn snp_name(reference: &str, simulated: bool) -> String {
     format!("{}_{reference}", if simulated { "sim" } else { "snp" })
 }
 
-/// The name under which a policy's question is answered: see [`snp_name`].
-pub(crate) fn asked_name(name: &str, simulated: bool) -> String {
+/// The name under which a policy's question is answered: see [`snp_name`]. Of simulated evidence that is neither SNP's nor a
+/// sample every name is set apart.
+pub(crate) fn asked_name(name: &str, input: &Value, simulated: bool) -> String {
+    let own_names =
+        [Tee::Snp, Tee::Sample, Tee::Sampledevice].iter().any(|tee| input.get(tee.name()).is_some());
     match (simulated, name.strip_prefix("snp_"), name.starts_with("sim_")) {
         (true, Some(reference), _) => snp_name(reference, true),
+        (true, None, false) if !own_names => format!("sim_{name}"),
         // A real guest has no business with what was registered for simulated ones.
         (false, _, true) => format!("no-{name}"),
         _ => name.to_owned(),

@@ -8,39 +8,55 @@ use crate::Item;
 
 pub use cocoon_evidence::Trust;
 
+/// What was found of the documents that evidence needs.
+#[derive(Default)]
+pub struct Gathered {
+    /// The documents, which the verifier checks.
+    pub collateral: Collateral,
+    /// For people: what is missing or old, and why.
+    pub notes: Vec<(String, String)>,
+}
+
 /// Where the documents come from that vendors publish of their platforms. Called on a thread that may wait.
 pub trait CollateralSource: Send + Sync {
     /// Finds what it can; what it cannot find is left out, and the verifier says so.
-    fn gather(&self, needs: &[Need], now_unix: u64) -> Collateral;
+    fn gather(&self, needs: &[Need], now_unix: u64) -> Gathered;
 }
 
 /// Finds nothing.
 pub struct NoCollateral;
 
 impl CollateralSource for NoCollateral {
-    fn gather(&self, _: &[Need], _: u64) -> Collateral {
-        Collateral::none()
+    fn gather(&self, _: &[Need], _: u64) -> Gathered {
+        Gathered::default()
     }
 }
 
-/// Verifies one item; `named_keys` as for [`Verifier::verify`]. `Err` where the evidence cannot even be read, or no verifier knows it.
+/// Verifies one item, and notes in `checks` what was not to be had for it; `named_keys` as for [`Verifier::verify`]. `Err` where the evidence cannot even be read, or no verifier knows it.
 pub(crate) fn verify(
     verifier: &Verifier,
     source: &dyn CollateralSource,
     item: &Item<'_>,
     named_keys: &[String],
     now_unix: u64,
+    checks: &mut Vec<Check>,
 ) -> Result<Vec<Verified>, Failure> {
     let evidence = Evidence::from_json(item.tee, item.evidence)?;
-    let needs = evidence.needs();
-    let collateral = match needs.is_empty() {
-        true => Collateral::none(),
+    let needs = verifier.needs(&evidence, now_unix);
+    let Gathered { collateral, notes } = match needs.is_empty() {
+        true => Gathered::default(),
         false => source.gather(&needs, now_unix),
     };
+    checks.extend(notes.into_iter().map(|(what, why)| fetched(what, why)));
     let digest = item.init_data.digest();
     let expectation =
         Expectation { report_data: item.report_data, init_data_digest: digest.as_deref(), now_unix };
     Ok(verifier.verify(&evidence, &collateral, &expectation, named_keys)?)
+}
+
+/// Says why a document is missing or old; what follows from that is the verifier's to say.
+fn fetched(what: String, why: String) -> Check {
+    Check { name: "collateral.fetched", expected: what, got: why, source: "the vendor".into(), code: None }
 }
 
 /// The check that says nothing was compared.

@@ -36,7 +36,9 @@ fn path(need: &Need) -> Option<String> {
             }
             Some(path)
         }
-        Need::AmdCrl { product } => Some(format!("/vcek/v1/{product}/crl")),
+        Need::AmdCrl { product, vlek } => {
+            Some(format!("/{}/v1/{product}/crl", if *vlek { "vlek" } else { "vcek" }))
+        }
         _ => None,
     }
 }
@@ -75,7 +77,9 @@ mod tests {
                 .unwrap()
                 .ends_with("/abababababababab?blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115&fmcSPL=01")
         );
-        assert_eq!(path(&Need::AmdCrl { product: "Genoa".into() }).unwrap(), "/vcek/v1/Genoa/crl");
+        let list = |vlek| path(&Need::AmdCrl { product: "Genoa".into(), vlek }).unwrap();
+        assert_eq!(list(false), "/vcek/v1/Genoa/crl");
+        assert_eq!(list(true), "/vlek/v1/Genoa/crl");
         assert_eq!(path(&Need::IntelRootCrl), None);
     }
 }

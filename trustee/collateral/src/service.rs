@@ -95,17 +95,22 @@ impl Service {
         let inner = &self.0;
         let now = inner.now_unix();
         let known = lock(&inner.memory).get(need);
-        if let Some((entry, looked)) = &known
-            && !inner.is_doubted(entry)
-        {
+        if let Some((entry, looked)) = &known {
             let state = entry.state(now, &inner.config.policy);
+            let found = |error| Found { entry: Some(entry.clone()), state: Some(state), error };
+            let good = state != State::Expired && !inner.is_doubted(entry);
             let look = inner.config.folder.is_some() && now.saturating_sub(*looked) >= LOOK_AGAIN;
-            if state == State::Fresh && !look {
-                return Found { entry: Some(entry.clone()), state: Some(state), error: None };
+            if !look {
+                if good && state == State::Fresh {
+                    return found(None);
+                }
+                // Neither folder nor vendor has anything better for now.
+                if let Some(error) = lock(&inner.refusals).get(need, inner.now()) {
+                    return found(Some(error));
+                }
             }
-            if state != State::Expired {
-                let error = self.launch(need, Some(entry)).err();
-                return Found { entry: Some(entry.clone()), state: Some(state), error };
+            if good {
+                return found(self.launch(need, Some(entry)).err());
             }
         }
         let known = known.map(|(entry, _)| entry);

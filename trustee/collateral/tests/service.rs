@@ -93,7 +93,7 @@ async fn strange_chips_neither_hammer_the_vendor_nor_keep_lists_from_coming() {
     assert_eq!(server.hits().len(), 2, "the burst");
     let refused = one(&service, &chip(200)).await;
     assert!(refused.notes[0].reason.as_ref().unwrap().contains("may be asked again in"), "{refused:?}");
-    let list = Need::AmdCrl { product: "Milan".into() };
+    let list = Need::AmdCrl { product: "Milan".into(), vlek: false };
     assert!(body(&one(&service, &list).await, &list).is_some());
     hands.forward(10);
     for number in 0..100 {
@@ -179,6 +179,7 @@ async fn an_outage_ends_nothing_before_the_documents_do() {
             assert!(body(&gathered, &IDENTITY).is_some());
             assert_eq!(gathered.notes[0].state, Some(State::Due));
         }
+        until(|| async { one(&service, &IDENTITY).await.notes[0].reason.is_some() }).await;
     }
     hands.forward(6 * DAY);
     for service in [first, service(&server, Some(folder(dir.path())), &hands)] {
@@ -258,7 +259,7 @@ async fn evidence_chooses_no_url() {
         Need::NvidiaRim { id: "../../x".into() },
         Need::NvidiaRim { id: "ids".into() },
         Need::HygonCertificates { chip_id: "a&b\r\nhost: x".into() },
-        Need::AmdCrl { product: "Milan/x?".into() },
+        Need::AmdCrl { product: "Milan/x?".into(), vlek: false },
     ];
     let gathered = service.gather(&needs, Duration::from_secs(2)).await;
     assert_eq!(gathered.collateral.iter().count(), 0);

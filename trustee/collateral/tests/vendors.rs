@@ -53,7 +53,7 @@ async fn every_vendor_is_asked_its_own_way() {
     .await;
     let needs = [
         chip(1),
-        Need::AmdCrl { product: "Milan".into() },
+        Need::AmdCrl { product: "Milan".into(), vlek: false },
         tcb_need(),
         IDENTITY,
         Need::IntelPckCrl { ca: PckCa::Platform },
@@ -160,7 +160,7 @@ async fn an_offline_folder_serves_what_other_tools_put_there() {
     );
     for absent in [
         chip(3),
-        Need::AmdCrl { product: "Milan".into() },
+        Need::AmdCrl { product: "Milan".into(), vlek: false },
         Need::IntelQeIdentity { tee: IntelTee::Sgx },
         Need::NvidiaRim { id: "NV_GPU_X".into() },
     ] {

@@ -7,6 +7,10 @@
 # - A reference value that is not registered never matches a claim that is null.
 # - sample: the token says that the TEE is simulated, so that a resource policy can tell.
 # - az-snp-vtpm, az-tdx-vtpm: the hypervisor's debug access must be off, else the configuration is not known good.
+# - az-snp-vtpm, az-tdx-vtpm, tpm: beside PCR 11 also PCR 4 (snp_pcr04, tdx_pcr04, tpm_pcr04), the boot loader that firmware
+#   measured. Whoever is root in a guest of his own can extend PCR 11 to any value; he cannot take PCR 4 back.
+# - az-tdx-vtpm: measured by names of its own (az_tdx_mr_td, az_tdx_xfam). A guest with a firmware that is good for plain TDX
+#   could otherwise vouch for a software TPM.
 # - tpm: the key that signed the quote must be a reference value (trusted_aks or trusted_ak), for the hardware too;
 #   anybody can make a key that looks like a TPM's.
 # - se: image tag and both host key hashes must be reference values (se_tag, se_image_phkh, se_attestation_phkh);
@@ -127,17 +131,17 @@ tdx_genuine(claims) if {
 	claims.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
 	claims.tcb_status == "UpToDate"
 	claims.collateral_expiration_status == "0"
-	known("mr_td", claims.quote.body.mr_td)
 }
 
-tdx_closed(claims) if {
-	claims.td_attributes.debug == false
-	known("xfam", claims.quote.body.xfam)
+hardware := 2 if {
+	tdx_genuine(input.tdx)
+	known("mr_td", input.tdx.quote.body.mr_td)
 }
 
-hardware := 2 if tdx_genuine(input.tdx)
-
-configuration := 2 if tdx_closed(input.tdx)
+configuration := 2 if {
+	input.tdx.td_attributes.debug == false
+	known("xfam", input.tdx.quote.body.xfam)
+}
 
 # --- az-snp-vtpm: numbers and switches are text ---
 
@@ -145,6 +149,7 @@ az_snp := input["az-snp-vtpm"]
 
 executables := 3 if {
 	known("measurement", az_snp.measurement)
+	known("snp_pcr04", az_snp.tpm.pcr04)
 	known("snp_pcr11", az_snp.tpm.pcr11)
 }
 
@@ -170,11 +175,20 @@ configuration := 2 if {
 
 az_tdx := input["az-tdx-vtpm"]
 
-executables := 3 if known("tdx_pcr11", az_tdx.tpm.pcr11)
+executables := 3 if {
+	known("tdx_pcr04", az_tdx.tpm.pcr04)
+	known("tdx_pcr11", az_tdx.tpm.pcr11)
+}
 
-hardware := 2 if tdx_genuine(az_tdx)
+hardware := 2 if {
+	tdx_genuine(az_tdx)
+	known("az_tdx_mr_td", az_tdx.quote.body.mr_td)
+}
 
-configuration := 2 if tdx_closed(az_tdx)
+configuration := 2 if {
+	az_tdx.td_attributes.debug == false
+	known("az_tdx_xfam", az_tdx.quote.body.xfam)
+}
 
 # --- tpm: says nothing about a configuration ---
 
@@ -184,6 +198,7 @@ tpm_trusted if known("trusted_ak", input.tpm.ak_public)
 
 executables := 3 if {
 	tpm_trusted
+	known("tpm_pcr04", input.tpm.pcr04)
 	known("tpm_pcr11", input.tpm.pcr11)
 }
 
@@ -229,7 +244,17 @@ configuration := 2 if {
 
 # --- cca: the verifier has held platform and key against the operator's endorsements ---
 
-executables := 3 if known("cca_realm_initial_measurement", input.cca.realm["cca-realm-initial-measurement"])
+# What firmware measured after the start; a realm that is booted directly has nothing there.
+cca_extended(measurement) if regex.match(`^A+=*$`, measurement)
+
+cca_extended(measurement) if known("cca_realm_extensible_measurements", measurement)
+
+executables := 3 if {
+	known("cca_realm_initial_measurement", input.cca.realm["cca-realm-initial-measurement"])
+	every measurement in input.cca.realm["cca-realm-extensible-measurements"] {
+		cca_extended(measurement)
+	}
+}
 
 hardware := 2 if {
 	input.cca.platform["cca-platform-lifecycle-state"] == "secured"
@@ -241,21 +266,41 @@ configuration := 0 if input.cca.platform["cca-platform-lifecycle-state"] == "sec
 
 # --- csv: in version 1 nobody signs the mask over all fields, so its firmware is not known good ---
 
-executables := 3 if known("csv_measure", input.csv.measure)
-
-hardware := 2 if {
-	input.csv.version == "2"
-	known("csv_build", input.csv.build)
-} else := 32 if {
-	input.csv.version == "1"
-	known("csv_measure", input.csv.measure)
-}
-
-configuration := 2 if {
+# The policy is not measured, so the host chooses it: without es it holds the registers.
+csv_closed if {
 	input.csv.policy.nodbg == 1
 	input.csv.policy.noks == 1
 	input.csv.policy.nosend == 1
+	input.csv.policy.es == 1
 }
+
+# What firmware measured after the start; a guest that is booted directly has nothing there, nor has version 1.
+csv_extended if {
+	every name in ["rtmr1", "rtmr2", "rtmr3", "rtmr4"] {
+		csv_register(object.get(input.csv, name, "0"), name)
+	}
+}
+
+csv_register(value, _) if regex.match(`^0+$`, value)
+
+csv_register(value, name) if known(concat("_", ["csv", name]), value)
+
+executables := 3 if {
+	known("csv_measure", input.csv.measure)
+	csv_extended
+}
+
+# Only the third generation keeps the host from remapping memory.
+hardware := 2 if {
+	input.csv.version == "2"
+	input.csv.policy.csv3 == 1
+	known("csv_build", input.csv.build)
+} else := 32 if {
+	csv_closed
+	known("csv_measure", input.csv.measure)
+}
+
+configuration := 2 if csv_closed
 
 # --- what the token says besides ---
 

@@ -6,8 +6,7 @@ import rego.v1
 default allow := false
 
 allow if {
-	is_object(input.submods)
-	count(input.submods) > 0
+	is_object(input.submods.cpu0)
 	every device in input.submods {
 		device["ear.status"] == "affirming"
 	}

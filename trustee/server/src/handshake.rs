@@ -35,6 +35,10 @@ impl Inner {
             let refusal = Refusal::coded(Variant::AttestationError, Code::AttestProtocolVersion, reason);
             return Err(refusal.saying(words));
         };
+        if request.tee.is_device() {
+            let reason = format!("{} is a device's, not a guest's own TEE", request.tee);
+            return Err(Refusal::coded(Variant::AttestationError, Code::AttestTeeUnsupported, reason));
+        }
         let judge = self.judge();
         let (nonce, text) = match request.tee {
             Tee::Se => secure_execution_nonce(&judge, version, now)?,

@@ -6,7 +6,7 @@ use super::collateral::{PlatformReference, RealmReference, Rules, Store};
 use super::evidence::Evidence;
 use super::realm::Realm;
 use super::token::{Platform, SwComponent};
-use crate::{Check, Expectation};
+use crate::Check;
 
 const COMPONENTS: &str = "Arm DEN0137, A7.2.3.2.7; the reference value store";
 const CONFIG: &str = "Arm DEN0137, A7.2.3.2.5; the reference value store";
@@ -16,16 +16,11 @@ const REALM: &str = "Arm DEN0137, A7.1; the reference value store";
 const MAX_SHOWN: usize = 200;
 
 /// All checks against reference values.
-pub(super) fn checks(
-    evidence: &Evidence,
-    store: &Store,
-    rules: &Rules,
-    expectation: &Expectation<'_>,
-) -> Vec<Check> {
+pub(super) fn checks(evidence: &Evidence, store: &Store, rules: &Rules) -> Vec<Check> {
     let (platform, realm) = (evidence.platform(), evidence.realm());
     let mut checks = platform_checks(platform, store.platforms(&platform.implementation_id), rules);
     if !store.realms().is_empty() && !rules.realm_references_ignored {
-        checks.push(realm_check(realm, store.realms(), expectation.init_data_digest.is_some()));
+        checks.push(realm_check(realm, store.realms()));
     }
     checks
 }
@@ -166,13 +161,12 @@ fn agrees(reference: &Option<String>, value: &Option<String>) -> bool {
 }
 
 /// The realm must be in one of the states.
-fn realm_check(realm: &Realm, states: &[RealmReference], init_data_presented: bool) -> Check {
+fn realm_check(realm: &Realm, states: &[RealmReference]) -> Check {
     let same = |state: &&RealmReference| {
         state.initial_measurement == realm.initial_measurement
             && state.public_key_hash == realm.public_key_hash
             && state.extensible_measurements.as_ref().is_none_or(|m| *m == realm.extensible_measurements)
-            && (init_data_presented
-                || state.personalization_value.is_none_or(|value| value == realm.personalization_value))
+            && state.personalization_value.is_none_or(|value| value == realm.personalization_value)
     };
     Check::new(
         "realm.measurements",

@@ -52,7 +52,7 @@ pub fn verify(evidence: &Evidence, store: &Store, rules: &Rules, expectation: &E
         ));
     }
     checks.push(lifecycle(platform));
-    checks.extend(references::checks(evidence, store, rules, expectation));
+    checks.extend(references::checks(evidence, store, rules));
     let mut verdict = Verdict { checks, claims: Value::Null, simulated: false };
     if verdict.ok() {
         verdict.claims = claims(evidence);

@@ -93,7 +93,7 @@ impl Need {
                     false => Err(field("tcb", "an FMC level belongs to Turin, and to it alone")),
                 }
             }
-            Need::AmdCrl { product } => known_product(product).map(|_| ()),
+            Need::AmdCrl { product, .. } => known_product(product).map(|_| ()),
             Need::IntelTcbInfo { fmspc, .. } => match fmspc.len() == 12 && lower_hex(fmspc) {
                 true => Ok(()),
                 false => Err(field("fmspc", "not six bytes in lower-case hex")),
@@ -179,7 +179,7 @@ impl fmt::Display for Need {
                 let more = if chip_id.len() > 16 { "…" } else { "" };
                 write!(f, " {product} {short}{more} {tcb}")
             }
-            Need::AmdCrl { product } => write!(f, " {product}"),
+            Need::AmdCrl { product, vlek } => write!(f, " {product} {}", if *vlek { "vlek" } else { "vcek" }),
             Need::IntelTcbInfo { tee, fmspc } => write!(f, " {} {fmspc}", tee.as_str()),
             Need::IntelQeIdentity { tee } => write!(f, " {}", tee.as_str()),
             Need::IntelPckCrl { ca } => write!(f, " {}", ca.as_str()),

@@ -34,7 +34,7 @@ fn what_is_not_a_vendors_name_goes_nowhere() {
     let good = [
         vcek("Milan", "0a".repeat(64), None),
         vcek("Turin", "0a".repeat(8), Some(1)),
-        Need::AmdCrl { product: "Genoa".into() },
+        Need::AmdCrl { product: "Genoa".into(), vlek: false },
         Need::IntelTcbInfo { tee: IntelTee::Tdx, fmspc: "00a06d080000".into() },
         Need::NvidiaRim { id: "NV_GPU_DRIVER_GH100_535.86.09".into() },
         Need::HygonCertificates { chip_id: "NZAB1C2D".into() },
@@ -55,7 +55,7 @@ fn what_is_not_a_vendors_name_goes_nowhere() {
         vcek("Turin", "0a".repeat(64), Some(1)),
         vcek("Turin", "0a".repeat(8), None),
         vcek("Milan", format!("{}?x", "0a".repeat(63)), None),
-        Need::AmdCrl { product: String::new() },
+        Need::AmdCrl { product: String::new(), vlek: true },
         tcb_info("00A06D080000"),
         tcb_info("00a06d08000"),
         tcb_info("00a06d08000&"),

@@ -36,16 +36,13 @@ pub fn quote_collateral(value: &Value, quote: &Quote) -> Result<Collateral, Erro
     for need in needs(quote) {
         let document = match &need {
             Need::IntelRootCrl => document(text("root_ca_crl")?.to_owned(), ""),
-            Need::IntelPckCrl { .. } => {
-                document(text("pck_crl")?.to_owned(), text("pck_crl_issuer_chain")?)
-            }
+            Need::IntelPckCrl { .. } => document(text("pck_crl")?.to_owned(), text("pck_crl_issuer_chain")?),
             Need::IntelTcbInfo { .. } => {
                 let body = signed("tcbInfo", text("tcb_info")?, text("tcb_info_signature")?);
                 document(body, text("tcb_info_issuer_chain")?)
             }
             Need::IntelQeIdentity { .. } => {
-                let body =
-                    signed("enclaveIdentity", text("qe_identity")?, text("qe_identity_signature")?);
+                let body = signed("enclaveIdentity", text("qe_identity")?, text("qe_identity_signature")?);
                 document(body, text("qe_identity_issuer_chain")?)
             }
             _ => continue,

@@ -37,6 +37,9 @@ pub struct Rules {
     pub allow_debug: bool,
     /// Refuse TDX evidence without an event log.
     pub require_event_log: bool,
+    /// MR_SERVICETD values of service TDs (such as a migration TD) that may be bound to a TD: they can move or read it.
+    /// Empty: a TD that may be migrated or has a service TD is refused.
+    pub service_tds: Vec<[u8; 48]>,
 }
 
 impl Default for Rules {
@@ -49,6 +52,7 @@ impl Default for Rules {
             refused_advisories: Vec::new(),
             allow_debug: false,
             require_event_log: false,
+            service_tds: Vec::new(),
         }
     }
 }
@@ -57,8 +61,9 @@ impl Rules {
     /// Whether a status of a level of that date is accepted.
     pub(super) fn accepts(&self, status: TcbStatus, date: u64, now_unix: u64) -> bool {
         let listed = self.accept.contains(&status);
-        let grace =
-            status.is_out_of_date() && now_unix <= date.saturating_add(self.out_of_date_grace_seconds);
+        // What the status says besides must be accepted as such.
+        let else_fine = status.apart_from_date().is_some_and(|rest| self.accept.contains(&rest));
+        let grace = else_fine && now_unix <= date.saturating_add(self.out_of_date_grace_seconds);
         status != TcbStatus::Revoked && (listed || grace)
     }
 }
@@ -83,5 +88,13 @@ mod tests {
         assert!(rules.accepts(TcbStatus::OutOfDate, 1000, 1100));
         assert!(!rules.accepts(TcbStatus::OutOfDate, 1000, 1101));
         assert!(!rules.accepts(TcbStatus::ConfigurationNeeded, 1000, 1000));
+        assert!(
+            !rules.accepts(TcbStatus::OutOfDateConfigurationNeeded, 1000, 1000),
+            "nor for a configuration"
+        );
+        let accept = vec![TcbStatus::ConfigurationNeeded];
+        let rules = Rules { accept, out_of_date_grace_seconds: 100, ..Rules::default() };
+        assert!(rules.accepts(TcbStatus::OutOfDateConfigurationNeeded, 1000, 1000));
+        assert!(!rules.accepts(TcbStatus::OutOfDate, 1000, 1000));
     }
 }

@@ -61,6 +61,15 @@ impl TcbStatus {
         matches!(self, TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded)
     }
 
+    /// For a status of the `OutOfDate` kind: what it says besides.
+    pub fn apart_from_date(self) -> Option<TcbStatus> {
+        match self {
+            TcbStatus::OutOfDate => Some(TcbStatus::UpToDate),
+            TcbStatus::OutOfDateConfigurationNeeded => Some(TcbStatus::ConfigurationNeeded),
+            _ => None,
+        }
+    }
+
     /// Whether the platform must be configured otherwise.
     pub(super) fn needs_configuration(self) -> bool {
         matches!(

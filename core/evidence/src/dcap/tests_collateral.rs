@@ -54,7 +54,7 @@ fn documents_tell_when_the_next_is_due() {
         assert!(window.contains(JUNE_2025) && !window.contains(JUNE_2025 + 12 * MONTH), "{need:?}");
         assert!(update_window(&need, &Document::default()).is_err());
     }
-    let other = Need::AmdCrl { product: "Genoa".to_owned() };
+    let other = Need::AmdCrl { product: "Genoa".to_owned(), vlek: false };
     assert!(update_window(&other, &Document::default()).is_err());
 }
 

@@ -12,6 +12,9 @@ use crate::reader::Reader;
 /// `taggedEventID` of these events.
 pub(super) const TAG: u32 = 0x4141_454c;
 
+/// Longest content that is parsed.
+const MAX_JSON: usize = 16 * 1024;
+
 /// One such event's text, split at its first two spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aael<'a> {
@@ -31,8 +34,12 @@ impl<'a> Aael<'a> {
         (!text.contains('\n')).then_some(Aael { domain, operation, content })
     }
 
-    /// The content as JSON where it is JSON, else as a string.
+    /// The content as JSON where it is JSON of at most 16 KiB, else as a string: parsed, JSON can take a hundred times
+    /// its length.
     pub fn content_value(&self) -> Value {
+        if self.content.len() > MAX_JSON {
+            return Value::String(self.content.to_owned());
+        }
         serde_json::from_str(self.content).unwrap_or_else(|_| Value::String(self.content.to_owned()))
     }
 

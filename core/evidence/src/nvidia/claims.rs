@@ -65,11 +65,8 @@ pub(super) fn decimal(number: &[u8]) -> String {
 pub fn unverified(evidence: &Evidence) -> Value {
     let one = |device: &DeviceEvidence| {
         let report = &device.report;
-        let measurements: Map<String, Value> = report
-            .measurements
-            .iter()
-            .map(|m| (m.index.to_string(), json!(hex::encode(&m.value))))
-            .collect();
+        let measurements: Map<String, Value> =
+            report.measurements.iter().map(|m| (m.index.to_string(), json!(hex::encode(&m.value)))).collect();
         json!({
             "arch": device.architecture.name(),
             "nonce": hex::encode(report.nonce),

@@ -65,6 +65,15 @@ pub fn claims(report: &Report) -> Value {
     put("author_key_enabled", bit(key, 0));
     put("report_id", hex(&report.report_id));
 
+    put(
+        "signing_key",
+        json!(match (report.key_info >> 2) & 7 {
+            0 => "VCEK",
+            1 => "VLEK",
+            _ => "none",
+        }),
+    );
+    put("chip_key_masked", bit(key, 1));
     put("report_version", json!(report.version));
     put("guest_svn", json!(report.guest_svn));
     put("vmpl", json!(report.vmpl));

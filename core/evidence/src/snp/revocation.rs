@@ -2,7 +2,7 @@
 
 use cocoon_stage::Code;
 
-use super::collateral::Authority;
+use super::collateral::{Authority, Kind};
 use super::rules::Rules;
 use super::verify::KDS;
 use crate::Check;
@@ -31,13 +31,23 @@ pub(super) fn judge(leaf: &Certificate, authority: &Authority, crl: Option<&[u8]
     if !crl.is_signed_by(&authority.root) && !crl.is_signed_by(&authority.issuer) {
         return Revocation::Invalid("not signed by the chain's root".to_owned());
     }
-    match [leaf, &authority.issuer, &authority.root].into_iter().find(|c| crl.revokes(c)) {
+    // A VLEK's serial number is looked up whoever signed the list; VCEKs have no serial numbers of their own.
+    let named = |c: &&Certificate| crl.revokes(c) || (authority.kind == Kind::Vlek && crl.lists(c.serial()));
+    match [leaf, &authority.issuer, &authority.root].into_iter().find(named) {
         Some(certificate) => Revocation::Revoked(certificate.subject()),
         None => Revocation::Clear(crl.validity()),
     }
 }
 
 impl Revocation {
+    /// Until when the list that was looked into is current; `None` without one.
+    pub fn until(&self) -> Option<u64> {
+        match self {
+            Revocation::Clear(validity) => Some(validity.not_after),
+            _ => None,
+        }
+    }
+
     /// The check. Nobody publishes a list for a simulated chip.
     pub fn check(&self, rules: &Rules, simulated: bool, now_unix: u64) -> Option<Check> {
         let (ok, code, got) = match self {

@@ -106,7 +106,7 @@ impl Made {
         let der = list.signed_by(&Issuer::from_params(&by.0, &by.1)).unwrap().der().to_vec();
         let mut collateral = Collateral::none();
         let document = Document { body: der, issuer_chain: String::new() };
-        collateral.insert(Need::AmdCrl { product: "Genoa".into() }, Arc::new(document));
+        collateral.insert(Need::AmdCrl { product: "Genoa".into(), vlek: false }, Arc::new(document));
         collateral
     }
 }
@@ -220,9 +220,16 @@ fn revoked_certificates_are_refused() {
     let invalid = (vec!["certificate.revocation"], Some(Code::AttestCollateralInvalid));
     assert_eq!(judged(&ours, &made.crl(&[], &stranger)), invalid);
     let mut garbage = Collateral::none();
-    let need = Need::AmdCrl { product: "Genoa".into() };
+    let need = Need::AmdCrl { product: "Genoa".into(), vlek: false };
     garbage.insert(need, Arc::new(Document { body: vec![0x30, 3, 1, 2, 3], issuer_chain: String::new() }));
     assert_eq!(judged(&ours, &garbage), invalid);
+
+    let missing = (vec!["certificate.revocation"], Some(Code::AttestCollateralMissing));
+    assert_eq!(judged(&strict, &Collateral::none()), missing);
+    let verdict = made.judge(made.report(|_| ()), &ours, &made.crl(&[], &made.ark));
+    assert_eq!(verdict.claims["revocation_list_expires"], 1_769_904_000);
+    let verdict = made.judge(made.report(|_| ()), &ours, &Collateral::none());
+    assert!(verdict.claims["revocation_list_expires"].is_null());
 }
 
 #[test]
@@ -244,5 +251,5 @@ fn what_the_evidence_lacks_is_named_and_taken_from_collateral() {
     evidence.cert_chain.push(CertEntry { cert_type: "VCEK".into(), data: made.vcek.clone() });
     assert!(super::needs(&evidence).is_empty());
     let masked = Evidence { report: made.report(|f| f.chip_id = [0; 64]), cert_chain: Vec::new() };
-    assert_eq!(super::needs(&masked), [Need::AmdCrl { product: "Genoa".into() }]);
+    assert_eq!(super::needs(&masked), [Need::AmdCrl { product: "Genoa".into(), vlek: false }]);
 }

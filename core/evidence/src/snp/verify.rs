@@ -45,7 +45,7 @@ pub fn needs(evidence: &Evidence) -> Vec<Need> {
     let report = &evidence.report;
     let Some(generation) = report.generation() else { return Vec::new() };
     let product = generation.name().to_owned();
-    let mut needs = vec![Need::AmdCrl { product: product.clone() }];
+    let mut needs = vec![crl_need(report, product.clone())];
     match leaf_entry(evidence) {
         Some(entry) => {
             let simulated =
@@ -58,6 +58,11 @@ pub fn needs(evidence: &Evidence) -> Vec<Need> {
         None => {}
     }
     needs
+}
+
+/// AMD has a list for each kind of key.
+fn crl_need(report: &Report, product: String) -> Need {
+    Need::AmdCrl { product, vlek: signing_kind(report) == Some(Kind::Vlek) }
 }
 
 /// The certificate's name at AMD's key distribution service; `None` for a report whose chip id is masked.
@@ -94,10 +99,12 @@ pub fn verify_cached(
     let report = &evidence.report;
     let mut checks = vec![version(report, rules.allow_v2)];
     let mut simulated = false;
+    let mut listed_until = None;
     match endorse(evidence, roots, collateral, cache) {
         Found::Endorsed(endorsement) => {
             let Endorsement { leaf, authority, revocation } = endorsement.as_ref();
             simulated = authority.simulated;
+            listed_until = revocation.until();
             let chain = format!("{} from {}", authority.issuer.subject(), authority.root.subject());
             checks.push(chain_check(true, chain));
             checks.push(signature(report, Some(&leaf.key)));
@@ -134,6 +141,7 @@ pub fn verify_cached(
         verdict.claims = claims(report);
         if let Value::Object(map) = &mut verdict.claims {
             map.insert("simulated".to_owned(), json!(simulated));
+            map.insert("revocation_list_expires".to_owned(), json!(listed_until));
         }
     }
     verdict
@@ -153,7 +161,7 @@ fn endorse(evidence: &Evidence, roots: &Roots, collateral: &Collateral, cache: &
     let Some(data) = leaf_entry(evidence).map(|e| e.data.as_slice()).or_else(fetched) else {
         return Found::Nothing(None);
     };
-    let crl = product.clone().and_then(|product| collateral.get(&Need::AmdCrl { product }));
+    let crl = product.clone().and_then(|product| collateral.get(&crl_need(report, product)));
     let crl = crl.map(|document| document.body.as_slice());
     let key = ChainCache::key(data, crl, roots);
     if let Some(known) = cache.get(&key) {
@@ -170,7 +178,10 @@ fn endorse(evidence: &Evidence, roots: &Roots, collateral: &Collateral, cache: &
         Some(authority) => {
             let revocation = revocation::judge(&certificate, &authority, crl);
             let endorsement = Arc::new(Endorsement { leaf, authority, revocation });
-            cache.put(key, endorsement.clone());
+            // Only a chip that signs is remembered: certificates alone are for anybody to send.
+            if signs(report, &endorsement.leaf.key) {
+                cache.put(key, endorsement.clone());
+            }
             Found::Endorsed(endorsement)
         }
         None => {
@@ -221,11 +232,13 @@ fn chain_check(ok: bool, got: String) -> Check {
     Check::new("certificate.chain", ok, Code::AttestChainUntrusted, "signed by a trusted root", got, KDS)
 }
 
+fn signs(report: &Report, key: &ParsedPublicKey) -> bool {
+    let signature = report.signature.to_be();
+    signature.is_some_and(|signature| key.verify_sig(report.signed_bytes(), &signature).is_ok())
+}
+
 fn signature(report: &Report, key: Option<&ParsedPublicKey>) -> Check {
-    let valid = match (key, report.signature.to_be()) {
-        (Some(key), Some(signature)) => key.verify_sig(report.signed_bytes(), &signature).is_ok(),
-        _ => false,
-    };
+    let valid = key.is_some_and(|key| signs(report, key));
     let got = match (key, valid) {
         (None, _) => "no certificate to verify it with",
         (_, true) => "valid",

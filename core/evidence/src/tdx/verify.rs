@@ -113,6 +113,7 @@ fn contents(td: &TdReport, rules: &Rules, expectation: &Expectation<'_>) -> Vec<
         hex::encode(td.td_attributes),
         TDX,
     ));
+    checks.push(migration(td, rules));
     checks.push(Check::new(
         "td.seam-attributes",
         td.seam_attributes == [0; 8],
@@ -122,6 +123,24 @@ fn contents(td: &TdReport, rules: &Rules, expectation: &Expectation<'_>) -> Vec<
         TDX,
     ));
     checks
+}
+
+/// Whoever binds a migration TD of his own can move the TD away and read it, and nothing that is measured tells.
+/// Reports of TDX 1.0 do not even name the service TD, so that there the attribute alone decides.
+fn migration(td: &TdReport, rules: &Rules) -> Check {
+    let migratable = u64::from_le_bytes(td.td_attributes) & attribute::MIGRATABLE != 0;
+    let service = td.tdx15.as_ref().map(|tdx15| tdx15.mr_servicetd);
+    let ok = match service {
+        Some(service) if service != [0; 48] => rules.service_tds.contains(&service),
+        _ => !migratable,
+    };
+    let expected = match rules.service_tds.len() {
+        0 => "neither migratable nor with a service TD".to_owned(),
+        count => format!("not migratable, or with one of {count} service TDs"),
+    };
+    let named = service.map_or("not named by this report".to_owned(), hex::encode);
+    let got = format!("{}, service TD {named}", if migratable { "migratable" } else { "not migratable" });
+    Check::new("td.migration", ok, Code::AttestDebugEnabled, expected, got, TDX)
 }
 
 /// The report data of a quote, zero-padded; longer than the field is no report data that could be met.

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use crate::reader::Reader;
-use crate::settings::{
-    CcaSettings, CollateralSettings, IntelSettings, SeSettings, SnpSettings, Verifiers,
-};
+use crate::settings::{CcaSettings, CollateralSettings, IntelSettings, SeSettings, SnpSettings, Verifiers};
 
 /// Makes them, given a reader of each section.
 pub(super) fn verifiers<'a>(at: impl Fn(&str) -> Reader<'a>) -> Verifiers {

@@ -16,9 +16,7 @@ pub use secrets::{ExternalPlugin, KvVersion, Pkcs11Plugin, Pkcs11Secrets, Plugin
 pub use server::{Limits, Server, ServerIdentity, TlsVersion};
 pub use state::{Given, Seal, SealToken, State, StateKind, TokenChoice};
 pub use trust::{Attestation, Tokens, TrustedTokens};
-pub use verifiers::{
-    CcaSettings, CollateralSettings, IntelSettings, SeSettings, SnpSettings, Verifiers,
-};
+pub use verifiers::{CcaSettings, CollateralSettings, IntelSettings, SeSettings, SnpSettings, Verifiers};
 
 use crate::effective::Effective;
 

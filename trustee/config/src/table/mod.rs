@@ -45,7 +45,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { path: "log", doc: "Log lines on standard error." },
 ];
 
-const GROUPS: &[&[Key]] = &[listen::KEYS, state::KEYS, trust::KEYS, verifiers::KEYS, access::KEYS, observe::KEYS];
+const GROUPS: &[&[Key]] =
+    &[listen::KEYS, state::KEYS, trust::KEYS, verifiers::KEYS, access::KEYS, observe::KEYS];
 
 /// All keys.
 pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {

@@ -92,12 +92,12 @@ fn tdx() {
 
 #[test]
 fn azure_snp() {
-    let input = json!({"az-snp-vtpm": {"measurement": "bQ==", "tpm": {"pcr11": "0b"},
+    let input = json!({"az-snp-vtpm": {"measurement": "bQ==", "tpm": {"pcr04": "04", "pcr11": "0b"},
         "reported_tcb_bootloader": "3", "reported_tcb_microcode": "115", "reported_tcb_snp": "8",
         "reported_tcb_tee": "0", "policy_debug_allowed": "false", "policy_migrate_ma": "false",
         "platform_smt_enabled": "true", "platform_tsme_enabled": "true", "policy_abi_major": "0",
         "policy_abi_minor": "31", "policy_single_socket": "false", "policy_smt_allowed": "true"}});
-    let values = json!({"measurement": ["bQ=="], "snp_pcr11": ["0b"], "tcb_bootloader": ["3"],
+    let values = json!({"measurement": ["bQ=="], "snp_pcr04": "04", "snp_pcr11": ["0b"], "tcb_bootloader": ["3"],
         "tcb_microcode": ["115"], "tcb_snp": ["8"], "tcb_tee": ["0"], "smt_enabled": ["true"],
         "tsme_enabled": ["true"], "abi_major": ["0"], "abi_minor": ["31"], "single_socket": ["false"],
         "smt_allowed": ["true"]});
@@ -107,22 +107,22 @@ fn azure_snp() {
 #[test]
 fn azure_tdx() {
     let mut claims = tdx_claims();
-    claims["tpm"] = json!({"pcr11": "0b"});
+    claims["tpm"] = json!({"pcr04": "04", "pcr11": "0b"});
     claims.as_object_mut().unwrap().remove("uefi_event_logs");
     let body = claims["quote"]["body"].as_object_mut().unwrap();
     body.remove("rtmr_1");
     body.remove("rtmr_2");
-    let values = json!({"mr_td": ["m"], "xfam": ["x"], "tdx_pcr11": ["0b"]});
+    let values = json!({"az_tdx_mr_td": ["m"], "az_tdx_xfam": ["x"], "tdx_pcr04": "04", "tdx_pcr11": ["0b"]});
     affirmed(json!({"az-tdx-vtpm": claims}), values, [3, 2, 2]);
 }
 
 #[test]
 fn a_tpm_needs_a_trusted_key() {
-    let input = json!({"tpm": {"ak_public": "key", "pcr11": "0b"}});
+    let input = json!({"tpm": {"ak_public": "key", "pcr04": "04", "pcr11": "0b"}});
     for name in ["trusted_aks", "trusted_ak"] {
-        affirmed(input.clone(), json!({name: ["key"], "tpm_pcr11": ["0b"]}), [3, 2, 0]);
+        affirmed(input.clone(), json!({name: ["key"], "tpm_pcr04": "04", "tpm_pcr11": ["0b"]}), [3, 2, 0]);
     }
-    let stranger = appraise("cpu", &input, &json!({"tpm_pcr11": ["0b"]})).unwrap();
+    let stranger = appraise("cpu", &input, &json!({"tpm_pcr04": "04", "tpm_pcr11": ["0b"]})).unwrap();
     assert_eq!(three(&stranger), [33, 97, 36]);
 }
 
@@ -140,29 +140,40 @@ fn sgx_by_its_enclave() {
         "attributes": {"debug": false, "einittoken_key": false},
         "body": {"mr_enclave": "e", "mr_signer": "s", "isv_svn": "0100"},
         "tcb_status": "UpToDate", "collateral_expiration_status": "0"}});
-    affirmed(input.clone(), json!({"sgx_mr_enclave": ["e"], "sgx_mr_signer": ["s"], "sgx_isv_svn": ["0100"]}), [3, 2, 2]);
+    affirmed(
+        input.clone(),
+        json!({"sgx_mr_enclave": ["e"], "sgx_mr_signer": ["s"], "sgx_isv_svn": ["0100"]}),
+        [3, 2, 2],
+    );
     assert_eq!(three(&appraise("cpu", &input, &json!({})).unwrap()), [33, 97, 3]);
 }
 
 #[test]
 fn cca_by_its_realm_and_platform() {
     let input = json!({"cca": {
-        "realm": {"cca-realm-initial-measurement": "m"},
+        "realm": {"cca-realm-initial-measurement": "m", "cca-realm-extensible-measurements": ["AAAA=", "e"]},
         "platform": {"cca-platform-lifecycle-state": "secured", "cca-platform-config": "c"}}});
-    let values = json!({"cca_realm_initial_measurement": ["m"], "cca_platform_config": ["c"]});
+    let values = json!({"cca_realm_initial_measurement": ["m"], "cca_platform_config": ["c"],
+        "cca_realm_extensible_measurements": ["e"]});
     affirmed(input.clone(), values, [3, 2, 0]);
     assert_eq!(three(&appraise("cpu", &input, &json!({})).unwrap()), [33, 97, 0]);
 }
 
 #[test]
 fn csv_by_its_measurement_and_firmware() {
-    let policy = json!({"nodbg": 1, "noks": 1, "nosend": 1});
-    let input = json!({"csv": {"version": "2", "measure": "m", "build": 2337, "policy": policy}});
-    let values = json!({"csv_measure": ["m"], "csv_build": [2337]});
+    let policy = json!({"nodbg": 1, "noks": 1, "nosend": 1, "es": 1, "csv3": 1});
+    let input = json!({"csv": {"version": "2", "measure": "m", "build": 2337, "policy": policy,
+        "rtmr1": "aa", "rtmr2": "0000", "rtmr3": "00", "rtmr4": "00"}});
+    let values = json!({"csv_measure": ["m"], "csv_build": [2337], "csv_rtmr1": "aa"});
     affirmed(input, values.clone(), [3, 2, 2]);
     let first = json!({"csv": {"version": "1", "measure": "m", "policy": policy}});
     assert_eq!(three(&appraise("cpu", &first, &values).unwrap()), [3, 32, 2]);
     assert_eq!(three(&appraise("cpu", &first, &json!({})).unwrap()), [33, 97, 2]);
+    for bit in ["nodbg", "noks", "nosend", "es"] {
+        let mut open = first.clone();
+        open["csv"]["policy"][bit] = json!(0);
+        assert_eq!(three(&appraise("cpu", &open, &values).unwrap()), [3, 97, 36], "{bit}");
+    }
 }
 
 #[test]
