@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes a small seed corpus for the fuzz targets of Trustee: one good input of each kind, from which the fuzzer goes on.
+# Writes a small seed corpus for the fuzz targets of Trustee and of evidence: one good input of each kind, from which the
+# fuzzer goes on. Recorded evidence is taken from COCOON_VECTORS (../shared/vectors) where that is at hand.
 #
 # Idempotent. Into fuzz/corpus, or the folder that is named.
 #   fuzz/seeds.sh [FOLDER]

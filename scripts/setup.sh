@@ -40,6 +40,9 @@ needs=(
     procps:pgrep
     postgresql:/usr/lib/postgresql # tests of the shared store start a server of their own
     softhsm2:softhsm2-util         # tests of keys and secrets in a PKCS#11 token
+    swtpm:swtpm                    # tests quote with a TPM of their own
+    swtpm-tools:swtpm_setup
+    tpm2-tools:tpm2_quote
 )
 
 present() {

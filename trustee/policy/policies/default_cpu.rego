@@ -245,7 +245,10 @@ configuration := 2 if {
 # --- cca: the verifier has held platform and key against the operator's endorsements ---
 
 # What firmware measured after the start; a realm that is booted directly has nothing there.
-cca_extended(measurement) if regex.match(`^A+=*$`, measurement)
+cca_extended(measurement) if {
+	is_string(measurement)
+	regex.match(`^A+=*$`, measurement)
+}
 
 cca_extended(measurement) if known("cca_realm_extensible_measurements", measurement)
 
@@ -274,14 +277,20 @@ csv_closed if {
 	input.csv.policy.es == 1
 }
 
-# What firmware measured after the start; a guest that is booted directly has nothing there, nor has version 1.
+# What firmware measured after the start; a guest that is booted directly has nothing there. Version 1 has no registers.
+csv_extended if input.csv.version == "1"
+
 csv_extended if {
+	input.csv.version == "2"
 	every name in ["rtmr1", "rtmr2", "rtmr3", "rtmr4"] {
-		csv_register(object.get(input.csv, name, "0"), name)
+		csv_register(input.csv[name], name)
 	}
 }
 
-csv_register(value, _) if regex.match(`^0+$`, value)
+csv_register(value, _) if {
+	is_string(value)
+	regex.match(`^0+$`, value)
+}
 
 csv_register(value, name) if known(concat("_", ["csv", name]), value)
 
