@@ -9,7 +9,7 @@ use cocoon_collateral::{
     Update, bundle,
 };
 use cocoon_evidence::collateral::{IntelTee, Need, PckCa};
-use cocoon_evidence::snp;
+use cocoon_evidence::{Evidence, snp};
 use cocoon_stage::{Code, Failure};
 use serde_json::{Value, json};
 
@@ -198,7 +198,7 @@ fn needs(args: &FetchArgs) -> Result<Vec<Need>, Failure> {
         );
     }
     if let Some(product) = &args.amd_product {
-        needs.push(Need::AmdCrl { product: product.clone(), vlek: false });
+        needs.extend([false, true].map(|vlek| Need::AmdCrl { product: product.clone(), vlek }));
         if let (Some(chip_id), Some(tcb)) = (&args.chip_id, &args.tcb) {
             let (chip_id, tcb) = (chip_id.to_ascii_lowercase(), levels(tcb)?);
             needs.push(Need::AmdVcek { product: product.clone(), chip_id, tcb });
@@ -230,20 +230,16 @@ fn needs(args: &FetchArgs) -> Result<Vec<Need>, Failure> {
     Ok(needs)
 }
 
-/// What verification of this evidence needs.
+/// What verification of this evidence needs; of an SNP chip also the certificate that the evidence brought along, which other
+/// evidence of the same chip may lack.
 fn needs_of(evidence: &[u8]) -> Result<Vec<Need>, Failure> {
-    let evidence = snp::Evidence::parse(evidence)?;
-    let report = &evidence.report;
-    let generation = report
-        .generation()
-        .ok_or_else(|| Failure::new(Code::AttestTeeUnsupported, "the report names no known processor"))?;
-    let product = generation.name().to_owned();
-    let length = if generation == snp::Generation::Turin { 8 } else { 64 };
-    let chip_id = report.chip_id.get(..length).unwrap_or_default();
-    Ok(vec![
-        Need::AmdCrl { product: product.clone(), vlek: false },
-        Need::AmdVcek { product, chip_id: hex::encode(chip_id), tcb: report.reported_tcb },
-    ])
+    let evidence = Evidence::detect(evidence)?;
+    let mut needs = evidence.needs();
+    if let Evidence::Snp(snp) = &evidence {
+        let bare = snp::Evidence { report: snp.report.clone(), cert_chain: Vec::new() };
+        needs.extend(snp::needs(&bare));
+    }
+    Ok(needs)
 }
 
 /// `3.0.8.115`, with the FMC's level before them on Turin.
