@@ -236,7 +236,7 @@ seed dpu_evidence json '%s' "$dpu"
 seed evidence dpu '%s' "$dpu"
 # TPM2B_PUBLIC: P-256 for ECDSA, and a storage key of RSA 2048.
 seed tpm_parts ecc "\\x00\\x58\\x00\\x23\\x00\\x0b\\x00\\x05\\x00\\x72\\x00\\x00\\x00\\x10\\x00\\x18\\x00\\x0b\\x00\\x03\\x00\\x10\\x00\\x20%32s\\x00\\x20%32s" a b
-seed tpm_parts rsa "\\x01\\x1a\\x00\\x01\\x00\\x0b\\x00\\x03\\x00\\x72\\x00\\x00\\x00\\x06\\x00\\x80\\x00\\x43\\x00\\x10\\x08\\x00\\x00\\x00\\x00\\x00\\x01\\x00%256s" c
+seed tpm_parts rsa "\\x01\\x1a\\x00\\x01\\x00\\x0b\\x00\\x03\\x00\\x72\\x00\\x00\\x00\\x06\\x00\\x80\\x00\\x43\\x00\\x10\\x08\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\xff%255s" c
 seed tpm_parts signature-ecc "\\x00\\x18\\x00\\x0b\\x00\\x20%32s\\x00\\x20%32s" r s
 seed azure_hcl runtime '{"keys":[{"kid":"HCLAkPub","key_ops":["sign"],"kty":"RSA","e":"AQAB","n":"%s"}],"vm-configuration":{"console-enabled":true,"secure-boot":true,"tpm-enabled":true,"vmUniqueId":"A"},"user-data":"%0128d"}' "$(base64_of bb 256 | tr '+/' '-_' | tr -d =)" 0
 token() {
@@ -320,10 +320,12 @@ for tee in az-snp-vtpm az-tdx-vtpm; do
         vector $tee/evidence-v$version.json evidence azure_evidence
     done
     vector $tee/hcl-report.bin azure_hcl
-    vector $tee/quote.bin tpm_parts
 done
 vector az-snp-vtpm/tpm-quote.msg tpm_parts
-vector az-snp-vtpm/tpm-quote.sig tpm_parts
+if [ -f "$vectors/az-snp-vtpm/tpm-quote.sig" ]; then
+    seed tpm_parts signature-rsa '\x00\x14\x00\x0b\x01\x00%b' \
+        "$(od -An -v -tx1 "$vectors/az-snp-vtpm/tpm-quote.sig" | tr -d '\n' | sed 's/ /\\x/g')"
+fi
 vector tpm/tpm_evidence.json evidence tpm_evidence
 vector cca/cca-example-token.cbor evidence cca_token
 if [ -f "$vectors/cca/cca-example-token.cbor" ]; then

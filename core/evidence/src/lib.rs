@@ -8,8 +8,11 @@
 mod error;
 mod evidence;
 mod expectation;
+mod memory;
 mod reader;
 mod sm;
+#[cfg(test)]
+mod testing;
 mod verdict;
 mod verifier;
 

@@ -1,8 +1,6 @@
 //! The example token of CoCo's tests against its own stores, and tokens of our own made with its private keys and with
 //! fresh ones. None comes from a production platform: there is no public one.
 
-use std::path::PathBuf;
-
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair};
 use base64::Engine;
@@ -12,20 +10,9 @@ use serde_json::Value;
 
 use super::cbor::Encoder;
 use super::*;
+pub(super) use crate::testing::vector;
 use crate::x509::Hash;
 use crate::{Error, Expectation, Verdict};
-
-/// A test vector, or `None` (and a note) where the vectors are not at hand.
-pub(super) fn vector(name: &str) -> Option<Vec<u8>> {
-    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
-    let path = base.unwrap_or_else(default).join("cca").join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
 
 pub(super) fn json_vector(name: &str) -> Option<Value> {
     vector(name).map(|bytes| serde_json::from_slice(&bytes).unwrap())

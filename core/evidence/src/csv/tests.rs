@@ -3,26 +3,13 @@
 mod chains;
 mod hostile;
 
-use std::path::PathBuf;
-
 use cocoon_stage::Code;
 use serde_json::Value;
 
 use super::*;
 use crate::collateral::Collateral;
+use crate::testing::vector;
 use crate::{Expectation, Verdict};
-
-/// A test vector, or `None` (and a note) where the vectors are not at hand.
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
-    let path = base.unwrap_or_else(default).join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
 
 const NOBODY: Expectation<'_> = Expectation { report_data: None, init_data_digest: None, now_unix: 0 };
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use aws_lc_rs::signature::ParsedPublicKey;
 use cocoon_stage::Code;
 
-use super::cache::{Cache, key};
+use super::cache::Cache;
 use super::pck::Pck;
 use super::roots::Roots;
 use crate::collateral::PckCa;
+use crate::memory::key;
 use crate::snp::SIMULATED_MARK;
 use crate::x509::{Certificate, Hash, Scheme, path};
 use crate::{Check, Error};

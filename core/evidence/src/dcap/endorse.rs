@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::ParsedPublicKey;
 use cocoon_stage::Code;
 
-use super::cache::{Cache, key};
+use super::cache::Cache;
 use super::chain::{self, PckChain};
 use super::identity::QeIdentity;
 use super::pck::Pck;
@@ -16,6 +16,7 @@ use super::quote::Quote;
 use super::signed::Signed;
 use super::tcb_info::TcbInfo;
 use crate::collateral::{Collateral, Document, IntelTee, Need};
+use crate::memory::key;
 use crate::x509::{Certificate, Crl, Hash, Scheme, Validity, path};
 use crate::{Check, Error};
 

@@ -1,26 +1,14 @@
 //! Real quotes and real collateral, as tests of several modules want them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::collateral::{Collateral, Document, IntelTee, Need, PckCa};
+pub(crate) use crate::testing::vector;
 
 /// 2025-06-25: all collateral of the vectors `tdx_quote_collateral.json` and `sgx_quote_collateral.json` is good.
 pub(crate) const JUNE_2025: u64 = 1_750_809_600;
-
-/// A test vector, or `None` (and a note) where the vectors are not at hand.
-pub(crate) fn vector(name: &str) -> Option<Vec<u8>> {
-    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
-    let path = base.unwrap_or_else(default).join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
 
 /// Names checks that failed.
 pub(crate) fn failed(checks: &[crate::Check]) -> Vec<&'static str> {

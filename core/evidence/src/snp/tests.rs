@@ -1,13 +1,12 @@
 //! Real reports against AMD's real roots, and hostile ones against the parsers.
 
-use std::path::PathBuf;
-
 use cocoon_stage::Code;
 use proptest::prelude::*;
 
 use super::certificate::Endorsed;
 use super::*;
 use crate::collateral::Collateral;
+use crate::testing::vector;
 use crate::x509::Certificate;
 use crate::{Expectation, Verdict};
 
@@ -15,18 +14,6 @@ use crate::{Expectation, Verdict};
 const JUNE_2025: u64 = 1_748_736_000;
 /// 2026-01-15: after the VLEK vector's last day.
 const JANUARY_2026: u64 = 1_768_435_200;
-
-/// A test vector, or `None` (and a note) where the vectors are not at hand.
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
-    let path = base.unwrap_or_else(default).join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
 
 fn evidence(report: &[u8], cert_type: &str, certificate: Vec<u8>) -> Evidence {
     let entry = CertEntry { cert_type: cert_type.to_owned(), data: certificate };

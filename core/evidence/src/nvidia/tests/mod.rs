@@ -7,7 +7,6 @@ mod nras;
 mod own;
 mod rims;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::collateral::{Collateral, Document, Need};
+use crate::testing::vector;
 use crate::{Expectation, Verdict};
 
 /// 2026-06-01.
@@ -25,18 +25,6 @@ const NOW: u64 = 1_780_272_000;
 const JUNE_2025: u64 = 1_748_736_000;
 
 const NONCE: &str = "931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb";
-
-/// A test vector, or `None` (and a note) where the vectors are not at hand.
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
-    let path = base.unwrap_or_else(default).join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
 
 /// Evidence of one device in the wire form.
 fn wire(arch: &str, report: &[u8], pem: &[u8]) -> Value {

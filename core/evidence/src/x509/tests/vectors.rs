@@ -5,19 +5,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::*;
+use crate::testing::vector;
 use crate::x509::{Crl, path};
-
-/// A test vector, or `None` (and a note) where the vectors are not at hand.
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let base = std::env::var_os("COCOON_VECTORS").map(PathBuf::from);
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors"));
-    let path = base.unwrap_or_else(default).join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
 
 /// The PEM text within other bytes, from the first beginning to the last end.
 fn pem_within(bytes: &[u8]) -> Vec<u8> {
