@@ -1,6 +1,6 @@
 //! Evidence of any kind: read from what its attester sends, or from a file of whatever form.
 
-use cocoon_protocol::Tee;
+use cocoon_protocol::{Tee, bounds};
 use serde_json::{Value, json};
 
 use crate::collateral::Need;
@@ -75,9 +75,11 @@ impl Evidence {
         if bytes.len() > MAX_FILE {
             return Err(Error::Json(format!("{} bytes are too many", bytes.len())));
         }
-        if bytes.trim_ascii_start().first() == Some(&b'{')
-            && let Ok(value) = serde_json::from_slice::<Value>(bytes)
-        {
+        let text = bytes.trim_ascii_start().first() == Some(&b'{');
+        if text {
+            bounds::check("evidence", bytes).map_err(|e| Error::Json(e.to_string()))?;
+        }
+        if text && let Ok(value) = serde_json::from_slice::<Value>(bytes) {
             let tee = tee_of(&value).ok_or(Error::Unsupported {
                 what: "JSON",
                 got: "an object with the members of no TEE's evidence".into(),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::jwe::{self, JweFlattened};
 use crate::jwk::TeePublicKey;
 use crate::messages::{Attestation, InitDataMessage, ProtocolVersion};
-use crate::{Error, HashAlgorithm, device_report_data, report_data};
+use crate::{Error, HashAlgorithm, bounds, device_report_data, report_data};
 
 /// A guest's answer to a challenge, whatever the version.
 #[derive(Clone, Debug)]
@@ -46,6 +46,7 @@ impl Answer {
     /// [`Error::Json`] where it is not the version's message.
     pub fn read(version: ProtocolVersion, body: &[u8]) -> Result<Self, Error> {
         let unreadable = |e: serde_json::Error| Error::Json { what: "attestation", problem: e.to_string() };
+        bounds::check("attestation", body)?;
         if version == ProtocolVersion::V0_4_0 {
             let message: Attestation = serde_json::from_slice(body).map_err(unreadable)?;
             return Ok(Answer {

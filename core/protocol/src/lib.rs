@@ -5,6 +5,7 @@
 //! follow KBS protocol 0.4.0 as existing guests and servers speak it, and on the server's side 0.2.0 and 0.1.1. Used on both sides of the trust boundary.
 
 pub mod b64;
+pub mod bounds;
 pub mod dialect;
 mod error;
 mod hash;

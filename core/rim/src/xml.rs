@@ -11,9 +11,11 @@ const MAX_DEPTH: usize = 32;
 /// Most elements and pieces of text.
 const MAX_NODES: usize = 20_000;
 /// Most attributes of one element, with namespace declarations.
-const MAX_ATTRIBUTES: usize = 256;
+const MAX_ATTRIBUTES: usize = 128;
 /// Most namespace declarations of a document.
 const MAX_NAMESPACES: usize = 64;
+/// Longest namespace.
+const MAX_NAMESPACE: usize = 256;
 /// The namespace of the prefix `xml`.
 pub(crate) const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
@@ -233,7 +235,7 @@ impl Builder {
         let (mut declared, mut plain) = (Vec::new(), Vec::new());
         for (i, attribute) in start.attributes().with_checks(false).enumerate() {
             if i >= MAX_ATTRIBUTES {
-                return Err("more than 256 attributes");
+                return Err("more than 128 attributes");
             }
             let attribute = attribute.map_err(|_| "not well-formed XML")?;
             let qname = name(attribute.key.0)?;
@@ -254,6 +256,10 @@ impl Builder {
             let unbinds = value.is_empty() && !prefix.is_empty();
             if reserved || unbinds || declared.iter().any(|(known, _)| known == prefix) {
                 return Err("a namespace declaration that is not allowed");
+            }
+            // Every element and attribute of the namespace carries it, also in the canonical form.
+            if value.len() > MAX_NAMESPACE {
+                return Err("a namespace longer than 256 bytes");
             }
             // Canonical XML leaves relative ones undefined.
             if !value.is_empty() && !value.contains(':') {

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::x509::Certificate;
 
 /// Most devices; the largest machines have 8 GPUs and 4 switches.
-const MAX_DEVICES: usize = 64;
+const MAX_DEVICES: usize = 32;
 /// Longest certificate chain as PEM; real ones have about 5 kB.
 const MAX_CHAIN: usize = 32 * 1024;
 /// Longest name that a sender may give a device.
@@ -104,7 +104,7 @@ impl DeviceEvidence {
 /// Evidence of all devices of a guest.
 ///
 /// JSON: `{"device_evidence_list": [{"arch": "HOPPER" | "BLACKWELL" | "LS10", "uuid"?: text, "evidence": hex or base64,
-/// "certificate": base64 of a PEM chain}]}`, 1 to 64 devices.
+/// "certificate": base64 of a PEM chain}]}`, 1 to 32 devices.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// The devices in the sender's order.
@@ -121,7 +121,7 @@ impl Evidence {
         let list = value.get(field).and_then(Value::as_array);
         let list = list.ok_or(Error::Field { field, reason: "missing or not an array" })?;
         if !(1..=MAX_DEVICES).contains(&list.len()) {
-            return Err(Error::Field { field, reason: "not 1 to 64 devices" });
+            return Err(Error::Field { field, reason: "not 1 to 32 devices" });
         }
         let devices = list.iter().map(device).collect::<Result<_, _>>()?;
         Ok(Evidence { devices })

@@ -13,7 +13,7 @@ use super::{Certificate, Validity};
 use crate::Error;
 
 /// A list longer than this is not read; Intel's largest has about 100 kB.
-const MAX_DER: usize = 4 * 1024 * 1024;
+const MAX_DER: usize = 1024 * 1024;
 /// Authority key identifier, CRL number: the extensions of a whole list.
 const KNOWN: [ObjectIdentifier; 2] =
     [ObjectIdentifier::new_unwrap("2.5.29.35"), ObjectIdentifier::new_unwrap("2.5.29.20")];
@@ -35,7 +35,7 @@ pub struct Crl {
 }
 
 impl Crl {
-    /// Reads a list, DER or PEM, or DER in hex as Intel's caching service sends it; at most 4 MiB of DER. Lists that are
+    /// Reads a list, DER or PEM, or DER in hex as Intel's caching service sends it; at most 1 MiB of DER. Lists that are
     /// partial, or have unknown critical extensions or one twice, are refused, as are lists without a next update.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Crl {
             data.to_vec()
         };
         if der.len() > MAX_DER {
-            return Err(Error::Certificate("a revocation list of more than 4 MiB"));
+            return Err(Error::Certificate("a revocation list of more than 1 MiB"));
         }
         let list: CertificateList = CertificateList::from_der(&der).map_err(malformed)?;
         let tbs = signed_part(&der).map_err(malformed)?.to_vec();

@@ -6,9 +6,9 @@ use crate::Error;
 /// Most certificates of a path, leaf and root included.
 pub const MAX_DEPTH: usize = 8;
 /// Most certificates of a pool that are looked at.
-const MAX_POOL: usize = 32;
+const MAX_POOL: usize = 16;
 /// Most signatures that are checked for one path.
-const MAX_SIGNATURES: usize = 128;
+const MAX_SIGNATURES: usize = 24;
 
 /// A verified path: names, signatures, authorities and path lengths fit. Neither dates nor revocation were looked at.
 #[derive(Clone, Debug)]
