@@ -22,7 +22,7 @@ use crate::{Error, Provider, Update};
 /// Largest file that is read.
 const MAX_FILE: usize = 64 << 20;
 /// Most platform families in it.
-const MAX_FAMILIES: usize = 10_000;
+const MAX_FAMILIES: usize = 1_000;
 
 type Documents = BTreeMap<Need, Document>;
 type Version = (SystemTime, u64);
@@ -163,6 +163,8 @@ fn chain(certificates: Option<&Value>, name: &str) -> Result<String, String> {
 fn decoded(value: Option<&Value>) -> Result<String, String> {
     match text(value) {
         None => Ok(String::new()),
+        // Every family's document has a copy of it.
+        Some(text) if text.len() > Need::MAX_ISSUER_CHAIN => Err("an issuer chain of more than 64 KiB".to_owned()),
         Some(text) => {
             percent_decoded(text).ok_or_else(|| "an issuer chain is not percent-encoded".to_owned())
         }
