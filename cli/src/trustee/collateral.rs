@@ -1,19 +1,25 @@
-//! Where Trustee gets vendors' documents: the cache, then vendors, a mirror, or a folder.
+//! Where Trustee gets vendors' documents: the cache, then vendors, a mirror, or a folder. And NVIDIA's service of verdicts.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_collateral::{Bounds, Config, Endpoint, Folder, Online, Service, Sources, Update};
+use cocoon_collateral::{
+    Bounds, Config, Endpoint, Folder, Nras, Online, Service, Sources, Update, system_clock,
+};
 use cocoon_config::{CollateralSettings, Settings};
 use cocoon_evidence::collateral::Need;
+use cocoon_evidence::nvidia::{Device, Evidence};
 use cocoon_stage::{Code, Failure};
-use cocoon_trustee::{CollateralSource, Gathered};
+use cocoon_trustee::{CollateralSource, Gathered, RemoteVerifier};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 /// How long one attestation may wait for documents that are not at hand.
 const BUDGET: Duration = Duration::from_secs(12);
+
+/// How long it may wait for NVIDIA's service after that; both are within the time that a request has by default.
+const REMOTE_BUDGET: Duration = Duration::from_secs(14);
 
 /// How often documents that will soon be over are looked for.
 const RENEWAL: Duration = Duration::from_secs(3600);
@@ -81,5 +87,39 @@ impl CollateralSource for Waiting {
         let found = self.runtime.block_on(self.service.gather(needs, BUDGET));
         let notes = found.notes.into_iter().filter_map(|note| Some((note.need, note.reason?))).collect();
         Gathered { collateral: found.collateral, notes }
+    }
+}
+
+/// NVIDIA's remote attestation service, where the settings name it.
+pub fn nvidia_remote(settings: &Settings) -> Result<Option<Arc<dyn RemoteVerifier>>, Failure> {
+    let Some(url) = &settings.attestation.verifiers.nvidia_remote_url else { return Ok(None) };
+    let nras = Nras::new(&Endpoint::new(url), Nras::TIMES, system_clock())?;
+    Ok(Some(Arc::new(Asking { nras, runtime: Handle::current() })))
+}
+
+/// As [`Waiting`], of the service.
+struct Asking {
+    nras: Nras,
+    runtime: Handle,
+}
+
+impl RemoteVerifier for Asking {
+    fn verify(&self, evidence: &Evidence, report_data: &[u8], now_unix: u64) -> Vec<Device> {
+        self.runtime.block_on(self.nras.verify(evidence, report_data, now_unix, REMOTE_BUDGET))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nvidias_service_is_asked_only_if_it_is_named() {
+        let remote = |text: &str| nvidia_remote(&cocoon_config::parse(text).unwrap()).unwrap();
+        assert!(remote("").is_none());
+        assert!(remote("attestation.nvidia.remote_url = 'https://nras.example'").is_some());
+        let query =
+            cocoon_config::parse("attestation.nvidia.remote_url = 'https://nras.example/?x'").unwrap();
+        assert_eq!(nvidia_remote(&query).err().map(|failure| failure.code), Some(Code::ConfigInvalid));
     }
 }

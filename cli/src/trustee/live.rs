@@ -25,6 +25,7 @@ pub async fn live(settings: &Settings, folder: &Path, tokens: &Tokens) -> Result
         trust: verifiers::trust(settings)?,
         secure_execution: verifiers::secure_execution(&attestation.verifiers.se)?,
         collateral: collateral::source(settings, &folder.join("collateral"))?,
+        nvidia_remote: collateral::nvidia_remote(settings)?,
         access: access::access(settings, folder).await?,
         session_lifetime: attestation.session,
         token_lifetime: settings.tokens.lifetime,

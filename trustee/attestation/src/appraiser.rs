@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::claims::{annotated, identifiers};
 use crate::native::{Against, asked_name};
-use crate::verifiers::{self, CollateralSource, Trust, unbound};
+use crate::verifiers::{self, CollateralSource, RemoteVerifier, Sources, Trust, unbound};
 use crate::{AppraisalRequest, Error, Item, MAX_ITEMS};
 
 /// Class of a guest's own TEE.
@@ -35,6 +35,8 @@ pub struct Config {
     pub trust: Trust,
     /// Where vendors' documents come from.
     pub collateral: Arc<dyn CollateralSource>,
+    /// Who judges NVIDIA's devices too; they are verified here in any case. Nobody by default.
+    pub nvidia_remote: Option<Arc<dyn RemoteVerifier>>,
     /// Give tokens also for measurements and TCBs that are no reference values; their status says so. Off by
     /// default: a relying party that forgets to look at the status must not be misled.
     pub issue_contraindicated: bool,
@@ -65,6 +67,7 @@ impl Appraisal {
 pub struct Appraiser {
     verifier: Verifier,
     collateral: Arc<dyn CollateralSource>,
+    nvidia_remote: Option<Arc<dyn RemoteVerifier>>,
     issue_contraindicated: bool,
     references: ReferenceValues,
     policies: Arc<Policies>,
@@ -76,6 +79,7 @@ impl Appraiser {
         Appraiser {
             verifier: Verifier::new(config.trust),
             collateral: config.collateral,
+            nvidia_remote: config.nvidia_remote,
             issue_contraindicated: config.issue_contraindicated,
             references,
             policies,
@@ -103,12 +107,16 @@ impl Appraiser {
         }
         let mut submods = BTreeMap::new();
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let sources = Sources {
+            verifier: &self.verifier,
+            collateral: self.collateral.as_ref(),
+            nvidia_remote: self.nvidia_remote.as_deref(),
+        };
         for (index, item) in request.items.iter().enumerate() {
             let own = index == 0;
-            let (collateral, now) = (self.collateral.as_ref(), request.now_unix);
+            let now = request.now_unix;
             let keys = self.named_keys(item.tee, now)?;
-            let checks = &mut appraisal.checks;
-            let verified = match verifiers::verify(&self.verifier, collateral, item, &keys, now, checks) {
+            let verified = match verifiers::verify(&sources, item, &keys, now, &mut appraisal.checks) {
                 Ok(verified) => verified,
                 Err(failure) => {
                     appraisal.checks.push(form(&failure));

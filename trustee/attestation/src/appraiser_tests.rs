@@ -42,7 +42,7 @@ fn appraiser_of(trust: Trust, issue_contraindicated: bool) -> Appraiser {
     let store = Arc::new(MemoryStore::new());
     let policies = Arc::new(Policies::new(store.clone()));
     Appraiser::new(
-        Config { trust, collateral: Arc::new(NoCollateral), issue_contraindicated },
+        Config { trust, collateral: Arc::new(NoCollateral), nvidia_remote: None, issue_contraindicated },
         ReferenceValues::new(store),
         policies,
     )

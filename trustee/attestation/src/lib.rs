@@ -13,6 +13,7 @@ mod appraiser;
 mod claims;
 mod error;
 mod native;
+mod remote;
 mod request;
 mod verifiers;
 
@@ -20,4 +21,4 @@ pub use appraiser::{Appraisal, Appraiser, Config};
 pub use claims::token_claims;
 pub use error::Error;
 pub use request::{AppraisalRequest, Binding, Item, MAX_ITEMS};
-pub use verifiers::{CollateralSource, Gathered, NoCollateral, Trust};
+pub use verifiers::{CollateralSource, Gathered, NoCollateral, RemoteVerifier, Trust};

@@ -1,10 +1,11 @@
 //! From a piece of evidence to the verdicts on what is in it.
 
 use cocoon_evidence::collateral::{Collateral, Need};
+use cocoon_evidence::nvidia;
 use cocoon_evidence::{Check, Evidence, Expectation, Verified, Verifier};
 use cocoon_stage::Failure;
 
-use crate::Item;
+use crate::{Item, remote};
 
 pub use cocoon_evidence::Trust;
 
@@ -32,15 +33,30 @@ impl CollateralSource for NoCollateral {
     }
 }
 
-/// Verifies one item, and notes in `checks` what was not to be had for it; `named_keys` as for [`Verifier::verify`]. `Err` where the evidence cannot even be read, or no verifier knows it.
+/// A vendor's service that judges devices too. Called on a thread that may wait, and only for evidence that verified here.
+pub trait RemoteVerifier: Send + Sync {
+    /// One verdict for each device of the evidence, by its place in it, for this challenge. A device that it says nothing of
+    /// counts as refused; so what keeps it from an answer may be a failed check, or silence.
+    fn verify(&self, evidence: &nvidia::Evidence, report_data: &[u8], now_unix: u64) -> Vec<nvidia::Device>;
+}
+
+/// Who is asked for one item.
+pub(crate) struct Sources<'a> {
+    pub verifier: &'a Verifier,
+    pub collateral: &'a dyn CollateralSource,
+    pub nvidia_remote: Option<&'a dyn RemoteVerifier>,
+}
+
+/// Verifies one item, and notes in `checks` what was not to be had for it; `named_keys` as for [`Verifier::verify`]. `Err`
+/// where the evidence cannot even be read, or no verifier knows it.
 pub(crate) fn verify(
-    verifier: &Verifier,
-    source: &dyn CollateralSource,
+    sources: &Sources<'_>,
     item: &Item<'_>,
     named_keys: &[String],
     now_unix: u64,
     checks: &mut Vec<Check>,
 ) -> Result<Vec<Verified>, Failure> {
+    let Sources { verifier, collateral: source, nvidia_remote } = sources;
     let evidence = Evidence::from_json(item.tee, item.evidence)?;
     let needs = verifier.needs(&evidence, now_unix);
     let Gathered { collateral, notes } = match needs.is_empty() {
@@ -51,6 +67,10 @@ pub(crate) fn verify(
     let digest = item.init_data.digest();
     let expectation =
         Expectation { report_data: item.report_data, init_data_digest: digest.as_deref(), now_unix };
+    if let (Evidence::Nvidia(evidence), Some(remote)) = (&evidence, nvidia_remote) {
+        let local = nvidia::verify(evidence, &verifier.trust().nvidia, &collateral, &expectation);
+        return Ok(remote::verified(evidence, local, *remote, &expectation));
+    }
     Ok(verifier.verify(&evidence, &collateral, &expectation, named_keys)?)
 }
 

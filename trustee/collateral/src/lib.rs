@@ -9,6 +9,8 @@
 //! A [`Service`] looks in memory, then in the [`Folder`], then asks the vendor's [`Source`]s in order, one flight per need
 //! however many callers wait. A document past a part of its life is served and fetched again in the background; one that
 //! is over is served marked, where nothing newer can be had.
+//!
+//! Beside documents there is one service that judges evidence itself: NVIDIA's, of which [`Nras`] is a client.
 
 mod amd;
 pub mod bundle;
@@ -22,6 +24,7 @@ mod hygon;
 mod intel;
 mod intel_file;
 mod memory;
+mod nras;
 mod nvidia;
 mod offline;
 mod pace;
@@ -40,6 +43,7 @@ pub use gathered::{Found, Gathered, Note};
 pub use hygon::HygonService;
 pub use intel::{IntelPcs, Update};
 pub use intel_file::IntelFile;
+pub use nras::Nras;
 pub use nvidia::NvidiaRims;
 pub use offline::OfflineStore;
 pub use pace::Pace;

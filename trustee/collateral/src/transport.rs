@@ -1,5 +1,6 @@
-//! HTTP within limits: one base URL that an operator chose, GET only, no redirect, bounded time and size.
+//! HTTP within limits: one base URL that an operator chose, no redirect, bounded time and size.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,8 @@ use crate::error::printable;
 pub(crate) const MAX_RETRY_AFTER: u64 = 3600;
 /// The pause where a server says "too many" and not until when.
 const DEFAULT_RETRY_AFTER: u64 = 60;
+/// Most that is read of a server's reasons for a refusal.
+const MAX_WORDS: usize = 4096;
 
 /// A vendor's service or a mirror of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,20 @@ impl Default for Times {
 pub(crate) struct Answer {
     pub body: Bytes,
     pub headers: HeaderMap,
+}
+
+/// Why there is no answer.
+enum Refused {
+    /// The server will not answer this question; with what it says.
+    Status(StatusCode, String),
+    /// Anything else.
+    Error(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Error(error)
+    }
 }
 
 /// Asks one server.
@@ -127,16 +144,36 @@ impl Transport {
     /// # Errors
     /// By status: [`Error::NotFound`], [`Error::Limited`], [`Error::Answer`]; [`Error::Unreachable`] without one.
     pub async fn get(&self, path: &str, limit: usize) -> Result<Answer, Error> {
-        match tokio::time::timeout(self.total, self.exchange(path, limit)).await {
-            Ok(result) => result,
-            Err(_) => Err(self.unreachable(format!("no whole answer within {:?}", self.total))),
+        let request = Request::get(format!("{}{path}", self.base)).body(Bytes::new());
+        let request = request.map_err(|e| self.wrong(e.to_string()))?;
+        match self.within(self.exchange(request, limit)).await {
+            // AMD's and Intel's services answer 400 for ids that no platform has.
+            Err(Refused::Status(StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST, _)) => {
+                Err(self.not_found())
+            }
+            result => result.map_err(|refused| self.error(refused)),
         }
     }
 
-    async fn exchange(&self, path: &str, limit: usize) -> Result<Answer, Error> {
-        let request = Request::get(format!("{}{path}", self.base))
-            .body(Bytes::new())
+    /// POST of JSON, otherwise as [`Transport::get`].
+    ///
+    /// # Errors
+    /// The same, but that a server that will not answer the question gives [`Error::Answer`] with what it says.
+    pub async fn post(&self, path: &str, json: Vec<u8>, limit: usize) -> Result<Answer, Error> {
+        let request = Request::post(format!("{}{path}", self.base))
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .body(Bytes::from(json))
             .map_err(|e| self.wrong(e.to_string()))?;
+        self.within(self.exchange(request, limit)).await.map_err(|refused| self.error(refused))
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+        let late = |_| self.unreachable(format!("no whole answer within {:?}", self.total));
+        tokio::time::timeout(self.total, work).await.map_err(late)?
+    }
+
+    async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Result<Answer, Refused> {
         let response = self.client.send(request).await.map_err(|e| self.unreachable(e.to_string()))?;
         match response.status {
             StatusCode::OK => {
@@ -147,21 +184,31 @@ impl Transport {
                 })?;
                 Ok(Answer { body, headers })
             }
-            // AMD's and Intel's services answer 400 for ids that no platform has.
-            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST => {
-                Err(Error::NotFound { at: self.name.clone() })
-            }
-            StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&response)),
+            StatusCode::TOO_MANY_REQUESTS => Err(self.limited(&response).into()),
             StatusCode::SERVICE_UNAVAILABLE if response.header("retry-after").is_some() => {
-                Err(self.limited(&response))
+                Err(self.limited(&response).into())
             }
             status if status.is_redirection() => {
-                Err(self.wrong(format!("a redirect (status {}), which is not followed", status.as_u16())))
+                let what = format!("a redirect (status {}), which is not followed", status.as_u16());
+                Err(self.wrong(what).into())
             }
             status if status.is_server_error() => {
-                Err(self.unreachable(format!("status {}", status.as_u16())))
+                Err(self.unreachable(format!("status {}", status.as_u16())).into())
             }
-            status => Err(self.wrong(format!("status {}", status.as_u16()))),
+            status => {
+                let words = response.bytes(MAX_WORDS).await.unwrap_or_default();
+                Err(Refused::Status(status, String::from_utf8_lossy(&words).into_owned()))
+            }
+        }
+    }
+
+    fn error(&self, refused: Refused) -> Error {
+        match refused {
+            Refused::Error(error) => error,
+            Refused::Status(status, words) if words.is_empty() => {
+                self.wrong(format!("status {}", status.as_u16()))
+            }
+            Refused::Status(status, words) => self.wrong(format!("status {}: {words}", status.as_u16())),
         }
     }
 

@@ -34,6 +34,8 @@ mod parse_tests;
 mod rules_tests;
 #[cfg(test)]
 mod upstream_tests;
+#[cfg(test)]
+mod verifiers_tests;
 
 pub use changed::{Changes, changed};
 pub use detect::{Dialect, detect, read};

@@ -20,7 +20,7 @@ pub(crate) fn check(check: &mut Check<'_>) {
 }
 
 fn offline(check: &mut Check<'_>) {
-    for url in ["attestation.amd_kds_url", "attestation.intel_collateral_url"] {
+    for url in ["attestation.amd_kds_url", "attestation.intel_collateral_url", "attestation.nvidia_rim_url"] {
         check.not_both(url, "attestation.offline_collateral");
     }
 }

@@ -68,7 +68,7 @@ item = "x"
 "#;
 
 /// A small right file with one part replaced or added.
-fn with(extra: &str) -> String {
+pub(crate) fn with(extra: &str) -> String {
     let mut text = String::new();
     for (table, body) in [
         ("[admin]", "authorization_mode = \"DenyAll\""),
@@ -197,9 +197,9 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "off",
     ),
     (
-        "[attestation_service.verifier_config.nvidia_verifier]\ntype = 'Remote'",
+        "[attestation_service.verifier_config.nvidia_verifier]\ntype = 'Elsewhere'\nverifier_url = 'https://h'",
         "attestation_service.verifier_config.nvidia_verifier.type",
-        "not supported",
+        "unknown type",
     ),
     (
         "[attestation_service.rvps_config]\nstore_type = 'LocalFs'",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cocoon_access::AccessConfig;
-use cocoon_attestation::{CollateralSource, NoCollateral, Trust};
+use cocoon_attestation::{CollateralSource, NoCollateral, RemoteVerifier, Trust};
 use cocoon_evidence::se;
 use cocoon_release::SharedSource;
 use cocoon_store::{Sealer, Store};
@@ -54,6 +54,8 @@ pub struct Live {
     /// Where the documents come from that vendors publish of their platforms. Nowhere by default: then only what comes
     /// with the evidence is used.
     pub collateral: Arc<dyn CollateralSource>,
+    /// Who judges NVIDIA's devices beside the verification here. Nobody by default.
+    pub nvidia_remote: Option<Arc<dyn RemoteVerifier>>,
     /// Who may administer over HTTP. Nobody by default.
     pub access: AccessConfig,
     /// How long a challenge may be answered.
@@ -142,6 +144,7 @@ impl Default for Live {
             trust: Trust::default(),
             secure_execution: None,
             collateral: Arc::new(NoCollateral),
+            nvidia_remote: None,
             access: AccessConfig::default(),
             session_lifetime: Duration::from_secs(300),
             token_lifetime: Duration::from_secs(300),

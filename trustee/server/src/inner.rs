@@ -194,6 +194,7 @@ fn judge(
             ..live.trust.clone()
         },
         collateral: live.collateral.clone(),
+        nvidia_remote: live.nvidia_remote.clone(),
         issue_contraindicated: live.issue_contraindicated,
     };
     Ok(Judge {

@@ -44,7 +44,7 @@ mod verdicts;
 pub use admin::openapi;
 pub use attestation_api::AttestationApi;
 pub use cocoon_access as access;
-pub use cocoon_attestation::{CollateralSource, Gathered, NoCollateral, Trust};
+pub use cocoon_attestation::{CollateralSource, Gathered, NoCollateral, RemoteVerifier, Trust};
 pub use cocoon_reference::ReferenceValue;
 pub use cocoon_release::{
     Explanation, MinStatus, PathPattern, Registration, ResourcePath, Rule, Selector, SharedSource, Step,

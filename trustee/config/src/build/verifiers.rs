@@ -7,7 +7,7 @@ use crate::settings::{CcaSettings, CollateralSettings, IntelSettings, SeSettings
 
 /// Makes them, given a reader of each section.
 pub(super) fn verifiers<'a>(at: impl Fn(&str) -> Reader<'a>) -> Verifiers {
-    let dpu = at("attestation.nvidia_dpu");
+    let (nvidia, dpu) = (at("attestation.nvidia"), at("attestation.nvidia_dpu"));
     Verifiers {
         collateral: collateral(&at("attestation")),
         snp: snp(&at("attestation.snp")),
@@ -16,7 +16,8 @@ pub(super) fn verifiers<'a>(at: impl Fn(&str) -> Reader<'a>) -> Verifiers {
         cca: cca(&at("attestation.cca")),
         se: se(&at("attestation.se")),
         csv_allow_v1: at("attestation.csv").flag("allow_v1"),
-        nvidia_require_rims: at("attestation.nvidia").flag("require_rims"),
+        nvidia_require_rims: nvidia.flag("require_rims"),
+        nvidia_remote_url: nvidia.maybe_text("remote_url"),
         dpu_roots: paths(&dpu, "roots"),
         dpu_max_certificate_age: dpu.seconds("max_certificate_age_seconds"),
     }

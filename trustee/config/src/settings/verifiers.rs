@@ -22,6 +22,8 @@ pub struct Verifiers {
     pub csv_allow_v1: bool,
     /// Refuse GPUs whose measurements were not compared.
     pub nvidia_require_rims: bool,
+    /// NVIDIA's remote attestation service, https; asked too if given.
+    pub nvidia_remote_url: Option<String>,
     /// Files of roots of NVIDIA's DPUs.
     pub dpu_roots: Vec<PathBuf>,
     /// How old a DPU's alias certificate may be.

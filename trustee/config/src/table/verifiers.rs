@@ -37,7 +37,7 @@ pub(super) const KEYS: &[Key] = &[
     )
     .default(r#""standard""#),
     Key::new("attestation.nvidia_rim_url", Kind::Url(&["https"]), "Another service of NVIDIA's reference manifests.")
-        .sample(r#""https://rim.attestation.nvidia.com/v1/rim/""#),
+        .sample(r#""https://rim.attestation.nvidia.com""#),
     Key::new(
         "attestation.snp.require_crl",
         Kind::Bool,
@@ -159,6 +159,13 @@ pub(super) const KEYS: &[Key] = &[
         "Refuse GPUs whose measurements could not be compared with NVIDIA's reference manifests.",
     )
     .default("false"),
+    Key::new(
+        "attestation.nvidia.remote_url",
+        Kind::Url(&["https"]),
+        "NVIDIA's remote attestation service, without `/v4/attest`. With it every GPU and switch that was verified here \
+         is judged there too, and its claims are those that the default policies read. NVIDIA licenses its use.",
+    )
+    .sample(r#""https://nras.attestation.nvidia.com""#),
     Key::new("attestation.nvidia_dpu.roots", Kind::List(&PATH, 0), "Roots (PEM) of NVIDIA's DPUs.").default("[]"),
     Key::new(
         "attestation.nvidia_dpu.max_certificate_age_seconds",

@@ -6,19 +6,13 @@ use super::source::{Source, Target};
 
 /// AMD's own service, which needs no setting.
 const AMD_KDS: &str = "https://kdsintf.amd.com";
+/// NVIDIA's own service, and the path that upstream's setting ends in.
+const NRAS: &str = "https://nras.attestation.nvidia.com";
+const NRAS_PATH: &str = "/v4/attest";
 
 pub(super) fn translate(mut config: Source<'_>, out: &mut Target) {
-    if let Some(mut nvidia) = config.table("nvidia_verifier", out) {
-        let place = nvidia.place("type");
-        match nvidia.text("type", out) {
-            None | Some("Local") => {}
-            Some("Remote") => {
-                out.unsupported(&place, "NVIDIA's remote attestation service", "write \"Local\"")
-            }
-            Some(_) => out.wrong(&place, "unknown type", "write \"Local\""),
-        }
-        nvidia.refuse("verifier_url", "NVIDIA's remote attestation service", "remove it", out);
-        nvidia.finish(out);
+    if let Some(nvidia) = config.table("nvidia_verifier", out) {
+        nvidia_devices(nvidia, out);
     }
     // Has no keys any more; obsolete ones are told by `finish`.
     if let Some(tpm) = config.table("tpm_verifier", out) {
@@ -89,6 +83,35 @@ fn collateral(mut dcap: Source<'_>, out: &mut Target) {
         Some(_) => out.wrong(&place, "unknown value", "write \"early\" or \"standard\""),
     }
     dcap.finish(out);
+}
+
+fn nvidia_devices(mut nvidia: Source<'_>, out: &mut Target) {
+    let place = nvidia.place("type");
+    match nvidia.text("type", out) {
+        Some("Remote") => {
+            let url = nvidia.place("verifier_url");
+            match nvidia.text("verifier_url", out) {
+                None => out.put_text("attestation.nvidia.remote_url", NRAS, &place),
+                // Upstream's holds the interface's path too, ours only what is before it.
+                Some(text) => match text.trim_end_matches('/').strip_suffix(NRAS_PATH) {
+                    Some(base) => out.put_text("attestation.nvidia.remote_url", base, &url),
+                    None => out.wrong(
+                        &url,
+                        format!("it does not end in {NRAS_PATH}"),
+                        "name the fourth version of NVIDIA's interface",
+                    ),
+                },
+            }
+        }
+        Some("Local") | None => {
+            nvidia.refuse("verifier_url", "a service for a local verifier", "write type = \"Remote\"", out);
+        }
+        Some(_) => {
+            nvidia.skip("verifier_url", "not looked at", out);
+            out.wrong(&place, "unknown type", "write \"Local\" or \"Remote\"");
+        }
+    }
+    nvidia.finish(out);
 }
 
 fn nvidia_dpu(mut dpu: Source<'_>, out: &mut Target) {
