@@ -57,7 +57,10 @@ pub(crate) fn verify(
     checks: &mut Vec<Check>,
 ) -> Result<Vec<Verified>, Failure> {
     let Sources { verifier, collateral: source, nvidia_remote } = sources;
-    let evidence = Evidence::from_json(item.tee, item.evidence)?;
+    let evidence = Evidence::from_json(item.tee, item.evidence).map_err(|error| {
+        let failure = Failure::from(error);
+        Failure::new(failure.code, format!("{}: {}", item.tee, failure.reason))
+    })?;
     let needs = verifier.needs(&evidence, now_unix);
     let Gathered { collateral, notes } = match needs.is_empty() {
         true => Gathered::default(),

@@ -161,9 +161,13 @@ async fn the_guests_own_evidence_binds_its_devices_to_the_letter() {
 #[tokio::test]
 async fn what_is_no_device_is_refused_by_name() {
     let world = world(|_| ()).await;
-    for kind in ["sample", "nvidia", "nvidia-dpu", "hygondcu", "tdx", "tpm"] {
+    for kind in ["sample", "nvidia", "nvidia-dpu", "hygondcu", "tdx", "tpm", "sev"] {
         let (code, reason) = refused(&world, one(kind)).await;
-        assert_eq!(code, "ATTEST-TEE-UNSUPPORTED", "{kind}");
+        let expected = match kind {
+            "sample" | "sev" => "ATTEST-TEE-UNSUPPORTED",
+            _ => "ATTEST-EVIDENCE-MALFORMED",
+        };
+        assert_eq!(code, expected, "{kind}");
         assert!(reason.contains(kind), "{reason}");
     }
     // A second guest beside the first, with evidence that verifies.

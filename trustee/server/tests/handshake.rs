@@ -178,7 +178,7 @@ async fn evidence_must_be_made_for_this_challenge_key_and_plan() {
     );
     assert_eq!(
         attempt(&|m| m["tee-evidence"]["primary_evidence"]["cert_chain"] = Value::Null).await,
-        "ATTEST-CHAIN-UNTRUSTED"
+        "ATTEST-COLLATERAL-MISSING"
     );
     world.stop().await;
 }
@@ -361,7 +361,7 @@ async fn other_versions_and_tees_are_named_as_such() {
     let reply = guest.post("/kbs/v0/auth", &body).await;
     let challenge = serde_json::from_slice(&reply.body).unwrap();
     let message = guest.attestation(&world, &challenge);
-    assert_eq!(guest.post("/kbs/v0/attest", &message).await.code(), "ATTEST-TEE-UNSUPPORTED");
+    assert_eq!(guest.post("/kbs/v0/attest", &message).await.code(), "ATTEST-EVIDENCE-MALFORMED");
     // Sample evidence proves nothing and is not taken unless configured.
     let body = json!({"version": "0.4.0", "tee": "sample", "extra-params": ""});
     let reply = guest.post("/kbs/v0/auth", &body).await;
