@@ -48,7 +48,7 @@ fn collateral_crosses_an_air_gap() {
     let (connected, alone) = (Home::new(), Home::new());
     assert_eq!(connected.json(&["collateral", "status", "--json"]), json!([]));
     let said = connected.ok(&["collateral", "fetch", "--amd-product", "Genoa", "--amd-url", &url]);
-    assert!(said.starts_with("ok       amd-crl Genoa"), "{said}");
+    assert!(said.starts_with("ok       amd-crl Genoa vcek"), "{said}");
     let chip = "7".repeat(128);
     let fetch = ["collateral", "fetch", "--amd-url", &url, "--amd-product", "Genoa", "--chip-id", &chip];
     let said = connected.refused("ATTEST-COLLATERAL-MISSING", &[&fetch[..], &["--tcb", "1.0.2.3"]].concat());
@@ -57,7 +57,7 @@ fn collateral_crosses_an_air_gap() {
     let bundle = connected.path("bundle.json").display().to_string();
     connected.ok(&["collateral", "export", &bundle]);
     let imported = alone.json(&["collateral", "import", &bundle, "--json"]);
-    assert_eq!(imported, json!({"stored": ["amd-crl Genoa"], "kept": [], "refused": []}));
+    assert_eq!(imported, json!({"stored": ["amd-crl Genoa vcek"], "kept": [], "refused": []}));
     let status = alone.json(&["collateral", "status", "--json"]);
     assert_eq!(status[0]["need"], json!({"kind": "amd-crl", "product": "Genoa"}));
     assert_eq!(status[0]["state"], "fresh");

@@ -8,6 +8,8 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum EvidenceCommand {
     /// Verify evidence, offline: every check, and the reason where one fails.
+    ///
+    /// Exit status: 0 genuine, 1 not genuine or not proven to be, 2 wrong command line, 125 anything else.
     Verify(Box<VerifyArgs>),
     /// Print evidence, a quote, a report, certificates, a revocation list or an event log. Verifies nothing.
     Show(ShowArgs),
@@ -16,7 +18,8 @@ pub enum EvidenceCommand {
 /// `cocoon evidence verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// JSON as an attester sends it, or a bare SNP report, TDX or SGX quote, or CCA token.
+    /// JSON as an attester sends it, or a bare SNP report, TDX or SGX quote, CCA token or NVIDIA report (binary, hex or
+    /// base64); - reads standard input.
     pub file: PathBuf,
     /// The kind of evidence, where its form does not tell: snp, tdx, sgx, az-snp-vtpm, az-tdx-vtpm, tpm, cca, csv, …
     #[arg(long, value_name = "TEE")]
@@ -36,10 +39,11 @@ pub struct VerifyArgs {
     /// Vendors' documents: a bundle, a folder of them, or one quote's collateral as JSON. Default: what Trustee has cached.
     #[arg(long, value_name = "PATH")]
     pub collateral: Vec<PathBuf>,
-    /// The chip's certificate (VCEK or VLEK) for a bare SNP report.
+    /// The chip's certificate (VCEK or VLEK) for an SNP report, in place of those sent along; the device's chain (PEM) for
+    /// a bare NVIDIA report.
     #[arg(long, value_name = "FILE")]
     pub certificate: Option<PathBuf>,
-    /// The event log for a bare TDX quote.
+    /// The event log for a TDX quote: it must lead to the quote's registers.
     #[arg(long, value_name = "FILE")]
     pub event_log: Option<PathBuf>,
     /// Public key (PEM or DER) of a TPM's attestation key that is trusted.
@@ -51,6 +55,12 @@ pub struct VerifyArgs {
     /// Arm CCA: the platforms' and realms' reference values (JSON).
     #[arg(long, value_name = "FILE", requires = "cca_trust_anchors")]
     pub cca_references: Option<PathBuf>,
+    /// Refuse SNP evidence where AMD's revocation list is not at hand.
+    #[arg(long)]
+    pub require_crl: bool,
+    /// Refuse NVIDIA devices whose reference manifests are not at hand.
+    #[arg(long)]
+    pub require_rims: bool,
     /// Root (PEM) that vouches for an NVIDIA DPU.
     #[arg(long, value_name = "FILE")]
     pub dpu_root: Vec<PathBuf>,
@@ -74,7 +84,8 @@ pub struct VerifyArgs {
 /// `cocoon evidence show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Evidence of any kind and form, certificates (PEM or DER), a revocation list, or an event log.
+    /// Evidence of any kind and form; certificates or a revocation list (PEM or DER); an event log; a TPM quote, HCL or TD
+    /// report; a vendor's document or bundle. - reads standard input.
     pub file: PathBuf,
     /// The kind of evidence, where its form does not tell.
     #[arg(long, value_name = "TEE")]

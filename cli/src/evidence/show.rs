@@ -1,130 +1,103 @@
 //! `cocoon evidence show`: what is in a file, readable. Nothing of it is verified.
 
 use cocoon_evidence::Evidence;
-use cocoon_evidence::eventlog::{Algorithm, EventLog};
-use cocoon_evidence::x509::{Certificate, Crl, Validity};
+use cocoon_evidence::collateral::Need;
+use cocoon_evidence::dcap::Quote;
+use cocoon_evidence::x509::Certificate;
 use cocoon_stage::Failure;
 use serde_json::{Map, Value, json};
 
-use super::{plain, read, read_evidence};
+use super::certificates::certificate;
+use super::content::{Content, recognise};
+use super::describe::describe;
+use super::text::{say_json, say_lines, tree};
 use crate::args::ShowArgs;
-use crate::moments;
 
 pub fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let shown = match other(&read(&args.file)?) {
-        Some(shown) if args.tee.is_none() => shown,
-        _ => of_evidence(&read_evidence(&args.file, args.tee)?),
-    };
+    let content = recognise(&args.file, args.tee)?;
     if args.json {
-        println!("{shown}");
-    } else {
-        tree(&shown, 0).iter().for_each(|line| println!("{}", plain(line)));
+        return say_json(&in_json(&content));
     }
-    Ok(())
-}
-
-fn of_evidence(evidence: &Evidence) -> Value {
-    let needs: Vec<Value> = evidence.needs().iter().map(|need| json!(need)).collect();
-    json!({
-        "kind": "evidence",
-        "tee": evidence.tee(),
-        "verified": false,
-        "collateral_needed": needs,
-        "contents": evidence.unverified(),
-    })
-}
-
-/// What is no evidence but belongs to it.
-fn other(bytes: &[u8]) -> Option<Value> {
-    if bytes.starts_with(b"-----BEGIN X509 CRL") {
-        return Crl::parse(bytes).ok().map(|crl| revocations(&crl));
-    }
-    if bytes.starts_with(b"-----BEGIN CERTIFICATE") {
-        let chain = Certificate::parse_chain(bytes).ok()?;
-        let shown: Vec<Value> = chain.iter().map(certificate).collect();
-        return Some(json!({ "kind": "certificates", "verified": false, "certificates": shown }));
-    }
-    if bytes.first() == Some(&0x30) {
-        let one = Certificate::parse(bytes).ok().map(|c| certificate(&c));
-        let one = one.map(|c| json!({ "kind": "certificates", "verified": false, "certificates": [c] }));
-        return one.or_else(|| Crl::parse(bytes).ok().map(|crl| revocations(&crl)));
-    }
-    // The header of a log stands where a report has its version: index 0, type EV_NO_ACTION.
-    let log = matches!(bytes.get(4..8), Some([3, 0, 0, 0])).then(|| EventLog::parse(bytes).ok()).flatten()?;
-    Some(event_log(&log))
-}
-
-fn certificate(c: &Certificate) -> Value {
-    json!({
-        "subject": c.subject(),
-        "issuer": c.issuer(),
-        "serial": hex::encode(c.serial()),
-        "valid": valid(c.validity()),
-        "authority": c.is_authority(),
-        "key": c.key().map_or_else(|e| e.to_string(), |key| match key {
-            cocoon_evidence::x509::PublicKey::Rsa(_) => {
-                let bits = key.rsa_components().map_or(0, |(n, _)| n.len() * 8);
-                format!("RSA, {bits} bits")
-            }
-            cocoon_evidence::x509::PublicKey::Ec(curve, _) => format!("{curve:?}"),
-        }),
-    })
-}
-
-fn revocations(crl: &Crl) -> Value {
-    json!({
-        "kind": "revocation list",
-        "verified": false,
-        "valid": valid(crl.validity()),
-        "number": crl.number(),
-        "revoked": crl.len(),
-    })
-}
-
-fn valid(validity: Validity) -> String {
-    format!("{} to {}", moments::shown(validity.not_before), moments::shown(validity.not_after))
-}
-
-/// The log by its strongest bank, and what it leads to.
-fn event_log(log: &EventLog) -> Value {
-    let bank = log.banks().iter().copied().max_by_key(|bank| bank.length()).unwrap_or(Algorithm::Sha384);
-    let registers: Map<String, Value> =
-        log.replay(bank).into_iter().map(|(i, value)| (i.to_string(), json!(hex::encode(value)))).collect();
-    json!({
-        "kind": "event log",
-        "verified": false,
-        "bank": bank.name(),
-        "registers": registers,
-        "events": log.claims(bank),
-    })
-}
-
-/// JSON as indented lines; long values are cut.
-pub fn tree(value: &Value, depth: usize) -> Vec<String> {
-    const LONGEST: usize = 160;
-    let pad = "  ".repeat(depth);
     let mut lines = Vec::new();
-    let mut one = |name: &str, value: &Value| match value {
-        Value::Object(_) | Value::Array(_) if depth < 12 && !is_empty(value) => {
-            lines.push(format!("{pad}{name}:"));
-            lines.extend(tree(value, depth + 1));
+    let notice = "nothing of this is verified".to_owned();
+    match &content {
+        Content::Evidence(evidence, form) => {
+            lines.extend([describe(evidence, form), notice]);
+            lines.extend(needed(evidence));
+            lines.extend(tree(&with_readable_events(contents(evidence)), 1));
         }
-        Value::String(text) => {
-            let cut: String = text.chars().take(LONGEST).collect();
-            let rest =
-                if cut.len() < text.len() { format!("… ({} characters)", text.len()) } else { "".into() };
-            lines.push(format!("{pad}{name}: {cut}{rest}"));
+        Content::Part(part) => {
+            lines.extend([part.format.clone(), notice]);
+            lines.extend(tree(&with_readable_events(part.contents.clone()), 1));
         }
-        other => lines.push(format!("{pad}{name}: {other}")),
-    };
-    match value {
-        Value::Object(map) => map.iter().for_each(|(name, value)| one(name, value)),
-        Value::Array(items) => items.iter().enumerate().for_each(|(i, value)| one(&i.to_string(), value)),
-        other => one("value", other),
     }
-    lines
+    say_lines(&lines)
 }
 
-fn is_empty(value: &Value) -> bool {
-    value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+fn in_json(content: &Content) -> Value {
+    match content {
+        Content::Evidence(evidence, form) => json!({
+            "kind": "evidence",
+            "format": describe(evidence, form),
+            "tee": evidence.tee(),
+            "verified": false,
+            "collateral_needed": evidence.needs(),
+            "contents": contents(evidence),
+        }),
+        Content::Part(part) => json!({
+            "kind": part.kind,
+            "format": part.format,
+            "tee": null,
+            "verified": false,
+            "collateral_needed": [],
+            "contents": part.contents,
+        }),
+    }
+}
+
+/// What it says, and the certificates that came along.
+fn contents(evidence: &Evidence) -> Value {
+    let mut contents = evidence.unverified();
+    let of_quote = |quote: &Quote| Certificate::parse_chain(quote.certificate_chain()).unwrap_or_default();
+    let chain = match evidence {
+        Evidence::Snp(evidence) => {
+            evidence.cert_chain.iter().filter_map(|entry| Certificate::parse(&entry.data).ok()).collect()
+        }
+        Evidence::Tdx(evidence) => of_quote(&evidence.quote),
+        Evidence::Sgx(evidence) => of_quote(evidence.quote()),
+        Evidence::AzureTdx(evidence) => of_quote(evidence.td_quote()),
+        _ => Vec::new(),
+    };
+    if let (Value::Object(map), false) = (&mut contents, chain.is_empty()) {
+        map.insert("certificates".into(), chain.iter().map(certificate).collect());
+    }
+    contents
+}
+
+/// What verification will ask for.
+fn needed(evidence: &Evidence) -> Option<String> {
+    let needs: Vec<String> = evidence.needs().iter().map(Need::to_string).collect();
+    (!needs.is_empty()).then(|| format!("needs for verification: {}", needs.join(", ")))
+}
+
+/// The events of a log under their names, with one digest, and without their data, which `details` tells.
+pub fn with_readable_events(mut contents: Value) -> Value {
+    for name in ["events", "uefi_event_logs"] {
+        if let Some(Value::Array(events)) = contents.get(name) {
+            let named: Map<String, Value> = events.iter().enumerate().map(event).collect();
+            if let Some(place) = contents.get_mut(name) {
+                *place = Value::Object(named);
+            }
+        }
+    }
+    contents
+}
+
+fn event((n, event): (usize, &Value)) -> (String, Value) {
+    let member = |name: &str| event.get(name).cloned().unwrap_or_default();
+    let kind = member("type_name");
+    let name = format!("{n} {} in register {}", kind.as_str().unwrap_or_default(), member("index"));
+    let digest = event.pointer("/digests/0/digest").cloned().unwrap_or_default();
+    let matches = member("digest_matches_event");
+    (name, json!({ "digest": digest, "digest_matches_event": matches, "details": member("details") }))
 }

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cocoon_evidence::x509::{Certificate, PublicKey};
-use cocoon_evidence::{Error, Trust, cca, csv, dcap, dpu, snp, tpm};
+use cocoon_evidence::{Error, Trust, cca, csv, dcap, dpu, nvidia, snp, tpm};
 use cocoon_stage::Failure;
-use serde_json::Value;
 
-use super::{read, usage};
+use super::file::{json, read, usage};
 use crate::args::VerifyArgs;
 
 pub fn trust(args: &VerifyArgs) -> Result<Trust, Failure> {
@@ -20,6 +19,7 @@ pub fn trust(args: &VerifyArgs) -> Result<Trust, Failure> {
             allow_debug,
             allow_v2: args.allow_v2,
             max_vmpl: args.max_vmpl,
+            require_crl: args.require_crl,
             ..snp::Rules::default()
         },
         dcap: Arc::new(dcap::Trust { rules: dcap_rules, ..dcap::Trust::default() }),
@@ -29,6 +29,7 @@ pub fn trust(args: &VerifyArgs) -> Result<Trust, Failure> {
         },
         cca: Arc::new(cca_store(args)?),
         csv_rules: csv::Rules { allow_debug, ..csv::Rules::default() },
+        nvidia: nvidia::Trust { require_rims: args.require_rims, ..nvidia::Trust::default() },
         dpu: dpu::Trust { roots: dpu_roots.into_iter().flatten().collect(), ..dpu::Trust::default() },
         accept_sample: args.accept_sample,
         ..Trust::default()
@@ -66,8 +67,8 @@ fn cca_store(args: &VerifyArgs) -> Result<cca::Store, Failure> {
     let (Some(anchors), Some(references)) = (&args.cca_trust_anchors, &args.cca_references) else {
         return Ok(cca::Store::default());
     };
-    let json = |file: &Path| -> Result<Value, Failure> {
-        serde_json::from_slice(&read(file)?).map_err(|e| usage(file, &e.to_string()))
-    };
-    Ok(cca::Store::from_json(&json(anchors)?, &json(references)?)?)
+    let value = |file: &Path| json(&read(file)?).map_err(|e| usage(file, &e));
+    let (anchors_json, references_json) = (value(anchors)?, value(references)?);
+    // The error names which of the two it is about.
+    cca::Store::from_json(&anchors_json, &references_json).map_err(|e| usage(anchors, &e.to_string()))
 }

@@ -80,11 +80,7 @@ impl Evidence {
             bounds::check("evidence", bytes).map_err(|e| Error::Json(e.to_string()))?;
         }
         if text && let Ok(value) = serde_json::from_slice::<Value>(bytes) {
-            let tee = tee_of(&value).ok_or(Error::Unsupported {
-                what: "JSON",
-                got: "an object with the members of no TEE's evidence".into(),
-            })?;
-            return Evidence::from_json(tee, &value);
+            return Evidence::detect_json(&value);
         }
         if let (snp::Report::SIZE, Some([2..=5, 0, 0, 0])) = (bytes.len(), bytes.first_chunk::<4>()) {
             let report = snp::Report::parse(bytes)?;
@@ -102,6 +98,15 @@ impl Evidence {
             }
             _ => Err(Error::Unsupported { what: "file", got: "neither JSON nor a known binary form".into() }),
         }
+    }
+
+    /// Reads the JSON that some attester sends, of whatever TEE its members tell.
+    ///
+    /// # Errors
+    /// [`Error::Json`] where they are those of no TEE's evidence; else as [`Evidence::from_json`].
+    pub fn detect_json(value: &Value) -> Result<Self, Error> {
+        let tee = tee_of(value).ok_or_else(|| Error::Json("its members are those of no TEE's".into()))?;
+        Evidence::from_json(tee, value)
     }
 
     /// Its kind.

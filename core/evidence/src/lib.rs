@@ -4,6 +4,30 @@
 //! device and no network. It runs where the relying party trusts it (Trustee, the owner's CLI); every byte of evidence it is
 //! given is hostile. It must never panic on evidence, never take a certificate of the evidence as a root, never let a check
 //! pass because something is absent, and never hand out claims of evidence that did not verify.
+//!
+//! ```
+//! use cocoon_evidence::collateral::Collateral;
+//! use cocoon_evidence::{Error, Evidence, Expectation, Trust, Verifier};
+//!
+//! /// The claims of each TEE in the file; or the reason for which one of them is not genuine.
+//! fn claims(file: &[u8], nonce: &[u8], now_unix: u64) -> Result<Result<Vec<serde_json::Value>, String>, Error> {
+//!     let evidence = Evidence::detect(file)?;
+//!     // Ask `evidence.needs()` which documents to find; verification checks whatever is put in.
+//!     let collateral = Collateral::none();
+//!     let expectation = Expectation { report_data: Some(nonce), init_data_digest: None, now_unix };
+//!     let verified = Verifier::new(Trust::default()).verify(&evidence, &collateral, &expectation, &[])?;
+//!     let failure = verified.iter().find_map(|v| v.verdict.failure());
+//!     Ok(match failure {
+//!         None => Ok(verified.into_iter().map(|v| v.verdict.claims).collect()),
+//!         Some(failure) => Err(format!("{}: {}", failure.code, failure.reason)),
+//!     })
+//! }
+//!
+//! assert!(matches!(claims(b"{}", &[1; 64], 1_793_491_200), Err(Error::Json(_))));
+//! let sample = br#"{"svn": "1", "report_data": "AQ=="}"#;
+//! let reason = claims(sample, &[1], 1_793_491_200).unwrap().unwrap_err();
+//! assert!(reason.starts_with("ATTEST-"), "{reason}");
+//! ```
 
 mod error;
 mod evidence;
