@@ -164,7 +164,9 @@ fn decoded(value: Option<&Value>) -> Result<String, String> {
     match text(value) {
         None => Ok(String::new()),
         // Every family's document has a copy of it.
-        Some(text) if text.len() > Need::MAX_ISSUER_CHAIN => Err("an issuer chain of more than 64 KiB".to_owned()),
+        Some(text) if text.len() > Need::MAX_ISSUER_CHAIN => {
+            Err("an issuer chain of more than 64 KiB".to_owned())
+        }
         Some(text) => {
             percent_decoded(text).ok_or_else(|| "an issuer chain is not percent-encoded".to_owned())
         }
