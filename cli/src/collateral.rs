@@ -237,7 +237,8 @@ fn needs_of(evidence: &[u8]) -> Result<Vec<Need>, Failure> {
     let mut needs = evidence.needs();
     if let Evidence::Snp(snp) = &evidence {
         let bare = snp::Evidence { report: snp.report.clone(), cert_chain: Vec::new() };
-        needs.extend(snp::needs(&bare));
+        needs.extend(snp::needs(&bare).into_iter().filter(|need| matches!(need, Need::AmdVcek { .. })));
+        needs.dedup();
     }
     Ok(needs)
 }

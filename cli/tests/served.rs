@@ -129,8 +129,15 @@ fn it_reloads_without_dropping_anybody_and_leaves_nothing() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
-    let kept =
-        ["admin.token", "audit.journal", "seal.key", "state.redb", "tls-certificate.pem", "trustee-tls.json"];
+    let kept = [
+        "admin.token",
+        "audit.journal",
+        "collateral",
+        "seal.key",
+        "state.redb",
+        "tls-certificate.pem",
+        "trustee-tls.json",
+    ];
     left.retain(|name| !name.ends_with(".lock"));
     assert_eq!(left, kept);
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use cocoon_evidence::collateral::Collateral;
 use cocoon_evidence::{Evidence, Expectation, Trust, Verifier};
-use cocoon_protocol::Tee;
+use cocoon_protocol::{Tee, bounds};
 use libfuzzer_sys::fuzz_target;
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| Verifier::new(Trust::default()));
@@ -32,7 +32,12 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(evidence) = Evidence::detect(bytes) {
         look(&evidence);
     }
+    // As every caller asks before it parses.
+    if bounds::check("evidence", bytes).is_err() {
+        return;
+    }
     let Ok(value) = serde_json::from_slice(bytes) else { return };
+    let _ = Evidence::detect_json(&value);
     for tee in Tee::ALL.iter().copied() {
         if let Ok(evidence) = Evidence::from_json(tee, &value) {
             assert_eq!(evidence.tee(), tee);
