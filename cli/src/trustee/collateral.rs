@@ -15,9 +15,6 @@ use cocoon_trustee::{CollateralSource, Gathered, RemoteVerifier};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-/// How long one attestation may wait for documents that are not at hand.
-const BUDGET: Duration = Duration::from_secs(12);
-
 /// How long it may wait for NVIDIA's service after that; both are within the time that a request has by default.
 const REMOTE_BUDGET: Duration = Duration::from_secs(14);
 
@@ -83,10 +80,14 @@ impl Drop for Waiting {
 }
 
 impl CollateralSource for Waiting {
-    fn gather(&self, needs: &[Need], _: u64) -> Gathered {
-        let found = self.runtime.block_on(self.service.gather(needs, BUDGET));
+    fn gather(&self, needs: &[Need], _: u64, budget: Duration) -> Gathered {
+        let found = self.runtime.block_on(self.service.gather(needs, budget));
         let notes = found.notes.into_iter().filter_map(|note| Some((note.need, note.reason?))).collect();
         Gathered { collateral: found.collateral, notes }
+    }
+
+    fn doubt(&self, needs: &[Need]) {
+        needs.iter().for_each(|need| self.service.doubt(need));
     }
 }
 

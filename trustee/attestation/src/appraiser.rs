@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cocoon_evidence::{Check, Verified, Verifier};
 use cocoon_policy::{Compiled, Kind, Policies};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::claims::{annotated, identifiers};
 use crate::native::{Against, asked_name};
-use crate::verifiers::{self, CollateralSource, RemoteVerifier, Sources, Trust, unbound};
+use crate::verifiers::{self, CollateralSource, PATIENCE, RemoteVerifier, Sources, Trust, unbound};
 use crate::{AppraisalRequest, Error, Item, MAX_ITEMS};
 
 /// Class of a guest's own TEE.
@@ -111,6 +112,7 @@ impl Appraiser {
             verifier: &self.verifier,
             collateral: self.collateral.as_ref(),
             nvidia_remote: self.nvidia_remote.as_deref(),
+            deadline: Instant::now() + PATIENCE,
         };
         for (index, item) in request.items.iter().enumerate() {
             let own = index == 0;

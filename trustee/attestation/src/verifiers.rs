@@ -1,9 +1,11 @@
 //! From a piece of evidence to the verdicts on what is in it.
 
+use std::time::{Duration, Instant};
+
 use cocoon_evidence::collateral::{Collateral, Need};
 use cocoon_evidence::nvidia;
 use cocoon_evidence::{Check, Evidence, Expectation, Verified, Verifier};
-use cocoon_stage::Failure;
+use cocoon_stage::{Code, Failure};
 
 use crate::{Item, remote};
 
@@ -20,15 +22,18 @@ pub struct Gathered {
 
 /// Where the documents come from that vendors publish of their platforms. Called on a thread that may wait.
 pub trait CollateralSource: Send + Sync {
-    /// Finds what it can; what it cannot find is left out, and the verifier says so.
-    fn gather(&self, needs: &[Need], now_unix: u64) -> Gathered;
+    /// Finds what it can within `budget`; what it cannot find is left out, and the verifier says so.
+    fn gather(&self, needs: &[Need], now_unix: u64, budget: Duration) -> Gathered;
+
+    /// The verifier found that one of these documents does not verify: newer ones should be asked for.
+    fn doubt(&self, _: &[Need]) {}
 }
 
 /// Finds nothing.
 pub struct NoCollateral;
 
 impl CollateralSource for NoCollateral {
-    fn gather(&self, _: &[Need], _: u64) -> Gathered {
+    fn gather(&self, _: &[Need], _: u64, _: Duration) -> Gathered {
         Gathered::default()
     }
 }
@@ -45,7 +50,12 @@ pub(crate) struct Sources<'a> {
     pub verifier: &'a Verifier,
     pub collateral: &'a dyn CollateralSource,
     pub nvidia_remote: Option<&'a dyn RemoteVerifier>,
+    /// Until when documents are waited for, whatever the number of items.
+    pub deadline: Instant,
 }
+
+/// How long one attestation may wait for documents that are not at hand.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Verifies one item, and notes in `checks` what was not to be had for it; `named_keys` as for [`Verifier::verify`]. `Err`
 /// where the evidence cannot even be read, or no verifier knows it.
@@ -56,7 +66,7 @@ pub(crate) fn verify(
     now_unix: u64,
     checks: &mut Vec<Check>,
 ) -> Result<Vec<Verified>, Failure> {
-    let Sources { verifier, collateral: source, nvidia_remote } = sources;
+    let Sources { verifier, collateral: source, nvidia_remote, deadline } = sources;
     let evidence = Evidence::from_json(item.tee, item.evidence).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(failure.code, format!("{}: {}", item.tee, failure.reason))
@@ -64,7 +74,7 @@ pub(crate) fn verify(
     let needs = verifier.needs(&evidence, now_unix);
     let Gathered { collateral, notes } = match needs.is_empty() {
         true => Gathered::default(),
-        false => source.gather(&needs, now_unix),
+        false => source.gather(&needs, now_unix, deadline.saturating_duration_since(Instant::now())),
     };
     checks.extend(notes.into_iter().map(|(what, why)| fetched(what, why)));
     let digest = item.init_data.digest();
@@ -74,7 +84,12 @@ pub(crate) fn verify(
         let local = nvidia::verify(evidence, &verifier.trust().nvidia, &collateral, &expectation);
         return Ok(remote::verified(evidence, local, *remote, &expectation));
     }
-    Ok(verifier.verify(&evidence, &collateral, &expectation, named_keys)?)
+    let verified = verifier.verify(&evidence, &collateral, &expectation, named_keys)?;
+    let invalid = |check: &Check| check.code == Some(Code::AttestCollateralInvalid);
+    if verified.iter().any(|v| v.verdict.checks.iter().any(invalid)) {
+        source.doubt(&needs);
+    }
+    Ok(verified)
 }
 
 /// Says why a document is missing or old; what follows from that is the verifier's to say.

@@ -67,11 +67,20 @@ closed if {
 	input.nvidia.dbgstat == "disabled"
 }
 
+# Where versions are registered, a device has one of them.
+fits(id, claim) if known(id, claim)
+
+fits(id, _) if query_reference_value(id) == null
+
 configuration := 2 if {
 	closed
 	known("allowed_vbios_versions", input.nvidia["x-nvidia-gpu-vbios-version"])
 	known("allowed_driver_versions", input.nvidia["x-nvidia-gpu-driver-version"])
-} else := 3 if closed
+} else := 3 if {
+	closed
+	fits("allowed_vbios_versions", input.nvidia["x-nvidia-gpu-vbios-version"])
+	fits("allowed_driver_versions", input.nvidia["x-nvidia-gpu-driver-version"])
+}
 
 executables := 3 if {
 	input.nvidia.measres == "success"
@@ -90,6 +99,31 @@ executables := 3 if {
 		"x-nvidia-gpu-vbios-rim-signature-verified",
 		"x-nvidia-gpu-vbios-rim-version-match",
 	])
+}
+
+# --- a device that was verified here alone, without NVIDIA's service ---
+
+# Which says nothing of secure boot and debugging; they follow from the certificate, which names the firmware's digest.
+here if {
+	is_array(input.nvidia.rims)
+	not input.nvidia["x-nvidia-gpu-attestation-report-parsed"]
+}
+
+hardware := 2 if {
+	here
+	is_string(input.nvidia.fwid)
+}
+
+executables := 3 if {
+	here
+	count(input.nvidia.rims) > 0
+	input.nvidia.measres == "success"
+}
+
+configuration := 3 if {
+	here
+	known("allowed_vbios_versions", input.nvidia.vbios_version)
+	known("allowed_driver_versions", input.nvidia.driver_version)
 }
 
 # --- sample device ---

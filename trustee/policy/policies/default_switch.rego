@@ -64,10 +64,18 @@ closed if {
 	input.nvidia.dbgstat == "disabled"
 }
 
+# Where versions are registered, a device has one of them.
+fits(id, claim) if known(id, claim)
+
+fits(id, _) if query_reference_value(id) == null
+
 configuration := 2 if {
 	closed
 	known("allowed_switch_bios_versions", input.nvidia["x-nvidia-switch-bios-version"])
-} else := 3 if closed
+} else := 3 if {
+	closed
+	fits("allowed_switch_bios_versions", input.nvidia["x-nvidia-switch-bios-version"])
+}
 
 executables := 3 if {
 	input.nvidia.measres == "success"

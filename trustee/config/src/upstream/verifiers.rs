@@ -19,13 +19,22 @@ pub(super) fn translate(mut config: Source<'_>, out: &mut Target) {
         tpm.finish(out);
     }
     if let Some(mut snp) = config.table("snp_verifier", out) {
-        for source in snp.tables("vcek_sources", out) {
+        let place = snp.place("vcek_sources");
+        let mut kinds = Vec::new();
+        for mut source in snp.tables("vcek_sources", out) {
+            kinds.extend(source.text("type", out).map(str::to_owned));
             vcek_source(source, out);
+        }
+        if ["KDS", "OfflineStore"].iter().all(|kind| kinds.iter().any(|k| k == kind)) {
+            out.note(&place, "with an offline store nothing is fetched, also not from KDS");
         }
         snp.finish(out);
     }
-    if let Some(dcap) = config.table("dcap_verifier", out) {
-        collateral(dcap, out);
+    let place = config.place("dcap_verifier");
+    match config.table("dcap_verifier", out) {
+        Some(dcap) => collateral(dcap, out),
+        // Upstream's default, and the stricter of the two.
+        None => out.put_text("attestation.intel_tcb_update", "early", &place),
     }
     if let Some(dpu) = config.table("nvidia_dpu_verifier", out) {
         nvidia_dpu(dpu, out);

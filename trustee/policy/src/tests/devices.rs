@@ -53,8 +53,22 @@ fn gpu() {
     let values = json!({"allowed_vbios_versions": ["96.00"], "allowed_driver_versions": ["550"]});
     spoil("gpu", &input, &values, [3, 2, 2]);
     assert_eq!(three(&appraise("gpu", &input, &json!({})).unwrap()), [3, 2, 3]);
+    let other = json!({"allowed_vbios_versions": ["97.00"]});
+    assert_eq!(
+        three(&appraise("gpu", &input, &other).unwrap()),
+        [3, 2, 36],
+        "a version that is not registered"
+    );
     let local = json!({"nvidia": {"arch": "HOPPER", "measurements": {}}});
     assert_eq!(three(&appraise("gpu", &local, &values).unwrap()), [33, 97, 36]);
+    // Verified here alone: affirmed by NVIDIA's manifests and registered versions.
+    let here = json!({"nvidia": {"fwid": "f", "rims": ["NV_GPU_DRIVER"], "measres": "success",
+        "vbios_version": "96.00", "driver_version": "550"}});
+    spoil("gpu", &here, &values, [3, 2, 3]);
+    assert_eq!(three(&appraise("gpu", &here, &json!({})).unwrap()), [3, 2, 36]);
+    let uncompared = json!({"nvidia": {"fwid": "f", "rims": [], "measres": "not-compared",
+        "vbios_version": "96.00", "driver_version": "550"}});
+    assert_eq!(three(&appraise("gpu", &uncompared, &values).unwrap()), [33, 2, 3]);
 }
 
 #[test]
