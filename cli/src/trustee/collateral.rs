@@ -5,18 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_collateral::{
-    Bounds, Config, Endpoint, Folder, Nras, Online, Service, Sources, Update, system_clock,
+    Bounds, Config, Endpoint, Folder, Nras, Online, Policy, Service, Sources, Update, system_clock,
 };
 use cocoon_config::{CollateralSettings, Settings};
 use cocoon_evidence::collateral::Need;
 use cocoon_evidence::nvidia::{Device, Evidence};
-use cocoon_stage::{Code, Failure};
+use cocoon_stage::Failure;
 use cocoon_trustee::{CollateralSource, Gathered, RemoteVerifier};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// How long it may wait for NVIDIA's service after that; both are within the time that a request has by default.
 const REMOTE_BUDGET: Duration = Duration::from_secs(14);
+
+/// How many attestations may wait for documents at once; others get what is in memory.
+const MAX_WAITING: usize = 64;
+
+/// How old a document of an offline folder may become before the folder is looked into again.
+const OFFLINE_REFRESH: Duration = Duration::from_secs(60);
 
 /// How often documents that will soon be over are looked for.
 const RENEWAL: Duration = Duration::from_secs(3600);
@@ -24,10 +33,23 @@ const RENEWAL: Duration = Duration::from_secs(3600);
 /// The source that the settings ask for; `folder` is the cache.
 pub fn source(settings: &Settings, folder: &Path) -> Result<Arc<dyn CollateralSource>, Failure> {
     let settings = &settings.attestation.verifiers.collateral;
-    let folder = settings.offline.as_deref().unwrap_or(folder);
-    let cache = Folder::open(folder, Bounds::default())?;
-    let sources = sources(settings)?;
-    let service = Service::new(Config::new(Some(cache), sources));
+    if let Some(offline) = settings.offline.as_deref().filter(|folder| !folder.is_dir()) {
+        // A cache may begin empty; a folder that an operator has filled is there.
+        return Err(super::invalid(
+            "attestation.offline_collateral",
+            format!("{}: no such folder", offline.display()),
+        ));
+    }
+    let mut config = Config::new(None, sources(settings)?);
+    match &settings.offline {
+        // What the operator puts there counts at once.
+        Some(folder) => {
+            config.folder = Some(Folder::open(folder, Bounds::default())?);
+            config.policy = Policy { refresh: OFFLINE_REFRESH, least: OFFLINE_REFRESH };
+        }
+        None => config.folder = Some(Folder::open(folder, Bounds::default())?),
+    }
+    let service = Service::new(config);
     let renewed = service.clone();
     let renewal = tokio::spawn(async move {
         let mut hours = tokio::time::interval(RENEWAL);
@@ -36,7 +58,8 @@ pub fn source(settings: &Settings, folder: &Path) -> Result<Arc<dyn CollateralSo
             renewed.renew();
         }
     });
-    Ok(Arc::new(Waiting { service, runtime: Handle::current(), renewal }))
+    let waiting = Semaphore::new(MAX_WAITING);
+    Ok(Arc::new(Waiting { service, runtime: Handle::current(), renewal, waiting }))
 }
 
 fn sources(settings: &CollateralSettings) -> Result<Sources, Failure> {
@@ -58,9 +81,13 @@ fn sources(settings: &CollateralSettings) -> Result<Sources, Failure> {
         online.nvidia = Endpoint::new(url);
     }
     if let Some(file) = &settings.ca {
-        let pem = std::fs::read_to_string(file)
-            .map_err(|e| Failure::new(Code::ConfigInvalid, format!("{}: {e}", file.display())))?;
-        online.intel.roots = Some(pem);
+        let key = "attestation.collateral_ca";
+        let pem = super::read(key, file)?;
+        let mut certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
+        if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
+            return Err(super::invalid(key, format!("{}: not certificates in PEM", file.display())));
+        }
+        online.intel.roots = Some(pem.to_string());
     }
     Ok(Sources::online(&online)?)
 }
@@ -70,6 +97,7 @@ struct Waiting {
     service: Service,
     runtime: Handle,
     renewal: JoinHandle<()>,
+    waiting: Semaphore,
 }
 
 impl Drop for Waiting {
@@ -81,7 +109,9 @@ impl Drop for Waiting {
 
 impl CollateralSource for Waiting {
     fn gather(&self, needs: &[Need], _: u64, budget: Duration) -> Gathered {
-        let found = self.runtime.block_on(self.service.gather(needs, budget));
+        // The threads that wait here must leave some for those who read files for them.
+        let budget = self.waiting.try_acquire().map_or((Duration::ZERO, None), |turn| (budget, Some(turn)));
+        let found = self.runtime.block_on(self.service.gather(needs, budget.0));
         let notes = found.notes.into_iter().filter_map(|note| Some((note.need, note.reason?))).collect();
         Gathered { collateral: found.collateral, notes }
     }
@@ -112,6 +142,8 @@ impl RemoteVerifier for Asking {
 
 #[cfg(test)]
 mod tests {
+    use cocoon_stage::Code;
+
     use super::*;
 
     #[tokio::test]

@@ -8,8 +8,9 @@ use cocoon_evidence::x509::{Certificate, Crl};
 use cocoon_evidence::{Trust, cca, csv, dcap, dpu, nvidia, se, snp, tpm};
 use cocoon_stage::{Code, Failure};
 use cocoon_trustee::{SecureExecution, system_clock};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::invalid;
 use crate::evidence::public_key;
 
 /// Largest file that is read.
@@ -18,13 +19,13 @@ const MAX_FILE: u64 = 8 * 1024 * 1024;
 /// Makes it.
 pub fn trust(settings: &Settings) -> Result<Trust, Failure> {
     let verifiers = &settings.attestation.verifiers;
-    let roots: Vec<Vec<Certificate>> = each(&verifiers.dpu_roots, certificates)?;
+    let dpu_roots = certificates("attestation.nvidia_dpu.roots", &verifiers.dpu_roots)?;
     Ok(Trust {
         snp_rules: snp_rules(&verifiers.snp)?,
         dcap: Arc::new(dcap::Trust { rules: intel_rules(&verifiers.intel)?, ..dcap::Trust::default() }),
         tpm: tpm::Trust {
-            enrolled: each(&verifiers.tpm_trusted_aks, |file| {
-                public_key(&read(file)?).map(tpm::Enrolled::Spki).map_err(|e| wrong(file, &e.to_string()))
+            enrolled: each("attestation.tpm.trusted_aks", &verifiers.tpm_trusted_aks, |key| {
+                Ok(tpm::Enrolled::Spki(public_key(key)?))
             })?,
             ..tpm::Trust::default()
         },
@@ -36,7 +37,7 @@ pub fn trust(settings: &Settings) -> Result<Trust, Failure> {
         csv_rules: csv::Rules { allow_v1: verifiers.csv_allow_v1, ..csv::Rules::default() },
         nvidia: nvidia::Trust { require_rims: verifiers.nvidia_require_rims, ..nvidia::Trust::default() },
         dpu: dpu::Trust {
-            roots: roots.into_iter().flatten().collect(),
+            roots: dpu_roots,
             max_certificate_age_seconds: verifiers.dpu_max_certificate_age.as_secs(),
         },
         ..Trust::default()
@@ -44,11 +45,11 @@ pub fn trust(settings: &Settings) -> Result<Trust, Failure> {
 }
 
 fn snp_rules(settings: &SnpSettings) -> Result<snp::Rules, Failure> {
-    let keys = |texts: &[String]| -> Result<Vec<[u8; 48]>, Failure> {
+    let keys = |name: &str, texts: &[String]| -> Result<Vec<[u8; 48]>, Failure> {
         let one = |text: &String| {
             let mut key = [0; 48];
             hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| {
-                invalid(format!("attestation.snp: {text:?} is not the SHA-384 of a key in hex (96 digits)"))
+                invalid(name, format!("{text:?} is not the SHA-384 of a key in hex (96 digits)"))
             })
         };
         texts.iter().map(one).collect()
@@ -68,8 +69,8 @@ fn snp_rules(settings: &SnpSettings) -> Result<snp::Rules, Failure> {
         forbid_migration: settings.forbid_migration,
         allow_masked_chip_id: settings.allow_masked_chip_id,
         minimum_tcb: (minimum != snp::Tcb::default()).then_some(minimum),
-        id_keys: keys(&settings.id_keys)?,
-        author_keys: keys(&settings.author_keys)?,
+        id_keys: keys("attestation.snp.id_keys", &settings.id_keys)?,
+        author_keys: keys("attestation.snp.author_keys", &settings.author_keys)?,
         ..snp::Rules::default()
     })
 }
@@ -77,7 +78,7 @@ fn snp_rules(settings: &SnpSettings) -> Result<snp::Rules, Failure> {
 fn intel_rules(settings: &IntelSettings) -> Result<dcap::Rules, Failure> {
     let status = |name: &String| {
         let known = dcap::TcbStatus::ACCEPTABLE.into_iter().find(|status| status.name() == name);
-        known.ok_or_else(|| invalid(format!("attestation.intel.accept_tcb: {name:?} is no such status")))
+        known.ok_or_else(|| invalid("attestation.intel.accept_tcb", format!("{name:?} is no such status")))
     };
     Ok(dcap::Rules {
         accept: settings.accept_tcb.iter().map(status).collect::<Result<_, _>>()?,
@@ -91,21 +92,24 @@ fn intel_rules(settings: &IntelSettings) -> Result<dcap::Rules, Failure> {
 }
 
 fn cca_store(settings: &CcaSettings) -> Result<cca::Store, Failure> {
-    let json = |file: &Option<PathBuf>, absent: Value| match file {
-        Some(file) => serde_json::from_slice::<Value>(&read(file)?).map_err(|e| wrong(file, &e.to_string())),
-        None => Ok(absent),
+    let (anchors_key, references_key) = ("attestation.cca.trust_anchors", "attestation.cca.reference_values");
+    let json = |key: &str, file: &Path| {
+        serde_json::from_slice::<Value>(&read(key, file)?).map_err(|e| wrong(key, file, &e))
     };
-    if settings.trust_anchors.is_none() {
+    let Some(anchors_file) = &settings.trust_anchors else {
         return match &settings.reference_values {
-            Some(_) => Err(invalid("attestation.cca.reference_values: means nothing without trust_anchors")),
+            Some(_) => Err(invalid(references_key, "means nothing without `attestation.cca.trust_anchors`")),
             None => Ok(cca::Store::default()),
         };
+    };
+    let anchors = json(anchors_key, anchors_file)?;
+    let alone =
+        cca::Store::from_json(&anchors, &json!({})).map_err(|e| wrong(anchors_key, anchors_file, &e))?;
+    match &settings.reference_values {
+        None => Ok(alone),
+        Some(file) => cca::Store::from_json(&anchors, &json(references_key, file)?)
+            .map_err(|e| wrong(references_key, file, &e)),
     }
-    let none = || Value::Array(Vec::new());
-    let (anchors, references) =
-        (json(&settings.trust_anchors, none())?, json(&settings.reference_values, none())?);
-    cca::Store::from_json(&anchors, &references)
-        .map_err(|e| invalid(format!("attestation.cca: {}", Failure::from(e).reason)))
 }
 
 /// The machines and the image of Secure Execution; `None` where no machine is named.
@@ -113,43 +117,64 @@ pub fn secure_execution(settings: &SeSettings) -> Result<Option<Arc<SecureExecut
     if settings.host_keys.is_empty() {
         return Ok(None);
     }
+    let header_key = "attestation.se.image_header";
     let header = settings.image_header.as_ref();
-    let header = header.ok_or_else(|| {
-        invalid("attestation.se.image_header: missing; name the header of the image that is expected")
-    })?;
+    let header = header
+        .ok_or_else(|| invalid(header_key, "missing; name the header of the image that is expected"))?;
     let trust = se::HostKeyTrust {
-        roots: each(&settings.roots, certificates)?.into_iter().flatten().collect(),
-        certificates: each(&settings.certificates, certificates)?.into_iter().flatten().collect(),
-        crls: each(&settings.crls, |file| Crl::parse(&read(file)?).map_err(|e| wrong(file, &e.to_string())))?,
+        roots: certificates("attestation.se.roots", &settings.roots)?,
+        certificates: certificates("attestation.se.certificates", &settings.certificates)?,
+        crls: each("attestation.se.crls", &settings.crls, |list| Ok(Crl::parse(list)?))?,
     };
     let now = system_clock()();
-    let host_keys = each(&settings.host_keys, |file| {
-        se::HostKey::verify(&read(file)?, &trust, now).map_err(|e| wrong(file, &e.reason))
+    let key = "attestation.se.host_keys";
+    let verified = each(key, &settings.host_keys, |document| {
+        match se::HostKey::verify(document, &trust, now) {
+            // A machine whose key or list is over today must not keep all others from attesting.
+            Err(failure) if failure.code != Code::AttestEvidenceMalformed => Ok(Err(failure)),
+            other => other.map(Ok),
+        }
     })?;
-    let header = se::Header::parse(&read(header)?).map_err(|e| wrong(header, &e.to_string()))?;
+    let mut host_keys = Vec::new();
+    for (file, verified) in settings.host_keys.iter().zip(verified) {
+        match verified {
+            Ok(host_key) => host_keys.push(host_key),
+            Err(f) => {
+                eprintln!("cocoon: warning: {key}: {}: not used: {} ({})", file.display(), f.reason, f.code)
+            }
+        }
+    }
+    if host_keys.is_empty() {
+        eprintln!("cocoon: warning: {key}: none is good, so that guests of Secure Execution are refused");
+        return Ok(None);
+    }
+    let header = se::Header::parse(&read(header_key, header)?).map_err(|e| wrong(header_key, header, &e))?;
     Ok(Some(Arc::new(SecureExecution { host_keys, header })))
 }
 
-fn each<T>(files: &[PathBuf], one: impl Fn(&Path) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
-    files.iter().map(|file| one(file)).collect()
+/// What the files of a setting hold, one after the other.
+fn each<T>(
+    key: &str,
+    files: &[PathBuf],
+    one: impl Fn(&[u8]) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let read = |file: &PathBuf| one(&read(key, file)?).map_err(|e| wrong(key, file, &e.reason));
+    files.iter().map(read).collect()
 }
 
-fn certificates(file: &Path) -> Result<Vec<Certificate>, Failure> {
-    Certificate::parse_chain(&read(file)?).map_err(|e| wrong(file, &e.to_string()))
+fn certificates(key: &str, files: &[PathBuf]) -> Result<Vec<Certificate>, Failure> {
+    let chains = each(key, files, |chain| Ok(Certificate::parse_chain(chain)?))?;
+    Ok(chains.into_iter().flatten().collect())
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let io = |e: std::io::Error| wrong(file, &e.to_string());
+fn read(key: &str, file: &Path) -> Result<Vec<u8>, Failure> {
+    let io = |e: std::io::Error| wrong(key, file, &e);
     if std::fs::metadata(file).map_err(io)?.len() > MAX_FILE {
-        return Err(wrong(file, "longer than 8 MiB"));
+        return Err(wrong(key, file, &"longer than 8 MiB"));
     }
     std::fs::read(file).map_err(io)
 }
 
-fn wrong(file: &Path, reason: &str) -> Failure {
-    invalid(format!("{}: {reason}", file.display()))
-}
-
-fn invalid(reason: impl Into<String>) -> Failure {
-    Failure::new(Code::ConfigInvalid, reason)
+fn wrong(key: &str, file: &Path, reason: &dyn std::fmt::Display) -> Failure {
+    invalid(key, format!("{}: {reason}", file.display()))
 }

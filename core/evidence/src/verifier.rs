@@ -71,7 +71,7 @@ impl Verifier {
         &self.trust
     }
 
-    /// The vendor's documents to have at hand before [`Verifier::verify`]. A quote that fails already without them names
+    /// The vendor's documents to have at hand before [`Verifier::verify`]. A quote or a device's report that fails already without them names
     /// none: its platform is whatever its sender made up, and no vendor is to be asked for that.
     pub fn needs(&self, evidence: &Evidence, now_unix: u64) -> Vec<Need> {
         let quote = match evidence {
@@ -80,9 +80,19 @@ impl Verifier {
             Evidence::AzureTdx(evidence) => Some(evidence.td_quote()),
             _ => None,
         };
-        let genuine = quote.is_none_or(|quote| {
-            dcap::verify_offline(quote, &self.trust.dcap, now_unix).iter().all(|check| check.code.is_none())
-        });
+        let genuine = match (quote, evidence) {
+            (Some(quote), _) => {
+                let checks = dcap::verify_offline(quote, &self.trust.dcap, now_unix);
+                checks.iter().all(|check| check.code.is_none())
+            }
+            (None, Evidence::Nvidia(evidence)) => {
+                let trust = nvidia::Trust { require_rims: false, ..self.trust.nvidia.clone() };
+                let nothing = Expectation { report_data: None, init_data_digest: None, now_unix };
+                let devices = nvidia::verify(evidence, &trust, &Collateral::none(), &nothing);
+                devices.iter().all(|device| device.index.is_none() || device.verdict.ok())
+            }
+            _ => true,
+        };
         if genuine { evidence.needs() } else { Vec::new() }
     }
 

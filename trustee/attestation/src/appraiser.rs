@@ -18,9 +18,6 @@ use crate::native::{Against, asked_name};
 use crate::verifiers::{self, CollateralSource, PATIENCE, RemoteVerifier, Sources, Trust, unbound};
 use crate::{AppraisalRequest, Error, Item, MAX_ITEMS};
 
-/// Class of a guest's own TEE.
-const CPU: &str = "cpu";
-
 /// Name of the policies that guests are appraised by.
 const DEFAULT: &str = "default";
 
@@ -87,6 +84,11 @@ impl Appraiser {
         }
     }
 
+    /// Whether an appraisal may have to wait for a vendor, so that it belongs on a thread that may.
+    pub fn may_wait(&self) -> bool {
+        self.collateral.waits() || self.nvidia_remote.is_some()
+    }
+
     /// What its verifiers trust.
     pub fn trust(&self) -> &Trust {
         self.verifier.trust()
@@ -108,7 +110,7 @@ impl Appraiser {
         }
         let mut submods = BTreeMap::new();
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-        let sources = Sources {
+        let mut sources = Sources {
             verifier: &self.verifier,
             collateral: self.collateral.as_ref(),
             nvidia_remote: self.nvidia_remote.as_deref(),
@@ -116,6 +118,19 @@ impl Appraiser {
         };
         for (index, item) in request.items.iter().enumerate() {
             let own = index == 0;
+            if !own && !item.tee.is_device() {
+                // A second "cpu" would be somebody else's guest; however good it is, it is not looked at.
+                let reason = format!("{} as an additional device", item.tee);
+                let failure = Failure::new(Code::AttestTeeUnsupported, reason);
+                appraisal.checks.push(form(&failure));
+                appraisal.refuse(failure);
+                continue;
+            }
+            if appraisal.outcome.is_err() {
+                // There will be no token; the checks that remain are told for people, and wait for nobody.
+                sources.deadline = Instant::now();
+                sources.nvidia_remote = None;
+            }
             let now = request.now_unix;
             let keys = self.named_keys(item.tee, now)?;
             let verified = match verifiers::verify(&sources, item, &keys, now, &mut appraisal.checks) {
@@ -168,11 +183,6 @@ impl Appraiser {
         appraisal: &mut Appraisal,
     ) -> Result<Result<(&'static str, Submod), Failure>, Error> {
         let Verified { class, verdict, init_data } = verified;
-        if !own && class == CPU {
-            // A second "cpu" would be somebody else's guest.
-            let reason = format!("{} as an additional device", item.tee);
-            return Ok(Err(Failure::new(Code::AttestTeeUnsupported, reason)));
-        }
         let failure = verdict.failure();
         appraisal.simulated |= verdict.simulated;
         appraisal.checks.extend(verdict.checks);

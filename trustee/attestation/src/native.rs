@@ -188,11 +188,10 @@ fn snp_name(reference: &str, simulated: bool) -> String {
     format!("{}_{reference}", if simulated { "sim" } else { "snp" })
 }
 
-/// The name under which a policy's question is answered: see [`snp_name`]. Of simulated evidence that is neither SNP's nor a
-/// sample every name is set apart.
+/// The name under which a policy's question is answered: see [`snp_name`]. Of simulated evidence every name is set apart, but
+/// of samples, which are of no hardware's kind and have upstream's names.
 pub(crate) fn asked_name(name: &str, input: &Value, simulated: bool) -> String {
-    let own_names =
-        [Tee::Snp, Tee::Sample, Tee::Sampledevice].iter().any(|tee| input.get(tee.name()).is_some());
+    let own_names = [Tee::Sample, Tee::Sampledevice].iter().any(|tee| input.get(tee.name()).is_some());
     match (simulated, name.strip_prefix("snp_"), name.starts_with("sim_")) {
         (true, Some(reference), _) => snp_name(reference, true),
         (true, None, false) if !own_names => format!("sim_{name}"),

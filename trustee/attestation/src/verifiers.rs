@@ -25,6 +25,11 @@ pub trait CollateralSource: Send + Sync {
     /// Finds what it can within `budget`; what it cannot find is left out, and the verifier says so.
     fn gather(&self, needs: &[Need], now_unix: u64, budget: Duration) -> Gathered;
 
+    /// Whether it may take more than an instant.
+    fn waits(&self) -> bool {
+        true
+    }
+
     /// The verifier found that one of these documents does not verify: newer ones should be asked for.
     fn doubt(&self, _: &[Need]) {}
 }
@@ -35,6 +40,10 @@ pub struct NoCollateral;
 impl CollateralSource for NoCollateral {
     fn gather(&self, _: &[Need], _: u64, _: Duration) -> Gathered {
         Gathered::default()
+    }
+
+    fn waits(&self) -> bool {
+        false
     }
 }
 

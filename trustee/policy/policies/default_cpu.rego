@@ -11,8 +11,8 @@
 #   measured. Whoever is root in a guest of his own can extend PCR 11 to any value; he cannot take PCR 4 back.
 # - az-tdx-vtpm: measured by names of its own (az_tdx_mr_td, az_tdx_xfam). A guest with a firmware that is good for plain TDX
 #   could otherwise vouch for a software TPM.
-# - tpm: the key that signed the quote must be a reference value (trusted_aks or trusted_ak), for the hardware too;
-#   anybody can make a key that looks like a TPM's.
+# - tpm: the key that signed the quote must be enrolled (the verifier says so in ak_trusted) or a reference value
+#   (trusted_aks or trusted_ak), for the hardware too; anybody can make a key that looks like a TPM's.
 # - se: image tag and both host key hashes must be reference values (se_tag, se_image_phkh, se_attestation_phkh);
 #   that the measurement verifies says nothing about what runs.
 # - sgx, cca, csv: upstream has no rules, so that such guests are refused; here they have reference values of their own
@@ -191,6 +191,8 @@ configuration := 2 if {
 }
 
 # --- tpm: says nothing about a configuration ---
+
+tpm_trusted if input.tpm.ak_trusted == true
 
 tpm_trusted if known("trusted_aks", input.tpm.ak_public)
 

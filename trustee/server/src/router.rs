@@ -155,7 +155,7 @@ async fn attest(
     };
     let session = Session::read(&headers, &trustee.inner.cookies);
     let work_id = id.clone();
-    let work = trustee.reading(move |t| t.inner.attest(&session, &body, &work_id, now)).await;
+    let work = trustee.attesting(move |t| t.inner.attest(&session, &body, &work_id, now)).await;
     let (outcome, recorded) = work.unwrap_or_else(|failure| (Err(Refusal::internal(failure)), None));
     let outcome = match (outcome, recorded) {
         // No token leaves that is not in the log.

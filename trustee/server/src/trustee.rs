@@ -291,6 +291,18 @@ impl Trustee {
         if waits { self.writing(work).await } else { Ok(work(self)) }
     }
 
+    /// Runs an attestation: as reading, but where vendors' documents may have to be waited for.
+    pub(crate) async fn attesting<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Trustee) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        if self.inner.judge().appraiser.may_wait() {
+            self.writing(work).await
+        } else {
+            self.reading(work).await
+        }
+    }
+
     /// Runs an administrator's act to its end, and so into the log, also if the caller hangs up or its time is over. A
     /// server that stops waits for it.
     pub(crate) async fn to_its_end<T: Send + 'static>(

@@ -167,9 +167,10 @@ fn nonce(device: &DeviceEvidence, wanted: &[u8]) -> Check {
     )
 }
 
-/// The key of a device's leaf.
+/// The key that stands for a device: of its boot ROM where the chain has one, since the leaf's changes with the firmware.
 fn key(device: &DeviceEvidence) -> Option<Vec<u8>> {
-    device.certificates.first().map(Certificate::spki)
+    let boot_rom = device.certificates.get(1).filter(|certificate| certificate.subject().contains("BROM"));
+    boot_rom.or(device.certificates.first()).map(Certificate::spki)
 }
 
 /// One device must not count as two. `keys` are those of all devices.
