@@ -101,13 +101,13 @@ pub fn verify_cached(
     let mut simulated = false;
     let mut listed_until = None;
     match endorse(evidence, roots, collateral, cache) {
-        Found::Endorsed(endorsement) => {
+        Found::Endorsed(endorsement, signed) => {
             let Endorsement { leaf, authority, revocation } = endorsement.as_ref();
             simulated = authority.simulated;
             listed_until = revocation.until();
             let chain = format!("{} from {}", authority.issuer.subject(), authority.root.subject());
             checks.push(chain_check(true, chain));
-            checks.push(signature(report, Some(&leaf.key)));
+            checks.push(signature(Some(signed)));
             checks.extend(validities(leaf, authority, expectation.now_unix));
             checks.extend(revocation.check(rules, simulated, expectation.now_unix));
             checks.push(signing_key(report, leaf, authority));
@@ -122,7 +122,7 @@ pub fn verify_cached(
                 check.code = Some(Code::AttestSimulatedRefused);
             }
             checks.push(check);
-            checks.push(signature(report, Some(&leaf.key)));
+            checks.push(signature(Some(signs(report, &leaf.key))));
             checks.push(tcb(report, &leaf));
         }
         Found::Nothing(error) => {
@@ -131,7 +131,7 @@ pub fn verify_cached(
                 Some(error) => (Code::AttestEvidenceMalformed, error.to_string()),
             };
             checks.push(Check::new("certificate.chain", false, code, "a VCEK or VLEK", got, KDS));
-            checks.push(signature(report, None));
+            checks.push(signature(None));
         }
     }
     checks.extend(contents(report, expectation));
@@ -148,8 +148,13 @@ pub fn verify_cached(
 }
 
 enum Found {
-    Endorsed(Arc<Endorsement>),
-    Untrusted { leaf: Leaf, issuer: String, named_simulated: bool },
+    /// With it, whether its key signed the report.
+    Endorsed(Arc<Endorsement>, bool),
+    Untrusted {
+        leaf: Leaf,
+        issuer: String,
+        named_simulated: bool,
+    },
     Nothing(Option<Error>),
 }
 
@@ -165,7 +170,8 @@ fn endorse(evidence: &Evidence, roots: &Roots, collateral: &Collateral, cache: &
     let crl = crl.map(|document| document.body.as_slice());
     let key = ChainCache::key(data, crl, roots);
     if let Some(known) = cache.get(&key) {
-        return Found::Endorsed(known);
+        let signed = signs(report, &known.leaf.key);
+        return Found::Endorsed(known, signed);
     }
     let parsed = Certificate::parse(data).and_then(|c| Leaf::of(&c).map(|leaf| (c, leaf)));
     let (certificate, leaf) = match parsed {
@@ -179,10 +185,11 @@ fn endorse(evidence: &Evidence, roots: &Roots, collateral: &Collateral, cache: &
             let revocation = revocation::judge(&certificate, &authority, crl);
             let endorsement = Arc::new(Endorsement { leaf, authority, revocation });
             // Only a chip that signs is remembered: certificates alone are for anybody to send.
-            if signs(report, &endorsement.leaf.key) {
+            let signed = signs(report, &endorsement.leaf.key);
+            if signed {
                 cache.put(key, endorsement.clone());
             }
-            Found::Endorsed(endorsement)
+            Found::Endorsed(endorsement, signed)
         }
         None => {
             let issuer = certificate.issuer();
@@ -237,15 +244,15 @@ fn signs(report: &Report, key: &ParsedPublicKey) -> bool {
     signature.is_some_and(|signature| key.verify_sig(report.signed_bytes(), &signature).is_ok())
 }
 
-fn signature(report: &Report, key: Option<&ParsedPublicKey>) -> Check {
-    let valid = key.is_some_and(|key| signs(report, key));
-    let got = match (key, valid) {
-        (None, _) => "no certificate to verify it with",
-        (_, true) => "valid",
-        (_, false) => "invalid",
+fn signature(signed: Option<bool>) -> Check {
+    let got = match signed {
+        None => "no certificate to verify it with",
+        Some(true) => "valid",
+        Some(false) => "invalid",
     };
     let code = Code::AttestSignatureInvalid;
-    Check::new("report.signature", valid, code, "ECDSA P-384 by the certificate's key", got, ABI)
+    let expected = "ECDSA P-384 by the certificate's key";
+    Check::new("report.signature", signed == Some(true), code, expected, got, ABI)
 }
 
 fn validities(leaf: &Leaf, authority: &Authority, now: u64) -> [Check; 3] {
