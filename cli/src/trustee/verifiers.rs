@@ -130,9 +130,14 @@ pub fn secure_execution(settings: &SeSettings) -> Result<Option<Arc<SecureExecut
     let key = "attestation.se.host_keys";
     let verified = each(key, &settings.host_keys, |document| {
         match se::HostKey::verify(document, &trust, now) {
-            // A machine whose key or list is over today must not keep all others from attesting.
-            Err(failure) if failure.code != Code::AttestEvidenceMalformed => Ok(Err(failure)),
-            other => other.map(Ok),
+            // A machine whose key or list is over today must not keep all others from attesting. What never was right is
+            // told at once.
+            Err(failure) => match failure.code {
+                Code::AttestCertificateExpired | Code::AttestRevoked => Ok(Err(failure)),
+                Code::AttestCollateralMissing if !settings.crls.is_empty() => Ok(Err(failure)),
+                _ => Err(failure),
+            },
+            Ok(host_key) => Ok(Ok(host_key)),
         }
     })?;
     let mut host_keys = Vec::new();
