@@ -1,5 +1,6 @@
 //! The simulated chain under the verifier that judges real evidence, and the folder under attack.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -20,16 +21,34 @@ use crate::{Error, GuestContext, SecureProcessor};
 const REPORT_DATA: [u8; 64] = [0x5a; 64];
 const INITDATA_DIGEST: [u8; 48] = [0x1d; 48];
 
+/// The files of a processor's folder; what is static is never dropped, so a folder itself would stay behind.
+type Files = Vec<(OsString, Vec<u8>)>;
+
 /// Two processors for all tests: RSA keys take their time.
-fn processors() -> &'static [(TempDir, SecureProcessor); 2] {
-    static SHARED: OnceLock<[(TempDir, SecureProcessor); 2]> = OnceLock::new();
+fn processors() -> &'static [(Files, SecureProcessor); 2] {
+    static SHARED: OnceLock<[(Files, SecureProcessor); 2]> = OnceLock::new();
     SHARED.get_or_init(|| {
         [(); 2].map(|()| {
             let dir = tempfile::tempdir().unwrap();
             let processor = SecureProcessor::open_or_create(&dir.path().join("sim")).unwrap();
-            (dir, processor)
+            let files = fs::read_dir(dir.path().join("sim")).unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                (entry.file_name(), fs::read(entry.path()).unwrap())
+            });
+            (files.collect(), processor)
         })
     })
+}
+
+/// A folder with a processor's files.
+fn folder(files: &Files) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    dir
 }
 
 fn guest() -> GuestContext {
@@ -215,8 +234,9 @@ fn the_answer_on_the_wire_is_report_and_certificate() {
 
 #[test]
 fn opening_again_finds_the_same_chain() {
-    let [(dir, sim), _] = processors();
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sim");
+    let sim = SecureProcessor::open_or_create(&path).unwrap();
     let again = SecureProcessor::open_or_create(&path).unwrap();
     assert_eq!(again.root(), sim.root());
     assert_eq!(again.vcek_der(), sim.vcek_der());
@@ -242,12 +262,8 @@ fn several_at_once_end_with_one_chain() {
 
 /// A copy of a processor's folder, altered.
 fn altered(alter: impl Fn(&Path)) -> Error {
-    let [(dir, _), _] = processors();
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(dir.path().join("sim")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-    }
+    let [(files, _), _] = processors();
+    let copy = folder(files);
     SecureProcessor::open_or_create(copy.path()).unwrap();
     alter(copy.path());
     SecureProcessor::open_or_create(copy.path()).unwrap_err()
@@ -272,8 +288,9 @@ fn half_written_and_altered_folders_are_found_out() {
     assert!(matches!(error, Error::Incomplete(_)), "{error}");
     // Another processor's key.
     let [_, (other, _)] = processors();
+    let key = other.iter().find(|(name, _)| name == "vcek.key").unwrap();
     let error = altered(|dir| {
-        fs::copy(other.path().join("sim/vcek.key"), dir.join("vcek.key")).unwrap();
+        fs::write(dir.join("vcek.key"), &key.1).unwrap();
     });
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     assert_eq!(Failure::from(error).code, Code::BootPlatformUnavailable);
