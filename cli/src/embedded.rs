@@ -12,7 +12,7 @@ use cocoon_image::encryption::KEK_BYTES;
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Stage};
 use cocoon_store::{RedbStore, Sealer, Store};
-use cocoon_trustee::{Config, ResourcePath, Tls, Trustee};
+use cocoon_trustee::{Config, Live, ResourcePath, Tls, Trustee};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
@@ -104,6 +104,9 @@ impl Embedded {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(SocketAddr, String), Failure> {
         let failed = |e: std::io::Error| Failure::new(Code::RegisterFailed, format!("embedded Trustee: {e}"));
+        // What `cocoon collateral` keeps, and vendors for what real guests do not bring. A simulated one needs neither.
+        let collateral = crate::trustee::usual_collateral(&self.state.join("collateral"))?;
+        self.trustee.reload(Live { collateral, ..self.trustee.live() })?;
         let tls: Tls = cocoon_trustee::self_signed(&self.state, &LOOPBACK_NAMES, now())?;
         let certificate = tls.cert_chain_pem.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;

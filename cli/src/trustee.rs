@@ -17,6 +17,8 @@ mod settings;
 mod state;
 mod verifiers;
 
+pub use collateral::usual as usual_collateral;
+
 use std::path::Path;
 
 use cocoon_stage::{Code, Failure};

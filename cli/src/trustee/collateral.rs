@@ -10,7 +10,7 @@ use cocoon_collateral::{
 use cocoon_config::{CollateralSettings, Settings};
 use cocoon_evidence::collateral::Need;
 use cocoon_evidence::nvidia::{Device, Evidence};
-use cocoon_stage::Failure;
+use cocoon_stage::{Code, Failure};
 use cocoon_trustee::{CollateralSource, Gathered, RemoteVerifier};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -31,8 +31,7 @@ const OFFLINE_REFRESH: Duration = Duration::from_secs(60);
 const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// The source that the settings ask for; `folder` is the cache.
-pub fn source(settings: &Settings, folder: &Path) -> Result<Arc<dyn CollateralSource>, Failure> {
-    let settings = &settings.attestation.verifiers.collateral;
+pub fn source(settings: &CollateralSettings, folder: &Path) -> Result<Arc<dyn CollateralSource>, Failure> {
     if let Some(offline) = settings.offline.as_deref().filter(|folder| !folder.is_dir()) {
         // A cache may begin empty; a folder that an operator has filled is there.
         return Err(super::invalid(
@@ -60,6 +59,13 @@ pub fn source(settings: &Settings, folder: &Path) -> Result<Arc<dyn CollateralSo
     });
     let waiting = Semaphore::new(MAX_WAITING);
     Ok(Arc::new(Waiting { service, runtime: Handle::current(), renewal, waiting }))
+}
+
+/// The source of a Trustee that nobody has set anything for.
+pub fn usual(folder: &Path) -> Result<Arc<dyn CollateralSource>, Failure> {
+    let wrong = |_| Failure::new(Code::Internal, "the settings' defaults contradict each other");
+    let settings = cocoon_config::parse("").map_err(wrong)?;
+    source(&settings.attestation.verifiers.collateral, folder)
 }
 
 fn sources(settings: &CollateralSettings) -> Result<Sources, Failure> {

@@ -24,7 +24,7 @@ pub async fn live(settings: &Settings, folder: &Path, tokens: &Tokens) -> Result
         accept_sample: attestation.accept_sample,
         trust: verifiers::trust(settings)?,
         secure_execution: verifiers::secure_execution(&attestation.verifiers.se)?,
-        collateral: collateral::source(settings, &folder.join("collateral"))?,
+        collateral: collateral::source(&attestation.verifiers.collateral, &folder.join("collateral"))?,
         nvidia_remote: collateral::nvidia_remote(settings)?,
         access: access::access(settings, folder).await?,
         session_lifetime: attestation.session,

@@ -10,7 +10,6 @@ pub(crate) struct Reader<'a> {
     at: usize,
 }
 
-#[allow(dead_code)]
 impl<'a> Reader<'a> {
     /// A reader of `bytes`; `what` names the format in errors.
     pub fn new(what: &'static str, bytes: &'a [u8]) -> Self {

@@ -121,8 +121,9 @@ impl Verifier {
             Evidence::Tdx(evidence) => guest(tdx::verify(evidence, &trust.dcap, collateral, expectation)),
             Evidence::Sgx(evidence) => guest(sgx::verify(evidence, &trust.dcap, collateral, expectation)),
             Evidence::AzureSnp(evidence) => {
-                let (roots, rules) = (&trust.snp, &trust.snp_rules);
-                let verdict = azure::snp::verify(evidence, roots, rules, collateral, expectation);
+                let (roots, rules, chains) = (&trust.snp, &trust.snp_rules, &self.snp_chains);
+                let verdict =
+                    azure::snp::verify_cached(evidence, roots, rules, collateral, expectation, chains);
                 vec![extended(verdict, expectation)]
             }
             Evidence::AzureTdx(evidence) => {
