@@ -4,15 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use cocoon_protocol::b64;
+use cocoon_protocol::{b64, bounds};
 use cocoon_stage::{Code, Failure};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
 /// Longest file of evidence, or of what belongs to it.
 pub const MAX_FILE: usize = 16 << 20;
-/// Most values of a JSON file. Read into memory each takes fifty times the one or two bytes it has in the file.
-const MAX_VALUES: usize = 500_000;
 
 /// The content of a file of at most [`MAX_FILE`] bytes, or of standard input where it is named `-`.
 pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -51,10 +49,7 @@ fn bounded(from: impl Read, file: &Path, limit: usize) -> Result<Vec<u8>, Failur
 
 /// JSON of bounded size in memory; the reason where it is none.
 pub fn json(bytes: &[u8]) -> Result<Value, String> {
-    let values = bytes.iter().filter(|b| matches!(b, b',' | b'[' | b'{')).count();
-    if values > MAX_VALUES {
-        return Err(format!("JSON of more than {MAX_VALUES} values"));
-    }
+    bounds::check("the file", bytes).map_err(|e| e.to_string())?;
     serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}"))
 }
 
