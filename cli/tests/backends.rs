@@ -115,7 +115,12 @@ impl Postgres {
             .unwrap();
         let postgres = Postgres { child, port };
         let end = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // It listens before it takes clients, so that a connection alone says nothing.
+        let ready = || {
+            let mut asked = command("pg_isready");
+            asked.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().is_ok_and(|s| s.success())
+        };
+        while !ready() {
             assert!(Instant::now() < end, "PostgreSQL does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
