@@ -38,6 +38,11 @@ needs=(
     openssl:openssl # tests make keys with it and compare against it
     xmlsec1:xmlsec1 # signs SWID documents for tests
     procps:pgrep
+    erofs-utils:fsck.erofs           # tests compare layers as block devices against it
+    cryptsetup-bin:veritysetup       # and their hash trees against this
+    e2fsprogs:e2fsck                 # and the scratch disk's file system against this
+    gnupg:gpg                        # tests make OpenPGP signatures with it
+    containerd:containerd            # tests and benches pull with it side by side
     postgresql:/usr/lib/postgresql # tests of the shared store start a server of their own
     softhsm2:softhsm2-util         # tests of keys and secrets in a PKCS#11 token
     swtpm:swtpm                    # tests quote with a TPM of their own
@@ -54,6 +59,10 @@ present() {
     esac
 }
 
+# Peers that only newer releases of Debian carry: taken where the archive at hand offers them, tests that use them say
+# so where they are absent.
+peers=(cosign:cosign notation:notation oras:oras crane:crane imgcrypt:ctd-decoder)
+
 missing=()
 for need in "${needs[@]}"; do
     present "${need#*:}" || missing+=("${need%%:*}")
@@ -67,6 +76,14 @@ rust_ok() {
     [ "${version%%.*}" = 1 ] && [ "${minor%%.*}" -ge 95 ]
 }
 rust_ok || say "note: Rust 1.95 or newer is not on the PATH; install it with your usual tool before 'make build'"
+
+# A peer that is absent here and that the package lists know; an old release's lists know none of them.
+if command -v apt-cache >/dev/null 2>&1; then
+    for peer in "${peers[@]}"; do
+        present "${peer#*:}" && continue
+        if apt-cache policy "${peer%%:*}" 2>/dev/null | grep -q 'Candidate: [0-9]'; then missing+=("${peer%%:*}"); fi
+    done
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
     say "everything needed is installed"
@@ -105,20 +122,25 @@ say "installing ${missing[*]} (this can take a few minutes)"
 apt update || say "note: the package lists could not be refreshed, trying with what is there"
 had_registry=1
 had_postgres=1
+had_containerd=1
 case " ${missing[*]} " in *" docker-registry "*) had_registry=0 ;; esac
 case " ${missing[*]} " in *" postgresql "*) had_postgres=0 ;; esac
+case " ${missing[*]} " in *" containerd "*) had_containerd=0 ;; esac
 if ! apt install --no-install-recommends "${suite[@]}" "${missing[@]}"; then
     tail -n 15 "$log" >&2
     die "apt-get could not install: ${missing[*]}"
 fi
 
-# Only the programs are wanted. Debian's packages also start a registry and a database for everybody; one that was
-# running before is left alone.
+# Only the programs are wanted. Debian's packages also start a registry, a database and containerd for everybody;
+# what was running before is left alone.
 if [ "$had_registry" = 0 ] && command -v systemctl >/dev/null 2>&1; then
     systemctl disable --now docker-registry.service >/dev/null 2>&1 || true
 fi
 if [ "$had_postgres" = 0 ] && command -v systemctl >/dev/null 2>&1; then
     systemctl disable --now postgresql.service >/dev/null 2>&1 || true
+fi
+if [ "$had_containerd" = 0 ] && command -v systemctl >/dev/null 2>&1; then
+    systemctl disable --now containerd.service >/dev/null 2>&1 || true
 fi
 
 for need in "${needs[@]}"; do

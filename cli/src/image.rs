@@ -8,10 +8,11 @@ use bytes::Bytes;
 use cocoon_image::encryption::{
     AnnotationPacket, KeyProviderInput, KeyProviderOutput, PROVIDER, unwrap_key, wrap_key,
 };
-use cocoon_image::signature::{self, KeyPair, MAX_SIGNATURES, Payload};
 use cocoon_image::{Document, Manifest, Reference};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_registry::Client;
+use cocoon_signature::KeyPair;
+use cocoon_signature::cosign::{self as signature, MAX_SIGNATURES, Payload};
 use cocoon_stage::{Code, Failure, Stage};
 use zeroize::Zeroizing;
 

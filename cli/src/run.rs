@@ -352,6 +352,8 @@ impl Run {
             user: args.user.clone(),
             signature_key_pem,
             secrets: plans,
+            layers: None,
+            images: cocoon_plan::images::ImageSettings::default(),
             registry_auth,
             attestation_api: args.attestation_api,
             stdin: args.interactive,

@@ -1,7 +1,7 @@
 //! Signature payloads: come from the registry.
 #![no_main]
 
-use cocoon_image::signature::Payload;
+use cocoon_signature::cosign::Payload;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,5 +1,6 @@
 //! From an image's config and a person's wishes to a plan.
 
+use crate::images::{ImageSettings, SharedLayer};
 use crate::{ContainerPlan, Error, ImagePlan, Plan, Restart, Seccomp, SecretPlan, SignatureRequirement};
 
 /// What an image config says a container of it should be (OCI image-spec, config, "config" object).
@@ -44,6 +45,10 @@ pub struct RunWishes {
     pub secrets: Vec<SecretPlan>,
     /// Registry credentials in Trustee.
     pub registry_auth: Option<String>,
+    /// The image's layers as block devices; without them the guest pulls it.
+    pub layers: Option<Vec<SharedLayer>>,
+    /// How images reach the guest, and which it may take.
+    pub images: ImageSettings,
     /// Whether the workload may ask for tokens and evidence.
     pub attestation_api: bool,
     /// Whether standard input is passed.
@@ -93,6 +98,7 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
             reference: wishes.reference.clone(),
             digest: wishes.digest.clone(),
             signature: wishes.signature_key_pem.clone().map(|key_pem| SignatureRequirement { key_pem }),
+            layers: wishes.layers.clone(),
         },
         args,
         env,
@@ -117,6 +123,7 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
         secrets: wishes.secrets.clone(),
         attestation_api: wishes.attestation_api,
         registry_auth: wishes.registry_auth.clone(),
+        images: wishes.images.clone(),
     };
     plan.to_canonical()?;
     Ok(plan)

@@ -8,6 +8,7 @@
 
 pub mod compile;
 pub mod decide;
+pub mod images;
 mod trustee;
 mod types;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::images::{ImageSettings, MAX_SHARED_LAYERS, SharedLayer};
 
 /// The name of the plan's file in initdata's `[data]` table.
 pub const PLAN_FILE: &str = "plan.json";
@@ -40,6 +41,9 @@ pub struct Plan {
     /// `kbs:///…` of a registry `auth.json`, where the images need credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_auth: Option<String>,
+    /// How images reach the guest, and which it may take.
+    #[serde(default, skip_serializing_if = "ImageSettings::is_default")]
+    pub images: ImageSettings,
 }
 
 /// One container.
@@ -99,6 +103,9 @@ pub struct ImagePlan {
     /// The signature that the image must carry, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureRequirement>,
+    /// Its layers as block devices that the host attaches, lowest first; without it the guest pulls the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<SharedLayer>>,
 }
 
 /// A signature that an image must carry.
@@ -225,6 +232,7 @@ impl Plan {
         if let Some(uri) = &self.registry_auth {
             check_uri("registry_auth", uri)?;
         }
+        self.images.check("images")?;
         Ok(())
     }
 }
@@ -242,6 +250,15 @@ impl ContainerPlan {
         }
         if self.image.reference.is_empty() || self.image.reference.len() > 512 {
             return Err(Error::field(format!("{at}.image.reference"), "must be 1 to 512 characters"));
+        }
+        for (i, layer) in self.image.layers.iter().flatten().enumerate() {
+            layer.check(&format!("{at}.image.layers[{i}]"))?;
+        }
+        if self.image.layers.as_ref().is_some_and(|l| l.is_empty() || l.len() > MAX_SHARED_LAYERS) {
+            return Err(Error::field(
+                format!("{at}.image.layers"),
+                format!("must hold 1 to {MAX_SHARED_LAYERS}"),
+            ));
         }
         if self.args.first().is_none_or(String::is_empty) || self.args.len() > MAX_LIST {
             return Err(Error::field(format!("{at}.args"), "must name a program"));
@@ -297,7 +314,7 @@ fn check_path(field: &str, path: &str) -> Result<(), Error> {
     if ok { Ok(()) } else { Err(Error::field(field, "must be an absolute path without `..`")) }
 }
 
-fn check_uri(field: &str, uri: &str) -> Result<(), Error> {
+pub(crate) fn check_uri(field: &str, uri: &str) -> Result<(), Error> {
     uri.parse::<cocoon_protocol::uri::ResourceUri>()
         .map(|_| ())
         .map_err(|e| Error::field(field, e.to_string()))
@@ -318,6 +335,7 @@ pub(crate) mod tests {
                     reference: "localhost:5000/busybox:1".into(),
                     digest: format!("sha256:{}", "a".repeat(64)),
                     signature: None,
+                    layers: None,
                 },
                 args: vec!["/bin/true".into()],
                 env: vec!["A=b".into()],
@@ -340,6 +358,7 @@ pub(crate) mod tests {
             }],
             attestation_api: false,
             registry_auth: None,
+            images: ImageSettings::default(),
         }
     }
 

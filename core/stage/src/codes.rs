@@ -245,6 +245,24 @@ codes! {
     ImageSignatureInvalid = "IMAGE-SIGNATURE-INVALID", Pull,
         "No signature of the image verifies with the required key.",
         "Sign it with the required key; if it was, somebody replaced the image.";
+    ImagePolicyRejected = "IMAGE-POLICY-REJECTED", Pull,
+        "The signature policy does not allow the image under the name that the plan gives it.",
+        "See the reason: sign the image as the policy asks, or change the policy.";
+    ImagePolicyInvalid = "IMAGE-POLICY-INVALID", Pull,
+        "A signature policy, trust root, registry configuration or proxy setting cannot be used.",
+        "Mend the file that the reason names.";
+    ImageLayerUnavailable = "IMAGE-LAYER-UNAVAILABLE", Pull,
+        "The host did not attach a shared layer that the plan names.",
+        "Check the node's layer cache (`cocoon layers`), or run with --layers guest.";
+    ImageLayerTampered = "IMAGE-LAYER-TAMPERED", Serve,
+        "A block of a shared layer is not what the plan's root hash says.",
+        "The host's copy is damaged or was altered; remove it from the node's layer cache.";
+    ImageScratchFailed = "IMAGE-SCRATCH-FAILED", Pull,
+        "The encrypted scratch disk could not be set up.",
+        "Check that the host attaches it in the size that the plan asks for.";
+    ImageCacheFailed = "IMAGE-CACHE-FAILED", Boot,
+        "The node's layer cache could not provide a layer.",
+        "See the reason: space, permissions, or a registry that the node cannot reach.";
     ImagePullFailed = "IMAGE-PULL-FAILED", Pull,
         "The image could not be pulled.",
         "See the reason.";

@@ -1,10 +1,9 @@
 //! Is there a signature by the required key over the pinned digest, for the reference's repository?
 
-use cocoon_image::signature::{
-    MAX_PAYLOAD_BYTES, MAX_SIGNATURES, VerifyingKey, listed, signature_tag, verify,
-};
 use cocoon_image::{Descriptor, Digest, Manifest, Reference};
 use cocoon_registry::Client;
+use cocoon_signature::VerifyingKey;
+use cocoon_signature::cosign::{MAX_PAYLOAD_BYTES, MAX_SIGNATURES, listed, signature_tag, verify};
 
 use crate::{Error, SignatureRequirement};
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cocoon_image::encryption::unwrap_key;
-use cocoon_image::signature::{KeyPair, Payload, sign, signature_manifest, signature_tag};
 use cocoon_image::{AnnotationPacket, Digest, Limits, Platform, Reference};
 use cocoon_pull::{KeyProvider, OnProgress, Progress, PullRequest, PulledImage, SignatureRequirement, pull};
 use cocoon_registry::{Auth, Client, Retry};
+use cocoon_signature::KeyPair;
+use cocoon_signature::cosign::{Payload, sign, signature_manifest, signature_tag};
 use cocoon_stage::{Code, Failure};
 use fake::{Fake, Fault};
 use image::{Builder, INDEX, KEK, MANIFEST, OCI, file, gzip, raw, tar_of};

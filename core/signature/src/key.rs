@@ -12,7 +12,7 @@ use spki::der::Decode as _;
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use zeroize::Zeroizing;
 
-use crate::Error;
+use cocoon_image::Error;
 
 const MAX_PEM: usize = 16 * 1024;
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");

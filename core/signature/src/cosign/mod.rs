@@ -4,17 +4,17 @@
 //! A valid signature says: the key's holder vouches for *this digest* under *this repository name*. All three are
 //! checked; a signature over another image, or made for another repository, is as good as none.
 
-mod key;
 mod payload;
 
-pub use key::{KeyPair, SigningKey, VerifyingKey};
 pub use payload::Payload;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::{Digest, Error, Manifest, Reference};
+use cocoon_image::{Digest, Error, Manifest, Reference};
+
+use crate::{SigningKey, VerifyingKey};
 
 /// Media type of a payload's blob.
 pub const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -129,6 +129,7 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KeyPair;
 
     fn signed(reference: &str) -> (KeyPair, Vec<u8>, String, Digest) {
         let pair = KeyPair::generate().unwrap();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Error, Reference};
+use cocoon_image::{Digest, Error, Reference};
 
 /// What is signed.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,9 @@
+//! Signatures over images, and the policies that ask for them.
+//!
+//! Contract: no network and no clock; time comes in as a value. Signatures are found by others and handed in as bytes,
+//! chosen by an untrusted registry. A signature vouches for *a digest* under *a name*; both are checked.
+
+pub mod cosign;
+mod key;
+
+pub use key::{KeyPair, SigningKey, VerifyingKey};
