@@ -4,6 +4,8 @@
 //! chosen by an untrusted registry. A signature vouches for *a digest* under *a name*; both are checked.
 
 pub mod cosign;
+mod found;
 mod key;
 
+pub use found::{CosignSignature, Found, Needs, NotationEnvelope, Subject};
 pub use key::{KeyPair, SigningKey, VerifyingKey};
