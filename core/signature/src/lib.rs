@@ -6,6 +6,7 @@
 pub mod cosign;
 mod found;
 mod key;
+pub mod simple;
 
 pub use found::{CosignSignature, Found, Needs, NotationEnvelope, Subject};
 pub use key::{KeyPair, SigningKey, VerifyingKey};
