@@ -48,7 +48,11 @@ struct Subkey {
 /// What the signature packets that follow are over.
 enum Over {
     Primary,
-    Name { hashed: Vec<u8>, from: usize, revoked: bool },
+    Name {
+        hashed: Vec<u8>,
+        from: usize,
+        revoked: bool,
+    },
     Subkey,
     /// Something that is not read.
     Nothing,
@@ -157,7 +161,9 @@ impl Reader {
             }
             packet::PUBLIC_SUBKEY => {
                 self.over = Over::Nothing;
-                if let (Some(certificate), Some(key)) = (self.certificates.last_mut(), Key::parse(&packet.body)) {
+                if let (Some(certificate), Some(key)) =
+                    (self.certificates.last_mut(), Key::parse(&packet.body))
+                {
                     certificate.subkeys.push(Subkey { key, revoked: false, bindings: Vec::new() });
                     self.over = Over::Subkey;
                 }
@@ -180,7 +186,8 @@ impl Reader {
 
 impl Certificate {
     fn unreadable() -> Self {
-        let primary = Key { algorithm: 0, created: 0, fingerprint: [0; 20], hashed: Vec::new(), material: None };
+        let primary =
+            Key { algorithm: 0, created: 0, fingerprint: [0; 20], hashed: Vec::new(), material: None };
         Certificate {
             primary,
             revoked: true,
@@ -237,7 +244,13 @@ impl Certificate {
     }
 
     /// Whether the key, the primary one or the subkey, may have made the signature.
-    fn allows(&self, key: &Key, subkey: Option<&Subkey>, signed: &Signature, now_unix: u64) -> Result<(), String> {
+    fn allows(
+        &self,
+        key: &Key,
+        subkey: Option<&Subkey>,
+        signed: &Signature,
+        now_unix: u64,
+    ) -> Result<(), String> {
         if self.revoked || subkey.is_some_and(|s| s.revoked) {
             return Err("is revoked".to_owned());
         }
@@ -261,7 +274,8 @@ impl Certificate {
                 !spoken.is_empty() && spoken.iter().all(|s| s.may_sign())
             }
             Some(subkey) => {
-                let binding = newest(&subkey.bindings, now_unix).ok_or("has no binding to its subkey that holds")?;
+                let binding =
+                    newest(&subkey.bindings, now_unix).ok_or("has no binding to its subkey that holds")?;
                 if over(binding, &subkey.key) {
                     return Err("signed with a subkey that has expired".to_owned());
                 }

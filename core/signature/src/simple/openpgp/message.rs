@@ -54,7 +54,10 @@ impl Message {
         }
         let signature = Signature::parse(&signature).map_err(|why| invalid(format!("a signature {why}")))?;
         if signature.kind != signature::BINARY {
-            return Err(invalid(format!("a signature of type {:#04x}, not over binary data", signature.kind)));
+            return Err(invalid(format!(
+                "a signature of type {:#04x}, not over binary data",
+                signature.kind
+            )));
         }
         let announced = [3, signature.kind, signature.hash_id, signature.algorithm];
         if header.len() != 13 || !header.starts_with(&announced) || header.last() != Some(&1) {
@@ -65,7 +68,11 @@ impl Message {
     }
 
     /// The data, and the primary fingerprint of its signer.
-    pub(in crate::simple) fn verify(self, keyring: &Keyring, now_unix: u64) -> Result<(Vec<u8>, String), Error> {
+    pub(in crate::simple) fn verify(
+        self,
+        keyring: &Keyring,
+        now_unix: u64,
+    ) -> Result<(Vec<u8>, String), Error> {
         let signer = keyring.signer(&self.signature, &self.data, now_unix)?;
         Ok((self.data, signer))
     }

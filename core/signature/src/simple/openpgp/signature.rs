@@ -70,7 +70,11 @@ impl Signature {
             9 => Hash::Sha384,
             10 => Hash::Sha512,
             1 => return Err("with MD5, which proves nothing".to_owned()),
-            2 => return Err("with SHA-1, which proves nothing any more; sign with SHA-256 or longer".to_owned()),
+            2 => {
+                return Err(
+                    "with SHA-1, which proves nothing any more; sign with SHA-256 or longer".to_owned()
+                );
+            }
             other => return Err(format!("with hash algorithm {other}, which is not supported")),
         };
         let length = fields.short().ok_or_else(cut)?;

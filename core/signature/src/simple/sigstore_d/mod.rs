@@ -135,7 +135,9 @@ fn place(entries: Vec<yaml::Entry>) -> Result<Place, (usize, &'static str)> {
     let mut place = Place::default();
     let mut old = Place::default();
     for entry in entries {
-        let yaml::Value::Scalar(text) = entry.value else { return Err((entry.line, "must be a single value")) };
+        let yaml::Value::Scalar(text) = entry.value else {
+            return Err((entry.line, "must be a single value"));
+        };
         let target = match entry.key.as_str() {
             "use-sigstore-attachments" => {
                 place.attachments = Some(match text.as_str() {
@@ -219,14 +221,16 @@ mod tests {
     fn recorded_documents_merge_as_recorded() {
         let dir = std::env::var("COCOON_VECTORS")
             .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors").into());
-        let read = |name: &str| std::fs::read_to_string(format!("{dir}/image/signature/sigstore_config/{name}"));
+        let read =
+            |name: &str| std::fs::read_to_string(format!("{dir}/image/signature/sigstore_config/{name}"));
         if read("get_base_url/res.yaml").is_err() {
             println!("skipped: no vectors in {dir}");
             return;
         }
         let read = |name: &str| read(name).unwrap();
         for case in 1..=3 {
-            let (one, two) = (read(&format!("test_case_{case}/1.yaml")), read(&format!("test_case_{case}/2.yaml")));
+            let (one, two) =
+                (read(&format!("test_case_{case}/1.yaml")), read(&format!("test_case_{case}/2.yaml")));
             let merged = SigstoreD::merge([("1", one.as_str()), ("2", two.as_str())]);
             // The first two say something twice.
             match case {

@@ -115,7 +115,8 @@ fn scalar(text: &str, is_key: bool) -> Result<(String, &str), &'static str> {
     let end = if is_key {
         // The colon that ends a key has a space or nothing after it; others are the key's (ports, tags).
         let colons = text.match_indices(':').map(|(i, _)| i);
-        let mut ends = colons.filter(|i| text.get(i + 1..).is_none_or(|r| r.is_empty() || r.starts_with([' ', '\t'])));
+        let mut ends =
+            colons.filter(|i| text.get(i + 1..).is_none_or(|r| r.is_empty() || r.starts_with([' ', '\t'])));
         ends.next().ok_or("is not `key: value`")?
     } else {
         text.find(" #").unwrap_or(text.len())
