@@ -6,6 +6,7 @@
 pub mod cosign;
 mod found;
 mod key;
+pub mod notation;
 pub mod simple;
 
 pub use found::{CosignSignature, Found, Needs, NotationEnvelope, Subject};
