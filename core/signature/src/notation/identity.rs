@@ -56,8 +56,8 @@ impl Identity {
             }
             attributes.push((oid, value));
         }
-        let named = |oid: &&str| attributes.iter().any(|(known, _)| known.to_string() == **oid);
-        if !MANDATORY.iter().all(|oid| named(&oid)) {
+        let named = |oid: &str| attributes.iter().any(|(known, _)| known.to_string() == oid);
+        if !MANDATORY.iter().all(|oid| named(oid)) {
             return Err(fail("it must name country (C), state (ST) and organisation (O)"));
         }
         Ok(Identity(attributes))
