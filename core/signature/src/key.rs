@@ -77,6 +77,15 @@ impl SigningKey {
         signature.map(|s| s.as_ref().to_vec()).map_err(|_| Error::Key("signing failed".to_owned()))
     }
 
+    /// SHA-256 of the public half's SubjectPublicKeyInfo, standard base64: how bundles hint at a key.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where it cannot be encoded.
+    pub fn hint(&self) -> Result<String, Error> {
+        let public = VerifyingKey::from_pem(&self.public_pem()?)?;
+        Ok(STANDARD.encode(digest(&SHA256, public.der())))
+    }
+
     /// The public half, SubjectPublicKeyInfo PEM.
     ///
     /// # Errors
