@@ -182,7 +182,7 @@ async fn one_layer_serves_several_vms_and_none_can_write_it() {
         first.stderr_tail()
     );
     let disks = vec![disk(&layer, "layer")];
-    let mut again = Vm::start(VmSpec { disks, ..second.clone() }).await.unwrap();
+    let mut again = Vm::start(VmSpec { disks, ..second }).await.unwrap();
     assert_eq!(
         again.qmp().await.unwrap().query_status().await.unwrap(),
         "running",
@@ -197,8 +197,9 @@ async fn one_layer_serves_several_vms_and_none_can_write_it() {
 
     // A scratch disk is one VM's, and a layer that is read cannot be another's scratch disk.
     for taken in [writable, Disk { read_only: false, ..disk(&layer, "scratch") }] {
-        let _ = std::fs::remove_file(&second.qmp_socket);
-        let mut vm = Vm::start(VmSpec { disks: vec![taken], ..second.clone() }).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let Some((third, _c)) = spec(dir.path()) else { return };
+        let mut vm = Vm::start(VmSpec { disks: vec![taken], ..third }).await.unwrap();
         assert!(!vm.wait().await.unwrap().success());
         assert!(vm.stderr_tail().contains("lock"), "{}", vm.stderr_tail());
     }
