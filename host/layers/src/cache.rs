@@ -89,6 +89,14 @@ impl Cache {
         }
     }
 
+    /// The layer, where it is in the cache already.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; what is not fit is as good as absent.
+    pub async fn held(&self, wanted: &Wanted, descriptor: &Descriptor) -> Result<Option<Lease>, Error> {
+        self.present(wanted, &Key::of(&wanted.diff_id, descriptor)).await
+    }
+
     /// Reads the layer from its source and converts it, whatever the cache holds already, so that its root is known
     /// from its verified content alone: [`Lease::computed`].
     ///
@@ -150,7 +158,12 @@ impl Inner {
         }
     }
 
-    fn make(&self, wanted: &Wanted, descriptor: &Descriptor, blob: impl Read + Send + 'static) -> Result<Lease, Error> {
+    fn make(
+        &self,
+        wanted: &Wanted,
+        descriptor: &Descriptor,
+        blob: impl Read + Send + 'static,
+    ) -> Result<Lease, Error> {
         let bounds = Bounds { bytes: self.limit, pinned: wanted.pinned };
         let made = make(&self.tmp, wanted.diff_id, descriptor, blob, bounds)?;
         self.keep(wanted, descriptor, made)

@@ -29,7 +29,9 @@ pub enum Error {
     #[error("no space left for the layer cache in {0}")]
     Full(PathBuf),
     /// The layer does not fit the cache's limit beside those in use.
-    #[error("a layer of {bytes} bytes does not fit the layer cache: {in_use} of {limit} bytes are in use by pods")]
+    #[error(
+        "a layer of {bytes} bytes does not fit the layer cache: {in_use} of {limit} bytes are in use by pods"
+    )]
     Limit {
         /// The layer's.
         bytes: u64,
@@ -71,9 +73,9 @@ pub enum Error {
     /// The layer, as the registry sent it.
     #[error(transparent)]
     Image(cocoon_image::Error),
-    /// The layer cannot be made into an image.
+    /// The layer cannot be made into a device.
     #[error(transparent)]
-    Convert(#[from] cocoon_erofs::Error),
+    Convert(cocoon_erofs::Error),
     /// The work was given up or its thread ended without a result.
     #[error("making a shared layer was interrupted")]
     Interrupted,
@@ -99,6 +101,16 @@ impl Error {
         }
     }
 
+    /// An error met while a device was made in the file at `path`.
+    pub(crate) fn making(path: &Path) -> impl FnOnce(cocoon_erofs::Error) -> Error + use<> {
+        let device = Error::io(path);
+        move |e| match e {
+            cocoon_erofs::Error::Layer(e) => e.into(),
+            cocoon_erofs::Error::Device(e) => device(e),
+            e => Error::Convert(e),
+        }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Error::Full(_))
     }
@@ -115,8 +127,11 @@ impl From<Error> for Failure {
         let reason = e.to_string();
         let failure = match e {
             // What is wrong with the image is so wherever it is met.
-            Error::Image(e) if !matches!(e, cocoon_image::Error::Source(_)) => e.into(),
-            Error::Convert(e) => e.into(),
+            Error::Image(e)
+                if !matches!(e, cocoon_image::Error::Source(_) | cocoon_image::Error::TooLarge(_)) =>
+            {
+                e.into()
+            }
             Error::Registry(e @ cocoon_registry::Error::Image(_)) => e.into(),
             Error::Registry(
                 e @ (cocoon_registry::Error::Unauthorized { .. } | cocoon_registry::Error::NotFound { .. }),

@@ -73,7 +73,12 @@ impl Cache {
     pub async fn usage(&self) -> Result<Usage, Error> {
         let entries = self.list().await?;
         let sum = |of: &dyn Fn(&Entry) -> bool| entries.iter().filter(|e| of(e)).map(|e| e.bytes).sum();
-        Ok(Usage { layers: entries.len(), bytes: sum(&|_| true), in_use: sum(&|e| e.in_use), limit: self.inner.limit })
+        Ok(Usage {
+            layers: entries.len(),
+            bytes: sum(&|_| true),
+            in_use: sum(&|e| e.in_use),
+            limit: self.inner.limit,
+        })
     }
 
     /// Removes a layer that no pod uses.
@@ -134,7 +139,8 @@ impl Inner {
         }
         let mut entries = Vec::new();
         for found in std::fs::read_dir(&self.layers).map_err(Error::io(&self.layers))?.flatten() {
-            let Some((name, root)) = found.file_name().into_string().ok().and_then(|n| Some((n.clone(), root_of(&n)?)))
+            let Some((name, root)) =
+                found.file_name().into_string().ok().and_then(|n| Some((n.clone(), root_of(&n)?)))
             else {
                 continue;
             };

@@ -17,7 +17,8 @@ pub(crate) fn private(path: &Path) -> Result<(), Error> {
         return Err(Error::io(path)(e));
     }
     let found = std::fs::metadata(path).map_err(Error::io(path))?;
-    fit(&found, found.is_dir(), "it is not a folder").map_err(|reason| Error::Unfit { path: path.into(), reason })
+    fit(&found, found.is_dir(), "it is not a folder")
+        .map_err(|reason| Error::Unfit { path: path.into(), reason })
 }
 
 /// [`private`], for a folder in such a folder: it is no link either.
@@ -78,11 +79,12 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Option<Vec<u8>> {
 pub(crate) fn write_small(folder: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     let path = folder.join(name);
     let temporary = folder.join(format!(".{}", unique()?));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut f| {
-        f.write_all(content)?;
-        f.sync_all()?;
-        std::fs::rename(&temporary, &path)
-    });
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut f| {
+            f.write_all(content)?;
+            f.sync_all()?;
+            std::fs::rename(&temporary, &path)
+        });
     if let Err(e) = written {
         let _ = std::fs::remove_file(&temporary);
         return Err(Error::io(&path)(e));

@@ -3,15 +3,17 @@
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
 
 use crate::locks::try_lock;
-use crate::{BLOCK, Error, folder, shape};
+use crate::{BLOCK, folder, shape};
 
 /// Hex digits of the root that make a disk's serial number, which has at most 20 bytes.
 const SERIAL: usize = 20;
+/// Tries to get a lock that is held for moments only.
+const MOMENTS: u32 = 250;
 
 /// A layer that stays in the cache for as long as this lives, or its process does.
 #[derive(Debug)]
@@ -66,11 +68,20 @@ pub(crate) fn lease(layers: &Path, root: [u8; 32]) -> Result<Option<Lease>, Unfi
     if aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &top).as_ref() != root {
         return Err("its tree does not begin with the root");
     }
-    let held = |e: Result<bool, std::io::Error>| e.map_err(|_| "it cannot be locked");
-    if !held(try_lock(&file, FlockOperation::NonBlockingLockShared))? || !held(folder::names(&path, &file))? {
-        return Ok(None);
+    let held = lock(&file) && folder::names(&path, &file).unwrap_or(false);
+    Ok(held.then(|| Lease { path, root, blocks, computed: false, file }))
+}
+
+/// Locks for use. Who removes layers, or looks which are in use, holds the other lock for a moment only.
+fn lock(file: &File) -> bool {
+    for _ in 0..MOMENTS {
+        match try_lock(file, FlockOperation::NonBlockingLockShared) {
+            Ok(true) => return true,
+            Ok(false) => std::thread::sleep(Duration::from_millis(2)),
+            Err(_) => return false,
+        }
     }
-    Ok(Some(Lease { path, root, blocks, computed: false, file }))
+    false
 }
 
 /// Notes that the layer is used now. What cannot be noted only makes an earlier removal more likely.

@@ -60,7 +60,9 @@ impl Source for RegistrySource {
             loop {
                 let step = match blob.chunk().await {
                     Ok(Some(mut chunk)) => {
-                        progress(Progress::Downloaded { bytes: u64::try_from(chunk.len()).unwrap_or(u64::MAX) });
+                        progress(Progress::Downloaded {
+                            bytes: u64::try_from(chunk.len()).unwrap_or(u64::MAX),
+                        });
                         while !chunk.is_empty() {
                             let piece = chunk.split_to(chunk.len().min(PIECE));
                             if sender.send(Step::Data(piece)).await.is_err() {

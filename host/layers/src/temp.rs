@@ -55,7 +55,9 @@ impl Temp {
             .and_then(|()| self.file.sync_all())
             .and_then(|()| try_lock(&self.file, FlockOperation::NonBlockingLockShared))
             .and_then(|_| folder::open(&self.path))
-            .and_then(|read| try_lock(&read, FlockOperation::NonBlockingLockShared).map(|locked| (read, locked)));
+            .and_then(|read| {
+                try_lock(&read, FlockOperation::NonBlockingLockShared).map(|locked| (read, locked))
+            });
         let read = match read.map_err(fail)? {
             (read, true) => read,
             (_, false) => return Err(Error::Interrupted),
