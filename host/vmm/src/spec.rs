@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 /// Most disks beside the initdata: the layers that an image may have (128), and a scratch disk.
 pub const MAX_DISKS: usize = 129;
+/// Most disks that a guest with one CPU can serve: each takes two of its interrupt vectors.
+const MAX_DISKS_ONE_CPU: usize = 96;
 /// Longest serial number, in bytes (virtio 1.2, 5.2.6.1: VIRTIO_BLK_T_GET_ID).
 const MAX_SERIAL: usize = 20;
 
@@ -119,7 +121,7 @@ pub struct VmSpec {
     pub firmware: Option<PathBuf>,
     /// The initdata disk, attached read-only with serial `initdata`.
     pub initdata_disk: PathBuf,
-    /// Further disks, at most [`MAX_DISKS`].
+    /// Further disks, at most [`MAX_DISKS`]; at most 96 for a guest with one CPU.
     pub disks: Vec<Disk>,
     /// vsock to the host.
     pub vsock: VsockArg,
@@ -151,6 +153,8 @@ impl VmSpec {
             Some("guest context ids begin at 3")
         } else if self.disks.len() > MAX_DISKS {
             Some("at most 129 disks")
+        } else if self.disks.len() > MAX_DISKS_ONE_CPU && self.cpus < 2 {
+            Some("more than 96 disks need at least two CPUs")
         } else if !self.disks.iter().all(|disk| good_serial(&disk.serial)) {
             Some("a disk's serial number has 1 to 20 characters a-z, 0-9 and -")
         } else if !distinct(&self.disks) {

@@ -2,6 +2,7 @@
 //! unpacked kernel package; where one is absent the tests say so and pass.
 #![allow(clippy::unwrap_used)]
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,9 +150,12 @@ async fn serials_that_a_guest_could_confuse_are_refused() {
     ];
     for serials in cases {
         let disks = serials.iter().map(|s| disk(&file, s)).collect();
-        let error = Vm::start(VmSpec { disks, ..spec.clone() }).await.err().unwrap();
+        let error = Vm::start(VmSpec { cpus: 2, disks, ..spec.clone() }).await.err().unwrap();
         assert_eq!(Failure::from(error).code, Code::PlanInvalid, "{serials:?}");
     }
+    let disks = many.iter().take(97).map(|s| disk(&file, s)).collect();
+    let error = Vm::start(VmSpec { cpus: 1, disks, ..spec }).await.err().unwrap();
+    assert!(error.to_string().contains("two CPUs"), "{error}");
 }
 
 /// How the process has the file open (open(2)'s access mode; 0 is reading only), once it has.
@@ -172,8 +176,13 @@ async fn one_layer_serves_several_vms_and_none_can_write_it() {
     let scratch = one.path().join("scratch");
     std::fs::write(&scratch, [0; 8192]).unwrap();
     let writable = Disk { read_only: false, ..disk(&scratch, "scratch") };
+    // A file without a name, as scratch disks are.
+    let nameless = tempfile::tempfile().unwrap();
+    nameless.set_len(8192).unwrap();
+    let held = format!("/proc/{}/fd/{}", std::process::id(), nameless.as_raw_fd());
+    let nameless = Disk { read_only: false, ..disk(Path::new(&held), "nameless") };
 
-    let disks = vec![disk(&layer, "layer"), writable.clone()];
+    let disks = vec![disk(&layer, "layer"), writable.clone(), nameless];
     let mut first = Vm::start(VmSpec { disks, ..first }).await.unwrap();
     assert_eq!(
         first.qmp().await.unwrap().query_status().await.unwrap(),
