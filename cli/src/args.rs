@@ -4,6 +4,7 @@ mod admin;
 mod collateral;
 mod common;
 mod evidence;
+mod layers;
 mod policy;
 mod trustee;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use admin::*;
 pub use collateral::*;
 pub use evidence::*;
+pub use layers::*;
 pub use policy::*;
 pub use trustee::*;
 
@@ -65,6 +67,9 @@ pub enum Command {
     /// Encrypt and sign images.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// The node's cache of layers that pods share.
+    #[command(subcommand)]
+    Layers(LayersCommand),
     /// Run and operate Trustee as a server.
     #[command(subcommand)]
     Trustee(TrusteeCommand),

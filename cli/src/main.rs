@@ -14,6 +14,7 @@ mod encrypt;
 mod evidence;
 mod guest;
 mod image;
+mod layers;
 mod logging;
 mod moments;
 mod output;
@@ -78,6 +79,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Collateral(command) => done(collateral::main(command).await),
         Command::Evidence(command) => evidence::main(command),
         Command::Image(command) => done(image::main(command).await),
+        Command::Layers(command) => done(layers::main(command).await),
         Command::Trustee(command) => done(trustee::main(command).await),
         Command::Errors => {
             print!("{}", cocoon_stage::render_errors_page());

@@ -10,7 +10,7 @@ use cocoon_sandbox_api::sandbox_ttrpc::SandboxClient;
 use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT, from_ttrpc};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
-use cocoon_vmm::{Accel, Console, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg};
+use cocoon_vmm::{Accel, Console, Disk, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg};
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +20,7 @@ use ttrpc::asynchronous::transport::Socket;
 use crate::adversary::{Adversary, changed_initrd, changed_plan};
 use crate::events::{Observed, read_events};
 use crate::run_dir::{RunDir, disk};
+use crate::scratch::Scratch;
 use crate::sim::{SimService, measure};
 
 /// Context ids below this are the hypervisor's and the host's; each pod adds its process id.
@@ -67,6 +68,12 @@ pub struct PodSpec {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Layers and other disks that the guest finds by their serial numbers.
+    pub disks: Vec<Disk>,
+    /// Size in bytes of a scratch disk, serial number `scratch`, in whole pages.
+    pub scratch_bytes: Option<u64>,
+    /// Where the scratch disk's space comes from: any folder on a disk. Default: `run_dir`, which often is memory.
+    pub scratch_dir: Option<PathBuf>,
     /// Private folder for sockets and the initdata disk; created here and removed with the pod.
     pub run_dir: PathBuf,
     /// Where the serial console goes, if anywhere.
@@ -84,6 +91,7 @@ pub struct Pod {
     pub(crate) task: TaskClient,
     sandbox: SandboxClient,
     failure: watch::Receiver<Option<HostFailure>>,
+    _scratch: Option<Scratch>,
     // Removes the folder when the pod is gone.
     _run_dir: RunDir,
 }
@@ -146,6 +154,11 @@ impl Pod {
         let initdata_disk = run_dir.path().join("initdata.img");
         std::fs::write(&initdata_disk, initdata.to_disk()?).map_err(disk)?;
 
+        let mut disks = spec.disks.clone();
+        let within = spec.scratch_dir.as_deref().unwrap_or(run_dir.path());
+        let scratch = spec.scratch_bytes.map(|bytes| Scratch::create(within, bytes)).transpose()?;
+        disks.extend(scratch.as_ref().map(Scratch::disk));
+
         let (vsock, vsock_arg) = open_vsock(run_dir.path(), &spec.platform)?;
         let mut events = vsock.listen(EVENTS_PORT)?;
         if let TeePlatform::Sim { dir } = &spec.platform {
@@ -171,6 +184,7 @@ impl Pod {
             cmdline: spec.cmdline.clone(),
             firmware: Some(spec.firmware.clone()),
             initdata_disk,
+            disks,
             host_data: bound,
             vsock: vsock_arg,
             network: NetArg::User,
@@ -200,6 +214,7 @@ impl Pod {
             task: TaskClient::new(client.clone()),
             sandbox: SandboxClient::new(client),
             failure,
+            _scratch: scratch,
             _run_dir: run_dir,
         };
         pod.configure().await?;

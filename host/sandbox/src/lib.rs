@@ -9,9 +9,11 @@ mod boot;
 mod container;
 mod events;
 mod run_dir;
+mod scratch;
 mod sim;
 
 pub use adversary::Adversary;
 pub use boot::{Pod, PodSpec, TeePlatform};
+pub use cocoon_vmm::Disk;
 pub use container::{Container, Stdio};
 pub use events::Observed;

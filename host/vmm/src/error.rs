@@ -14,7 +14,7 @@ pub enum Error {
     /// A file that QEMU boots or attaches is not there or not readable.
     #[error("{what} {path}: {source}")]
     File {
-        /// What the file is: kernel, initrd, firmware or initdata disk.
+        /// What the file is: kernel, initrd, firmware, initdata disk or disk.
         what: &'static str,
         /// Where it was looked for.
         path: PathBuf,
@@ -66,6 +66,7 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::QemuMissing(_) | Error::Inspect { .. } => Code::BootQemuMissing,
             Error::File { what: "firmware", .. } => Code::BootQemuMissing,
+            Error::File { what: "disk", .. } => Code::ImageCacheFailed,
             Error::File { source, .. } if full(source) => Code::BootDiskFull,
             Error::File { .. } => Code::BootGuestImageMissing,
             Error::Spec(_) => Code::PlanInvalid,
@@ -89,6 +90,7 @@ mod tests {
         };
         assert_eq!(file("kernel"), Code::BootGuestImageMissing);
         assert_eq!(file("firmware"), Code::BootQemuMissing);
+        assert_eq!(file("disk"), Code::ImageCacheFailed);
         let ended = Error::Ended { status: "signal 9".into(), stderr: "killed".into() };
         assert_eq!(ended.to_string(), "QEMU ended (signal 9): killed");
         assert_eq!(Failure::from(ended).code, Code::BootQemuFailed);

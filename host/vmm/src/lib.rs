@@ -3,8 +3,8 @@
 //! Contract: turns a [`VmSpec`] into QEMU's command line ([`command_line`], a pure function with golden files),
 //! runs it as a child that dies with this process, and speaks the little QMP that stopping needs. It must never
 //! leave a QEMU behind, never let QEMU or the guest grow this process's memory (everything captured is bounded), and
-//! never vary what is measured from pod to pod: kernel command line and devices are constant per platform, all
-//! variation travels in the initdata disk.
+//! never vary what is measured from pod to pod: the kernel command line is constant per platform, and all variation
+//! travels in the initdata disk. Disks vary in number; the plan, not the launch measurement, says what must be on them.
 //!
 //! Trust: host side. Nothing here is trusted by the guest; the guest's console output and QEMU's words are hostile
 //! text, shown with control characters removed.
@@ -23,5 +23,7 @@ pub use command::command_line;
 pub use error::Error;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
-pub use spec::{Accel, Console, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg};
+pub use spec::{
+    Accel, Console, Disk, MAX_DISKS, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg,
+};
 pub use vm::Vm;

@@ -1,6 +1,14 @@
 //! What a pod VM is made of.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+/// Most disks beside the initdata: the layers that an image may have (128), and a scratch disk.
+pub const MAX_DISKS: usize = 129;
+/// Most disks that a guest with one CPU can serve: each takes two of its interrupt vectors.
+const MAX_DISKS_ONE_CPU: usize = 96;
+/// Longest serial number, in bytes (virtio 1.2, 5.2.6.1: VIRTIO_BLK_T_GET_ID).
+const MAX_SERIAL: usize = 20;
 
 /// How the guest is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +85,17 @@ pub enum Console {
     Copy(PathBuf),
 }
 
+/// A disk of the host's, as the guest sees it by its serial number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The file with the disk's raw content, in whole blocks of 512 bytes.
+    pub path: PathBuf,
+    /// By which the guest finds it: 1 to 20 bytes of `a-z`, `0-9` and `-`, each only once in a VM.
+    pub serial: String,
+    /// Whether the guest cannot write to it. One file may then be a disk of several VMs.
+    pub read_only: bool,
+}
+
 /// A pod VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmSpec {
@@ -102,6 +121,8 @@ pub struct VmSpec {
     pub firmware: Option<PathBuf>,
     /// The initdata disk, attached read-only with serial `initdata`.
     pub initdata_disk: PathBuf,
+    /// Further disks, at most [`MAX_DISKS`]; at most 96 for a guest with one CPU.
+    pub disks: Vec<Disk>,
     /// vsock to the host.
     pub vsock: VsockArg,
     /// The network.
@@ -130,9 +151,28 @@ impl VmSpec {
             Some("at least 64 MiB of memory")
         } else if matches!(self.vsock, VsockArg::Kernel(cid) if cid < 3) {
             Some("guest context ids begin at 3")
+        } else if self.disks.len() > MAX_DISKS {
+            Some("at most 129 disks")
+        } else if self.disks.len() > MAX_DISKS_ONE_CPU && self.cpus < 2 {
+            Some("more than 96 disks need at least two CPUs")
+        } else if !self.disks.iter().all(|disk| good_serial(&disk.serial)) {
+            Some("a disk's serial number has 1 to 20 characters a-z, 0-9 and -")
+        } else if !distinct(&self.disks) {
+            Some("two disks have the same serial number")
         } else {
             None
         };
         wrong.map_or(Ok(()), |reason| Err(crate::Error::Spec(reason)))
     }
+}
+
+fn good_serial(serial: &str) -> bool {
+    (1..=MAX_SERIAL).contains(&serial.len())
+        && serial.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Also tells that none takes the initdata's.
+fn distinct(disks: &[Disk]) -> bool {
+    let mut seen = BTreeSet::from(["initdata"]);
+    disks.iter().all(|disk| seen.insert(disk.serial.as_str()))
 }

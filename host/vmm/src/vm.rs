@@ -44,6 +44,9 @@ impl Vm {
         readable("kernel", &spec.kernel)?;
         readable("initrd", &spec.initrd)?;
         readable("initdata disk", &spec.initdata_disk)?;
+        for disk in &spec.disks {
+            readable("disk", &disk.path)?;
+        }
         if let Some(firmware) = &spec.firmware {
             readable("firmware", firmware)?;
         }

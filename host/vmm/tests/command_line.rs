@@ -2,10 +2,12 @@
 //! measured. `UPDATE_GOLDEN=1 cargo test` writes them anew.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cocoon_vmm::{
-    Accel, Console, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg, command_line,
+    Accel, Console, Disk, MAX_DISKS, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg,
+    command_line,
 };
 
 fn spec() -> VmSpec {
@@ -21,6 +23,7 @@ fn spec() -> VmSpec {
         cmdline: "console=ttyS0 quiet panic=-1".into(),
         firmware: Some("/usr/share/seabios/bios-256k.bin".into()),
         initdata_disk: "/run/pod,1/initdata".into(),
+        disks: Vec::new(),
         vsock: VsockArg::User("/run/pod,1/vsock".into()),
         network: NetArg::User,
         console: Console::Tail,
@@ -63,6 +66,53 @@ fn snp() {
             ..spec()
         },
     );
+}
+
+/// Nine layers, so that the second slot begins, and a scratch disk.
+fn disks() -> Vec<Disk> {
+    let layer = |n: usize| Disk {
+        path: format!("/cache,1/layers/{n}").into(),
+        serial: format!("{n:020x}"),
+        read_only: true,
+    };
+    let scratch = Disk { path: "/run/pod,1/scratch".into(), serial: "scratch".into(), read_only: false };
+    (0..9).map(layer).chain([scratch]).collect()
+}
+
+#[test]
+fn sim_with_disks() {
+    golden("sim-disks.txt", &VmSpec { disks: disks(), ..spec() });
+}
+
+#[test]
+fn snp_with_disks() {
+    golden(
+        "snp-disks.txt",
+        &VmSpec {
+            platform: Platform::Snp { cbitpos: 51, policy: 0x30000 },
+            accel: Accel::Kvm,
+            vsock: VsockArg::Kernel(42),
+            firmware: Some("/usr/share/ovmf/OVMF.amdsev.fd".into()),
+            disks: disks(),
+            ..spec()
+        },
+    );
+}
+
+#[test]
+fn each_disk_has_an_address_of_its_own() {
+    let disk = |n: usize| Disk { path: "/d".into(), serial: format!("d{n}"), read_only: true };
+    let full = VmSpec { disks: (0..MAX_DISKS).map(disk).collect(), ..spec() };
+    let lines: Vec<String> = command_line(&full).iter().map(|a| a.to_str().unwrap().to_owned()).collect();
+    let addresses: BTreeSet<&str> = lines
+        .iter()
+        .filter_map(|l| l.split("addr=").nth(1))
+        .map(|rest| rest.split(',').next().unwrap())
+        .collect();
+    assert_eq!(addresses.len(), MAX_DISKS);
+    // Slot 31 is the chipset's.
+    let slot = |a: &str| u8::from_str_radix(&a[2..a.find('.').unwrap()], 16).unwrap();
+    assert!(addresses.iter().all(|a| (8..31).contains(&slot(a))), "{addresses:?}");
 }
 
 #[test]

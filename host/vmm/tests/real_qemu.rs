@@ -2,13 +2,14 @@
 //! unpacked kernel package; where one is absent the tests say so and pass.
 #![allow(clippy::unwrap_used)]
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cocoon_stage::{Code, Failure};
 use cocoon_vmm::{
-    Accel, Console, Error, KvmProbe, Machine, NetArg, PROBE_LIMIT, Platform, Qemu, Vm, VmSpec, VsockArg,
-    probe_kvm,
+    Accel, Console, Disk, Error, KvmProbe, MAX_DISKS, Machine, NetArg, PROBE_LIMIT, Platform, Qemu, Vm,
+    VmSpec, VsockArg, probe_kvm,
 };
 use cocoon_vsock::Vsock;
 
@@ -40,6 +41,7 @@ fn spec(dir: &Path) -> Option<(VmSpec, Vsock)> {
         cmdline: "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable".into(),
         firmware: None,
         initdata_disk: dir.join("initdata"),
+        disks: Vec::new(),
         vsock: VsockArg::User(dir.join("vsock")),
         network: NetArg::User,
         console: Console::Copy(dir.join("console")),
@@ -113,6 +115,7 @@ async fn missing_files_are_named_before_anything_starts() {
         (VmSpec { kernel: missing.clone(), ..spec.clone() }, Code::BootGuestImageMissing),
         (VmSpec { firmware: Some(missing.clone()), ..spec.clone() }, Code::BootQemuMissing),
         (VmSpec { qemu: missing.clone(), ..spec.clone() }, Code::BootQemuMissing),
+        (VmSpec { disks: vec![disk(&missing, "a")], ..spec.clone() }, Code::ImageCacheFailed),
         (VmSpec { cpus: 0, ..spec.clone() }, Code::PlanInvalid),
         (VmSpec { platform: Platform::Snp { cbitpos: 51, policy: 0 }, ..spec.clone() }, Code::PlanInvalid),
         (VmSpec { qmp_socket: missing.join("qmp"), ..spec }, Code::HostUnsupported),
@@ -122,6 +125,94 @@ async fn missing_files_are_named_before_anything_starts() {
         let text = error.to_string();
         assert_eq!(Failure::from(error).code, code, "{text}");
     }
+}
+
+fn disk(path: &Path, serial: &str) -> Disk {
+    Disk { path: path.into(), serial: serial.into(), read_only: true }
+}
+
+#[tokio::test]
+async fn serials_that_a_guest_could_confuse_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let file = spec.kernel.clone();
+    let long = "a".repeat(21);
+    let many: Vec<String> = (0..=MAX_DISKS).map(|n| format!("d{n}")).collect();
+    let cases: [Vec<&str>; 8] = [
+        vec![""],
+        vec![&long],
+        vec!["A"],
+        vec!["a,read-only=off"],
+        vec!["ä"],
+        vec!["a", "b", "a"],
+        vec!["initdata"],
+        many.iter().map(String::as_str).collect(),
+    ];
+    for serials in cases {
+        let disks = serials.iter().map(|s| disk(&file, s)).collect();
+        let error = Vm::start(VmSpec { cpus: 2, disks, ..spec.clone() }).await.err().unwrap();
+        assert_eq!(Failure::from(error).code, Code::PlanInvalid, "{serials:?}");
+    }
+    let disks = many.iter().take(97).map(|s| disk(&file, s)).collect();
+    let error = Vm::start(VmSpec { cpus: 1, disks, ..spec }).await.err().unwrap();
+    assert!(error.to_string().contains("two CPUs"), "{error}");
+}
+
+/// How the process has the file open (open(2)'s access mode; 0 is reading only), once it has.
+fn access(pid: u32, file: &Path) -> Option<u32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let found = entries.flatten().find(|e| std::fs::read_link(e.path()).is_ok_and(|l| l == file))?;
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", found.file_name().display())).ok()?;
+    let flags = info.lines().find_map(|l| l.strip_prefix("flags:"))?;
+    Some(u32::from_str_radix(flags.trim(), 8).ok()? & 3)
+}
+
+#[tokio::test]
+async fn one_layer_serves_several_vms_and_none_can_write_it() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (Some((first, _a)), Some((second, _b))) = (spec(one.path()), spec(two.path())) else { return };
+    let layer = one.path().join("layer,1");
+    std::fs::write(&layer, [0; 8192]).unwrap();
+    let scratch = one.path().join("scratch");
+    std::fs::write(&scratch, [0; 8192]).unwrap();
+    let writable = Disk { read_only: false, ..disk(&scratch, "scratch") };
+    // A file without a name, as scratch disks are.
+    let nameless = tempfile::tempfile().unwrap();
+    nameless.set_len(8192).unwrap();
+    let held = format!("/proc/{}/fd/{}", std::process::id(), nameless.as_raw_fd());
+    let nameless = Disk { read_only: false, ..disk(Path::new(&held), "nameless") };
+
+    let disks = vec![disk(&layer, "layer"), writable.clone(), nameless];
+    let mut first = Vm::start(VmSpec { disks, ..first }).await.unwrap();
+    assert_eq!(
+        first.qmp().await.unwrap().query_status().await.unwrap(),
+        "running",
+        "{}",
+        first.stderr_tail()
+    );
+    let disks = vec![disk(&layer, "layer")];
+    let mut again = Vm::start(VmSpec { disks, ..second }).await.unwrap();
+    assert_eq!(
+        again.qmp().await.unwrap().query_status().await.unwrap(),
+        "running",
+        "{}",
+        again.stderr_tail()
+    );
+    for vm in [&first, &again] {
+        assert_eq!(access(vm.pid(), &layer), Some(0), "open for reading only");
+    }
+    assert_eq!(access(first.pid(), &scratch), Some(2));
+    again.kill().await;
+
+    // A scratch disk is one VM's, and a layer that is read cannot be another's scratch disk.
+    for taken in [writable, Disk { read_only: false, ..disk(&layer, "scratch") }] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some((third, _c)) = spec(dir.path()) else { return };
+        let mut vm = Vm::start(VmSpec { disks: vec![taken], ..third }).await.unwrap();
+        assert!(!vm.wait().await.unwrap().success());
+        assert!(vm.stderr_tail().contains("lock"), "{}", vm.stderr_tail());
+    }
+    first.quit().await;
 }
 
 #[tokio::test]

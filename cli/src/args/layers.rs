@@ -1,0 +1,92 @@
+//! `cocoon layers`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `cocoon layers`.
+#[derive(Debug, Subcommand)]
+pub enum LayersCommand {
+    /// List the layers: size, last use, whether a pod uses them, which layers of images they are.
+    List {
+        #[command(flatten)]
+        place: LayersPlace,
+    },
+    /// Check every block of all layers, or of those named, against the root hash.
+    Verify {
+        /// Root hashes, or unambiguous beginnings of them.
+        roots: Vec<String>,
+        #[command(flatten)]
+        place: LayersPlace,
+    },
+    /// Remove layers that no pod uses, the longest unused first.
+    Prune {
+        /// Until all together have at most this size, e.g. 5G; default: none is left.
+        #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "0")]
+        to: u64,
+        #[command(flatten)]
+        place: LayersPlace,
+    },
+    /// Remove layers by name.
+    Remove {
+        /// Root hashes, or unambiguous beginnings of them.
+        #[arg(required = true)]
+        roots: Vec<String>,
+        #[command(flatten)]
+        place: LayersPlace,
+    },
+}
+
+/// Where the cache is, and how the command answers.
+#[derive(Clone, Debug, Args)]
+pub struct LayersPlace {
+    /// The folder; default: layers in the data folder.
+    #[arg(long, value_name = "DIR", env = "COCOON_LAYERS_DIR")]
+    pub dir: Option<PathBuf>,
+    /// The most that all layers may have together, e.g. 50G.
+    #[arg(long, value_name = "SIZE", env = "COCOON_LAYERS_LIMIT", value_parser = parse_bytes, default_value = "20G")]
+    pub limit: u64,
+    /// Answers and failures as JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl LayersCommand {
+    /// Whether answers are for programs.
+    pub fn json(&self) -> bool {
+        match self {
+            LayersCommand::List { place }
+            | LayersCommand::Verify { place, .. }
+            | LayersCommand::Prune { place, .. }
+            | LayersCommand::Remove { place, .. } => place.json,
+        }
+    }
+}
+
+/// A size such as `512M`, `20G`, `1TiB` or plain bytes; units are powers of 1024.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40)];
+    let unit = units.into_iter().find_map(|(unit, shift)| Some((lower.strip_suffix(unit)?, 1_u64 << shift)));
+    let (number, factor) = unit.unwrap_or((lower, 1));
+    let bytes = number.trim_end().parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    bytes.ok_or_else(|| "must be a size such as 512M, 20G or plain bytes".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("512M", 512 << 20), ("20GiB", 20 << 30), ("1 tb", 1 << 40)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "G", "-1", "1.5G", "20000000T", "1X"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The cache: a layer from it, made where it is not there.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cocoon_image::{Descriptor, Digest};
+
+use crate::convert::{Bounds, Made, make};
+use crate::index::{Index, Key, Rooted};
+use crate::lease::{lease, touch};
+use crate::locks::{Flight, gate, sweep};
+use crate::source::Leash;
+use crate::{Error, Lease, Source, folder, shape};
+
+/// The node's cache. Clones share nothing but the folder, and need not: all that matters is in it.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) layers: PathBuf,
+    pub(crate) index: Index,
+    pub(crate) locks: PathBuf,
+    pub(crate) tmp: PathBuf,
+    pub(crate) gate: PathBuf,
+    pub(crate) limit: u64,
+}
+
+/// A layer that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its diff id: the digest of its tar.
+    pub diff_id: Digest,
+    /// What a plan says that it must be.
+    pub pinned: Option<Pinned>,
+}
+
+/// What a plan says of a shared layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The root hash.
+    pub root: [u8; 32],
+    /// The number of data blocks.
+    pub blocks: u64,
+}
+
+impl Cache {
+    /// Opens the cache in a folder, made where it is not there, and removes what killed processes left in it.
+    ///
+    /// `limit_bytes` is the most that all layers may have together; layers that nobody uses are removed for it, the
+    /// longest unused first.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where somebody else could change what is in the folder; [`Error::Io`].
+    pub fn open(path: &Path, limit_bytes: u64) -> Result<Cache, Error> {
+        folder::private(path)?;
+        let path = path.canonicalize().map_err(Error::io(path))?;
+        let within = |name: &str| {
+            let path = path.join(name);
+            folder::inner(&path).map(|()| path)
+        };
+        let (layers, index) = (within("layers")?, within("index")?);
+        let (locks, tmp) = (within("locks")?, within("tmp")?);
+        sweep(&tmp);
+        sweep(&locks);
+        let (index, gate) = (Index::new(index), path.join("gate"));
+        Ok(Cache { inner: Arc::new(Inner { layers, index, locks, tmp, gate, limit: limit_bytes }) })
+    }
+
+    /// The layer, with a lease that keeps it in the cache. Where it is there it is served after cheap checks; else it is
+    /// read from its source, verified, converted and kept. Of those that want one layer at one time, in whatever
+    /// process, one does so and the others wait.
+    ///
+    /// # Errors
+    /// [`Error::WrongRoot`] where the plan names another root than the layer has; the source's and the file system's.
+    /// Nothing is left behind.
+    pub async fn layer(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+        let key = Key::of(&wanted.diff_id, source.descriptor());
+        if let Some(lease) = self.present(wanted, &key).await? {
+            return Ok(lease);
+        }
+        let _flight = Flight::take(self.inner.locks.join(key.name())).await?;
+        match self.present(wanted, &key).await? {
+            Some(lease) => Ok(lease),
+            None => self.make(wanted, source).await,
+        }
+    }
+
+    /// The layer, where it is in the cache already.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; what is not fit is as good as absent.
+    pub async fn held(&self, wanted: &Wanted, descriptor: &Descriptor) -> Result<Option<Lease>, Error> {
+        self.present(wanted, &Key::of(&wanted.diff_id, descriptor)).await
+    }
+
+    /// Reads the layer from its source and converts it, whatever the cache holds already, so that its root is known
+    /// from its verified content alone: [`Lease::computed`].
+    ///
+    /// # Errors
+    /// As [`Cache::layer`].
+    pub async fn compute(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+        let key = Key::of(&wanted.diff_id, source.descriptor());
+        let _flight = Flight::take(self.inner.locks.join(key.name())).await?;
+        self.make(wanted, source).await
+    }
+
+    /// A lease on the layer where it is in the cache and fit.
+    async fn present(&self, wanted: &Wanted, key: &Key) -> Result<Option<Lease>, Error> {
+        let (inner, wanted, key) = (self.inner.clone(), wanted.clone(), key.clone());
+        blocking(move || Ok(inner.present(&wanted, &key))).await
+    }
+
+    async fn make(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+        match self.try_make(wanted, source).await {
+            // The limit is larger than the disk: what nobody uses gives way.
+            Err(full) if full.is_full() => {
+                let inner = self.inner.clone();
+                if blocking(move || inner.shrink(0)).await?.is_empty() {
+                    return Err(full);
+                }
+                self.try_make(wanted, source).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_make(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+        let (inner, wanted, descriptor) = (self.inner.clone(), wanted.clone(), source.descriptor().clone());
+        let leash = Leash::new();
+        let blob = leash.on(source.open().await?);
+        let made = blocking(move || inner.make(&wanted, &descriptor, blob)).await;
+        drop(leash);
+        made
+    }
+}
+
+impl Inner {
+    fn present(&self, wanted: &Wanted, key: &Key) -> Option<Lease> {
+        let expected = match wanted.pinned {
+            Some(Pinned { root, blocks }) => Rooted { root, blocks },
+            None => self.index.get(key)?,
+        };
+        match lease(&self.layers, expected.root) {
+            Ok(Some(lease)) if lease.blocks == expected.blocks => {
+                touch(&lease.file);
+                Some(lease)
+            }
+            Ok(_) => None,
+            Err(reason) => {
+                let root = hex::encode(expected.root);
+                tracing::warn!(root, reason, "a cached layer is not fit and is made again");
+                None
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        wanted: &Wanted,
+        descriptor: &Descriptor,
+        blob: impl Read + Send + 'static,
+    ) -> Result<Lease, Error> {
+        let bounds = Bounds { bytes: self.limit, pinned: wanted.pinned };
+        let made = make(&self.tmp, wanted.diff_id, descriptor, blob, bounds)?;
+        self.keep(wanted, descriptor, made)
+    }
+
+    /// Gives a new layer its place.
+    fn keep(&self, wanted: &Wanted, descriptor: &Descriptor, made: Made) -> Result<Lease, Error> {
+        let Made { temp, rooted } = made;
+        // Space is counted and taken by one at a time.
+        let _gate = gate(&self.gate)?;
+        let held = match lease(&self.layers, rooted.root) {
+            Ok(Some(held)) if held.blocks == rooted.blocks => {
+                drop(temp);
+                touch(&held.file);
+                Lease { computed: true, ..held }
+            }
+            _ => {
+                self.make_room(shape::file_bytes(rooted.blocks))?;
+                let path = self.layers.join(hex::encode(rooted.root));
+                let file = temp.publish(&path)?;
+                Lease { path, root: rooted.root, blocks: rooted.blocks, computed: true, file }
+            }
+        };
+        self.index.put(&Key::of(&wanted.diff_id, descriptor), &wanted.diff_id, rooted)?;
+        Ok(held)
+    }
+}
+
+/// Runs what waits for disks on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
+}

@@ -1,0 +1,254 @@
+//! What is in the cache, and making room in it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+
+use crate::cache::{Inner, blocking};
+use crate::convert::check;
+use crate::lease::{lease, root_of};
+use crate::locks::{gate, try_lock};
+use crate::{Cache, Error, folder, shape};
+
+/// A layer in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its root hash, 64 hex digits.
+    pub root: String,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Data blocks; `None` where its length is none that a layer can have.
+    pub blocks: Option<u64>,
+    /// When it was last taken, in seconds since 1970.
+    pub used_unix: u64,
+    /// Whether a pod uses it.
+    pub in_use: bool,
+    /// Diff ids of layers that became it, as the cache remembers.
+    pub diff_ids: Vec<String>,
+}
+
+/// How full the cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of layers.
+    pub layers: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of those that pods use.
+    pub in_use: u64,
+    /// The most that all may have.
+    pub limit: u64,
+}
+
+/// What a full check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The layer's root hash, 64 hex digits.
+    pub root: String,
+    /// What is wrong; `None` where every block is right.
+    pub problem: Option<String>,
+}
+
+impl Cache {
+    /// All layers, the last used first.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn list(&self) -> Result<Vec<Entry>, Error> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let mut entries = inner.entries()?;
+            entries.reverse();
+            Ok(entries)
+        })
+        .await
+    }
+
+    /// How full the cache is.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn usage(&self) -> Result<Usage, Error> {
+        let entries = self.list().await?;
+        let sum = |of: &dyn Fn(&Entry) -> bool| entries.iter().filter(|e| of(e)).map(|e| e.bytes).sum();
+        Ok(Usage {
+            layers: entries.len(),
+            bytes: sum(&|_| true),
+            in_use: sum(&|e| e.in_use),
+            limit: self.inner.limit,
+        })
+    }
+
+    /// Removes a layer that no pod uses.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Absent`], [`Error::Io`].
+    pub async fn remove(&self, root: [u8; 32]) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let _gate = gate(&inner.gate)?;
+            match inner.evict(root)? {
+                Evicted::Yes => Ok(inner.forget_stale()),
+                Evicted::InUse => Err(Error::InUse(hex::encode(root))),
+                Evicted::Absent => Err(Error::Absent(hex::encode(root))),
+            }
+        })
+        .await
+    }
+
+    /// Removes layers that no pod uses, the longest unused first, until all together have at most `to_bytes`. Gives
+    /// the roots of those removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn prune(&self, to_bytes: u64) -> Result<Vec<String>, Error> {
+        let inner = self.inner.clone();
+        blocking(move || inner.shrink(to_bytes)).await
+    }
+
+    /// Checks every block of every layer, or of those with the given roots, against the root hash.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; what is wrong with a layer is in its verdict.
+    pub async fn verify(&self, roots: &[[u8; 32]]) -> Result<Vec<Verdict>, Error> {
+        let (inner, mut roots) = (self.inner.clone(), roots.to_vec());
+        blocking(move || {
+            if roots.is_empty() {
+                roots = inner.entries()?.iter().filter_map(|e| root_of(&e.root)).collect();
+            }
+            Ok(roots.into_iter().map(|root| inner.verdict(root)).collect())
+        })
+        .await
+    }
+}
+
+enum Evicted {
+    Yes,
+    InUse,
+    Absent,
+}
+
+impl Inner {
+    /// All layers, the longest unused first. What has no root's name is not ours and is left alone.
+    fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let mut diff_ids: BTreeMap<[u8; 32], Vec<String>> = BTreeMap::new();
+        for (_, diff_id, rooted) in self.index.all() {
+            diff_ids.entry(rooted.root).or_default().push(diff_id.to_string());
+        }
+        let mut entries = Vec::new();
+        for found in std::fs::read_dir(&self.layers).map_err(Error::io(&self.layers))?.flatten() {
+            let Some((name, root)) =
+                found.file_name().into_string().ok().and_then(|n| Some((n.clone(), root_of(&n)?)))
+            else {
+                continue;
+            };
+            // One that vanishes meanwhile is no longer there.
+            let Ok(meta) = found.path().symlink_metadata() else { continue };
+            entries.push(Entry {
+                bytes: meta.len(),
+                blocks: meta.is_file().then(|| shape::data_blocks(meta.len())).flatten(),
+                used_unix: u64::try_from(meta.mtime()).unwrap_or(0),
+                in_use: self.in_use(&name),
+                diff_ids: diff_ids.remove(&root).unwrap_or_default(),
+                root: name,
+            });
+        }
+        // Seconds are too coarse for layers that came together; the rest is in the order of names.
+        entries.sort_by_cached_key(|e| (self.used(&e.root), e.root.clone()));
+        Ok(entries)
+    }
+
+    fn used(&self, name: &str) -> SystemTime {
+        let found = self.layers.join(name).symlink_metadata().and_then(|m| m.modified());
+        found.unwrap_or(UNIX_EPOCH)
+    }
+
+    fn in_use(&self, name: &str) -> bool {
+        let Ok(file) = folder::open(&self.layers.join(name)) else { return false };
+        !try_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap_or(false)
+    }
+
+    /// Removes a layer unless somebody holds a lease on it.
+    fn evict(&self, root: [u8; 32]) -> Result<Evicted, Error> {
+        let path = self.layers.join(hex::encode(root));
+        let fail = Error::io(&path);
+        match folder::open(&path) {
+            Ok(file) => {
+                if !try_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(Error::io(&path))? {
+                    return Ok(Evicted::InUse);
+                }
+                if !folder::names(&path, &file).map_err(Error::io(&path))? {
+                    return Ok(Evicted::Absent);
+                }
+                std::fs::remove_file(&path).map_err(fail)?;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Evicted::Absent),
+            // A link, or what cannot be opened: nobody can have a lease on it.
+            Err(_) => std::fs::remove_file(&path).map_err(fail)?,
+        }
+        tracing::debug!(root = hex::encode(root), "layer removed from the cache");
+        Ok(Evicted::Yes)
+    }
+
+    /// Makes room for a layer of so many bytes. The gate must be held.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), Error> {
+        let left = self.shrink_gated(self.limit.saturating_sub(bytes))?.1;
+        if left.saturating_add(bytes) > self.limit {
+            return Err(Error::Limit { bytes, in_use: left, limit: self.limit });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shrink(&self, to_bytes: u64) -> Result<Vec<String>, Error> {
+        let _gate = gate(&self.gate)?;
+        Ok(self.shrink_gated(to_bytes)?.0)
+    }
+
+    /// Removes what nobody uses until at most so many bytes are left, if that can be. Gives what was removed, and the
+    /// bytes left.
+    fn shrink_gated(&self, to_bytes: u64) -> Result<(Vec<String>, u64), Error> {
+        let entries = self.entries()?;
+        let mut left: u64 = entries.iter().map(|e| e.bytes).sum();
+        let mut removed = Vec::new();
+        for entry in entries {
+            if left <= to_bytes {
+                break;
+            }
+            let Some(root) = root_of(&entry.root) else { continue };
+            match self.evict(root) {
+                Ok(Evicted::Yes) => {
+                    left = left.saturating_sub(entry.bytes);
+                    removed.push(entry.root);
+                }
+                Ok(Evicted::Absent) => left = left.saturating_sub(entry.bytes),
+                Ok(Evicted::InUse) => {}
+                // A folder by a layer's name, for one: it must not keep the rest from being removed.
+                Err(e) => tracing::warn!(error = %e, "a layer could not be removed from the cache"),
+            }
+        }
+        if !removed.is_empty() {
+            self.forget_stale();
+        }
+        Ok((removed, left))
+    }
+
+    /// Forgets which layers had the roots that are no longer there.
+    fn forget_stale(&self) {
+        for (name, _, rooted) in self.index.all() {
+            if self.layers.join(hex::encode(rooted.root)).symlink_metadata().is_err() {
+                self.index.forget(&name);
+            }
+        }
+    }
+
+    fn verdict(&self, root: [u8; 32]) -> Verdict {
+        let problem = match lease(&self.layers, root) {
+            Err(reason) => Some(reason.to_owned()),
+            Ok(None) => Some("it is not in the cache".to_owned()),
+            Ok(Some(lease)) => check(&lease.file, lease.blocks, &root).err().map(|e| e.to_string()),
+        };
+        Verdict { root: hex::encode(root), problem }
+    }
+}

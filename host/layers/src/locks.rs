@@ -1,0 +1,86 @@
+//! Locks on files that come and go. Whoever has locked a file looks whether its name still stands for it: the holder
+//! before may have removed it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+use crate::{Error, folder};
+
+/// Longest pause between two tries to get a lock.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Locks the open file without waiting; `false` where somebody else's lock stands against it.
+pub(crate) fn try_lock(file: &File, how: FlockOperation) -> io::Result<bool> {
+    match flock(file, how) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// An exclusive lock by name, for one worker among all processes.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Flight {
+    /// Waits for the lock. Dropping the future gives up.
+    pub(crate) async fn take(path: PathBuf) -> Result<Flight, Error> {
+        let mut pause = Duration::from_millis(2);
+        loop {
+            if let Some(flight) = Flight::try_take(&path)? {
+                return Ok(flight);
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(PAUSE);
+        }
+    }
+
+    fn try_take(path: &Path) -> Result<Option<Flight>, Error> {
+        let file = open(path).map_err(Error::io(path))?;
+        let ours = try_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(Error::io(path))?
+            && folder::names(path, &file).map_err(Error::io(path))?;
+        Ok(ours.then(|| Flight { path: path.to_owned(), _file: file }))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        // Still locked: who waits for it sees that the name has gone, and begins again.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A short exclusive lock on a file that stays.
+pub(crate) fn gate(path: &Path) -> Result<File, Error> {
+    let file = open(path).map_err(Error::io(path))?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::io(path)(e.into()))?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+}
+
+/// Removes files that nobody holds a lock on: what killed processes left.
+pub(crate) fn sweep(folder_path: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder_path) else { return };
+    for path in entries.flatten().map(|e| e.path()) {
+        let Ok(file) = folder::open(&path) else { continue };
+        let abandoned = try_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap_or(false)
+            && folder::names(&path, &file).unwrap_or(false);
+        if abandoned {
+            // Best effort: what cannot be removed is tried again next time.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
