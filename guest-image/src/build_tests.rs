@@ -30,7 +30,8 @@ fn parts() -> Parts {
     );
     put("boot/vmlinuz-9.9-cloud-amd64", &[7; 40_000]);
     let modules = "lib/modules/9.9-cloud-amd64";
-    let built_in = "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/overlayfs/overlay.ko\n";
+    let built_in = "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/overlayfs/overlay.ko\nkernel/fs/ext4/ext4.ko\n\
+                    kernel/crypto/xts.ko\nkernel/crypto/ecb.ko\nkernel/crypto/authenc.ko\n";
     put(&format!("{modules}/modules.builtin"), built_in.as_bytes());
     for (name, depends) in [
         ("virtio_blk", ""),
@@ -39,6 +40,12 @@ fn parts() -> Parts {
         ("vmw_vsock_virtio_transport", "vsock"),
         ("vsock", ""),
         ("sev-guest", ""),
+        ("erofs", ""),
+        ("dm-mod", ""),
+        ("dm-verity", "dm-mod"),
+        ("dm-crypt", "dm-mod"),
+        ("dm-integrity", "dm-mod"),
+        ("aesni-intel", ""),
     ] {
         let module = fake_module(format!("depends={depends}\0").as_bytes());
         put(&format!("{modules}/kernel/{name}.ko"), &module);
@@ -121,6 +128,9 @@ fn the_manifest_says_what_is_inside() {
     let initrd = fs::read(&image.initrd).unwrap();
     let holds = |text: &[u8]| initrd.windows(text.len()).any(|w| w == text);
     assert!(holds(b"00-virtio_blk.ko\n01-net_failover.ko\n02-virtio_net.ko\n"));
+    assert_eq!(manifest.module_sets["layers"], ["erofs", "dm_mod", "dm_verity"]);
+    assert!(holds(b"06-erofs.ko\n07-dm_mod.ko\n08-dm_verity.ko\n"));
+    assert!(holds(b"07-dm_mod.ko\n09-dm_crypt.ko\n?10-aesni_intel.ko\n"));
     assert!(holds(b"05-sev_guest.ko\n") && holds(b"BEGIN CERTIFICATE"));
 }
 
@@ -232,6 +242,8 @@ fn a_real_kernel_package_gives_an_image() {
     let options = BuildOptions { kernel_deb: Some(deb.into()), ..parts.options.clone() };
     let image = build(&options, &mut |_| {}).unwrap();
     assert!(image.manifest.modules.iter().any(|m| m == "vmw_vsock_virtio_transport"));
+    let scratch = &image.manifest.module_sets["scratch"];
+    assert!(["dm_mod", "dm_crypt", "dm_integrity", "authenc"].iter().all(|m| scratch.iter().any(|s| s == m)));
     let magic = fs::read(&image.kernel).unwrap()[0x202..0x206].to_vec();
     assert_eq!(magic, b"HdrS", "a bzImage (Linux x86 boot protocol)");
 }

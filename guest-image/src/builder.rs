@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::image::{FIRMWARE, INITRD, KERNEL, MANIFEST, MANIFEST_VERSION, REFERENCE_VALUES, sha256_hex};
 use crate::kernel::Package;
+use crate::modules::When;
 use crate::{CMDLINE, Error, FileRecord, GuestImage, Manifest, initrd, modinfo, modules, reference};
 
 /// Where Debian keeps the roots of public certificate authorities.
@@ -68,15 +69,19 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<G
     };
     progress(&format!("unpacking {} {}", package.record.name, package.record.version));
     let kernel = package.unpack(work.path())?;
-    let modules = modules::select(&kernel.modules, &package.record.name)?;
-    let (optional, required): (Vec<_>, Vec<_>) = modules.iter().partition(|m| m.optional);
-    let names = |list: Vec<&modules::Module>| list.into_iter().map(|m| m.name.clone()).collect();
-    let (optional_modules, required_modules) = (names(optional), names(required));
+    let selected = modules::select(&kernel.modules, &package.record.name)?;
+    let names = |when: When| -> Vec<String> {
+        selected.modules.iter().filter(|m| m.when == when).map(|m| m.name.clone()).collect()
+    };
+    let (required_modules, optional_modules) = (names(When::Always), names(When::Optional));
+    let set =
+        |s: &modules::Set| (s.name.to_owned(), s.modules.iter().map(|(name, _)| name.clone()).collect());
+    let module_sets = selected.sets.iter().map(set).collect();
 
     progress("writing the initrd");
     let guest_sha256 = sha256_hex(&guest);
     let ca_bundle_sha256 = ca_bundle.as_deref().map(sha256_hex);
-    let initrd = initrd::compose(guest, modules, ca_bundle)?;
+    let initrd = initrd::compose(guest, selected, ca_bundle)?;
 
     progress("computing the reference values");
     let values = reference::simulated(&firmware, &kernel.image, &initrd, CMDLINE);
@@ -101,6 +106,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<G
         ca_bundle_sha256,
         modules: required_modules,
         optional_modules,
+        module_sets,
         files,
     };
     write(&result.join(MANIFEST), &to_json(&manifest))?;

@@ -43,6 +43,9 @@ pub struct Manifest {
     pub modules: Vec<String>,
     /// Kernel modules that the guest loads where the hardware is there.
     pub optional_modules: Vec<String>,
+    /// Kernel modules that the guest loads where its plan needs them, by set, in order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub module_sets: BTreeMap<String, Vec<String>>,
     /// The image's files: `vmlinuz`, `initrd.img`, `firmware.bin`, `reference-values.json`.
     pub files: BTreeMap<String, FileRecord>,
 }

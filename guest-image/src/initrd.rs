@@ -6,12 +6,15 @@
 //! | `/modules/NN-name.ko` | kernel modules, numbered in load order |
 //! | `/modules/list` | file names of the modules that must load, one a line, in load order |
 //! | `/modules/optional` | the same for those that may fail to load (hardware of some hosts only) |
+//! | `/modules/layers`, `crypt`, `scratch` | sets that only some plans need, likewise; `?` before what may fail to load |
 //! | `/etc/ssl/certs/ca-certificates.crt` | the roots that registries' certificates end in |
 //! | `/etc/passwd`, `/etc/group` | root and nobody |
 //! | `/dev/console` | what the kernel opens as init's standard streams |
 //! | `/proc`, `/sys`, `/run`, `/tmp`, `/var` | empty |
 
-use crate::modules::Module;
+use std::collections::BTreeMap;
+
+use crate::modules::{Selected, When};
 use crate::{Archive, Error};
 
 const PASSWD: &str = "root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
@@ -22,7 +25,7 @@ const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 /// change the bytes.
 pub(crate) fn compose(
     guest: Vec<u8>,
-    modules: Vec<Module>,
+    selected: Selected,
     ca_bundle: Option<Vec<u8>>,
 ) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::new();
@@ -38,12 +41,24 @@ pub(crate) fn compose(
         archive.file("etc/ssl/certs/ca-certificates.crt", 0o644, bundle)?;
     }
     let (mut list, mut optional) = (String::new(), String::new());
-    for (number, module) in modules.into_iter().enumerate() {
+    let mut files = BTreeMap::new();
+    for (number, module) in selected.modules.into_iter().enumerate() {
         let file = format!("{number:02}-{}.ko", module.name);
-        let lines = if module.optional { &mut optional } else { &mut list };
-        lines.push_str(&file);
-        lines.push('\n');
+        match module.when {
+            When::Always => list.push_str(&format!("{file}\n")),
+            When::Optional => optional.push_str(&format!("{file}\n")),
+            When::OnDemand => {}
+        }
         archive.file(&format!("modules/{file}"), 0o644, module.object)?;
+        files.insert(module.name, file);
+    }
+    for set in selected.sets {
+        let file = |(name, optional): &(String, bool)| {
+            let mark = if *optional { "?" } else { "" };
+            files.get(name).map(|file| format!("{mark}{file}\n"))
+        };
+        let lines: String = set.modules.iter().filter_map(file).collect();
+        archive.file(&format!("modules/{}", set.name), 0o644, lines.into())?;
     }
     archive.file("modules/list", 0o644, list.into())?;
     archive.file("modules/optional", 0o644, optional.into())?;

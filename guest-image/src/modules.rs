@@ -15,64 +15,161 @@ const REQUIRED: &[&str] =
 /// and loading one where its device is absent fails harmlessly.
 const OPTIONAL: &[&str] = &["sev-guest", "tdx-guest"];
 
+/// Modules that only some plans need; the guest loads a set by its name. What may fail to load are drivers for
+/// processors that not all are, and algorithms that a kernel may have under another name or built in.
+const SETS: &[SetOf] = &[
+    // Shared layers.
+    SetOf { name: "layers", required: &["erofs", "dm-verity"], optional: VERITY_HASHES },
+    // Encrypted shared layers.
+    SetOf { name: "crypt", required: &["dm-crypt", "xts", "ecb"], optional: CIPHERS },
+    // The scratch disk.
+    SetOf {
+        name: "scratch",
+        required: &["dm-crypt", "xts", "ecb", "dm-integrity", "authenc", "ext4"],
+        optional: &["aes-generic", "aesni-intel", "hmac", "sha256-generic", "sha256-ssse3"],
+    },
+];
+const VERITY_HASHES: &[&str] = &["sha256-generic", "sha256-ssse3"];
+const CIPHERS: &[&str] = &["aes-generic", "aesni-intel"];
+
+/// What a set is made of, before dependencies.
+struct SetOf {
+    name: &'static str,
+    required: &'static [&'static str],
+    optional: &'static [&'static str],
+}
+
+/// When the guest loads a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// At every boot; it must load.
+    Always,
+    /// At every boot; it may fail to load.
+    Optional,
+    /// With a set.
+    OnDemand,
+}
+
 /// A module as it lies in the initrd.
 pub(crate) struct Module {
     /// The kernel's name of it.
     pub(crate) name: String,
     /// An uncompressed ELF object, ready for `finit_module(2)`.
     pub(crate) object: Vec<u8>,
-    /// Whether the guest may go on without it.
-    pub(crate) optional: bool,
+    pub(crate) when: When,
+}
+
+/// Modules that the guest loads together, where its plan needs them.
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    /// Names in load order; whether each may fail to load.
+    pub(crate) modules: Vec<(String, bool)>,
+}
+
+/// What goes into the initrd.
+pub(crate) struct Selected {
+    /// Each once.
+    pub(crate) modules: Vec<Module>,
+    pub(crate) sets: Vec<Set>,
 }
 
 /// The guest's modules from an unpacked `lib/modules/<release>`; dependencies first. What is built into the
-/// kernel is left out.
+/// kernel is left out, and what is loaded at every boot is not in a set.
 ///
 /// # Errors
 /// [`Error::Package`] where a required module is neither there nor built in, or is not a module.
-pub(crate) fn select(folder: &Path, package: &str) -> Result<Vec<Module>, Error> {
+pub(crate) fn select(folder: &Path, package: &str) -> Result<Selected, Error> {
     let mut selection = Selection {
         package,
         files: index(&folder.join("kernel"))?,
         built_in: built_in(folder)?,
-        seen: BTreeSet::new(),
+        depends: BTreeMap::new(),
         chosen: Vec::new(),
     };
+    let (mut base, mut order) = (BTreeSet::new(), Vec::new());
     for name in REQUIRED {
-        selection.add(&normalise(name), false)?;
+        selection.add(&normalise(name), When::Always, &mut base, &mut order)?;
     }
     for name in OPTIONAL {
-        let name = normalise(name);
-        if selection.files.contains_key(&name) {
-            selection.add(&name, true)?;
-        }
+        selection.add_if_there(name, When::Optional, &mut base, &mut order)?;
     }
-    Ok(selection.chosen)
+    let mut sets = Vec::new();
+    for set in SETS {
+        let (mut seen, mut must) = (base.clone(), Vec::new());
+        for name in set.required {
+            selection.add(&normalise(name), When::OnDemand, &mut seen, &mut must)?;
+        }
+        let mut may = Vec::new();
+        for name in set.optional {
+            selection.add_if_there(name, When::OnDemand, &mut seen, &mut may)?;
+        }
+        let must = must.into_iter().map(|name| (name, false));
+        let modules = must.chain(may.into_iter().map(|name| (name, true))).collect();
+        sets.push(Set { name: set.name, modules });
+    }
+    Ok(Selected { modules: selection.chosen, sets })
 }
 
 struct Selection<'a> {
     package: &'a str,
     files: BTreeMap<String, PathBuf>,
     built_in: BTreeSet<String>,
-    seen: BTreeSet<String>,
+    /// What the chosen ones depend on.
+    depends: BTreeMap<String, Vec<String>>,
     chosen: Vec<Module>,
 }
 
 impl Selection<'_> {
-    fn add(&mut self, name: &str, optional: bool) -> Result<(), Error> {
-        if self.built_in.contains(name) || !self.seen.insert(name.to_owned()) {
+    /// Appends `name` to `order` after all that it needs, unless `seen` has it.
+    fn add(
+        &mut self,
+        name: &str,
+        when: When,
+        seen: &mut BTreeSet<String>,
+        order: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        if self.built_in.contains(name) || !seen.insert(name.to_owned()) {
             return Ok(());
         }
+        let known = self.depends.get(name).cloned();
+        let (depends, object) = match known {
+            Some(depends) => (depends, None),
+            None => {
+                let (depends, object) = self.read(name)?;
+                self.depends.insert(name.to_owned(), depends.clone());
+                (depends, Some(object))
+            }
+        };
+        for dependency in depends {
+            self.add(&dependency, when, seen, order)?;
+        }
+        if let Some(object) = object {
+            self.chosen.push(Module { name: name.to_owned(), object, when });
+        }
+        order.push(name.to_owned());
+        Ok(())
+    }
+
+    /// The same for a module that the package may lack.
+    fn add_if_there(
+        &mut self,
+        name: &str,
+        when: When,
+        seen: &mut BTreeSet<String>,
+        order: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let name = normalise(name);
+        if self.files.contains_key(&name) { self.add(&name, when, seen, order) } else { Ok(()) }
+    }
+
+    /// Its dependencies and bytes.
+    fn read(&self, name: &str) -> Result<(Vec<String>, Vec<u8>), Error> {
         let fail = |reason| Error::Package { package: self.package.to_owned(), reason };
         let path = self.files.get(name).ok_or_else(|| fail(format!("it has no module {name}")))?;
         let object = read_object(path)?;
         let depends = modinfo::depends(&object)
             .ok_or_else(|| fail(format!("{} is not a kernel module", path.display())))?;
-        for dependency in depends {
-            self.add(&dependency, optional)?;
-        }
-        self.chosen.push(Module { name: name.to_owned(), object, optional });
-        Ok(())
+        Ok((depends, object))
     }
 }
 
@@ -136,12 +233,28 @@ mod tests {
         module("vmw_vsock_virtio_transport.ko", "");
         module("tsm.ko", "");
         module("sev-guest.ko", "tsm");
-        fs::write(dir.path().join("modules.builtin"), "kernel/fs/overlayfs/overlay.ko\n").unwrap();
+        module("erofs.ko", "libcrc32c");
+        module("libcrc32c.ko", "");
+        module("dm-verity.ko", "dm-mod,dm-bufio");
+        module("dm-bufio.ko", "dm-mod");
+        module("dm-mod.ko", "");
+        module("sha256-ssse3.ko", "");
+        module("dm-crypt.ko", "dm-mod");
+        module("xts.ko", "gf128mul");
+        module("gf128mul.ko", "");
+        module("ecb.ko", "");
+        module("aesni-intel.ko", "crypto_simd");
+        module("crypto_simd.ko", "");
+        module("dm-integrity.ko", "dm-mod,dm-bufio,virtio");
+        module("authenc.ko", "");
+        let built_in = "kernel/fs/overlayfs/overlay.ko\nkernel/fs/ext4/ext4.ko\n";
+        fs::write(dir.path().join("modules.builtin"), built_in).unwrap();
         dir
     }
 
-    fn names(modules: &[Module]) -> Vec<&str> {
-        modules.iter().map(|m| m.name.as_str()).collect()
+    fn names(selected: &Selected, of: &[When]) -> Vec<String> {
+        let wanted = |m: &&Module| of.contains(&m.when);
+        selected.modules.iter().filter(wanted).map(|m| m.name.clone()).collect()
     }
 
     #[test]
@@ -149,7 +262,7 @@ mod tests {
         let dir = tree();
         let modules = select(dir.path(), "p").unwrap();
         assert_eq!(
-            names(&modules),
+            names(&modules, &[When::Always, When::Optional]),
             [
                 "virtio_ring",
                 "virtio",
@@ -162,8 +275,28 @@ mod tests {
                 "sev_guest"
             ]
         );
-        let optional: Vec<bool> = modules.iter().map(|m| m.optional).collect();
-        assert_eq!(optional, [false, false, false, false, false, false, false, true, true]);
+        assert_eq!(names(&modules, &[When::Optional]), ["tsm", "sev_guest"]);
+        let on_demand = names(&modules, &[When::OnDemand]);
+        assert_eq!(on_demand.iter().collect::<BTreeSet<_>>().len(), on_demand.len(), "each lies there once");
+        assert_eq!(on_demand.len(), 14);
+    }
+
+    #[test]
+    fn a_set_is_whole_by_itself() {
+        let dir = tree();
+        let selected = select(dir.path(), "p").unwrap();
+        let set = |name: &str| {
+            let set = selected.sets.iter().find(|s| s.name == name).unwrap();
+            let shown = |(n, optional): &(String, bool)| format!("{}{n}", if *optional { "?" } else { "" });
+            set.modules.iter().map(shown).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(set("layers"), "libcrc32c erofs dm_mod dm_bufio dm_verity ?sha256_ssse3");
+        assert_eq!(set("crypt"), "dm_mod dm_crypt gf128mul xts ecb ?crypto_simd ?aesni_intel");
+        assert_eq!(
+            set("scratch"),
+            "dm_mod dm_crypt gf128mul xts ecb dm_bufio dm_integrity authenc ?crypto_simd ?aesni_intel \
+             ?sha256_ssse3"
+        );
     }
 
     #[test]
@@ -192,7 +325,8 @@ mod tests {
             let _ = fs::remove_file(path);
         }
         let got = select(packed.path(), "p").unwrap();
-        assert_eq!(names(&want), names(&got));
-        assert!(want.iter().zip(&got).all(|(a, b)| a.object == b.object));
+        let all = [When::Always, When::Optional, When::OnDemand];
+        assert_eq!(names(&want, &all), names(&got, &all));
+        assert!(want.modules.iter().zip(&got.modules).all(|(a, b)| a.object == b.object));
     }
 }

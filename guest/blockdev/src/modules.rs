@@ -1,0 +1,81 @@
+//! Kernel modules that only some plans need, in sets that the guest image lists.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::system::finit_module;
+
+use crate::Error;
+
+/// `MODULE_INIT_COMPRESSED_FILE`, linux/module.h: the kernel decompresses.
+const COMPRESSED: i32 = 4;
+/// What begins a line of a module that may fail to load, since it is for processors that not all are.
+const OPTIONAL: char = '?';
+
+/// A set of modules, listed in the file of its name beside the modules. Sets overlap; what is loaded already is passed
+/// over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleSet {
+    /// Shared layers: EROFS, dm-verity.
+    Layers,
+    /// Encrypted shared layers: dm-crypt with AES-XTS.
+    Crypt,
+    /// The scratch disk: those of `Crypt`, dm-integrity, HMAC.
+    Scratch,
+}
+
+impl ModuleSet {
+    /// The list's file name.
+    pub fn file(self) -> &'static str {
+        match self {
+            ModuleSet::Layers => "layers",
+            ModuleSet::Crypt => "crypt",
+            ModuleSet::Scratch => "scratch",
+        }
+    }
+}
+
+/// Loads a set from `folder` (the guest's `/modules`), in the list's order: file names, one a line, those that may fail
+/// after a `?`. To be called before loading is closed for good.
+///
+/// # Errors
+/// [`Error::Io`] with the module that failed, or where the image has no such list.
+pub fn load_modules(folder: &Path, set: ModuleSet) -> Result<(), Error> {
+    let list = folder.join(set.file());
+    let text = fs::read_to_string(&list).map_err(Error::io(format!("read {}", list.display())))?;
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let (name, optional) = line.strip_prefix(OPTIONAL).map_or((line, false), |name| (name, true));
+        match insert(&folder.join(name)) {
+            Err(e) if optional => tracing::debug!("optional module {name}: {e}"),
+            other => other.map_err(Error::io(format!("load module {name}")))?,
+        }
+    }
+    Ok(())
+}
+
+fn insert(path: &Path) -> io::Result<()> {
+    let flags = if path.extension().is_some_and(|e| e == "ko") { 0 } else { COMPRESSED };
+    match finit_module(File::open(path)?, c"", flags) {
+        // Loaded already, or built in.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_must_load_unless_it_is_optional() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load_modules(dir.path(), ModuleSet::Layers).is_err(), "an image without the list");
+        fs::write(dir.path().join("layers"), "?00-none.ko\n\n").unwrap();
+        load_modules(dir.path(), ModuleSet::Layers).unwrap();
+        fs::write(dir.path().join("layers"), "?00-none.ko\n01-none.ko\n").unwrap();
+        let error = load_modules(dir.path(), ModuleSet::Layers).unwrap_err().to_string();
+        assert!(error.contains("01-none.ko"), "{error}");
+    }
+}
