@@ -3,6 +3,7 @@
 mod admin;
 mod collateral;
 mod common;
+mod delivery;
 mod evidence;
 mod layers;
 mod policy;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use admin::*;
 pub use collateral::*;
+pub use delivery::*;
 pub use evidence::*;
 pub use layers::*;
 pub use policy::*;
@@ -109,6 +111,9 @@ pub struct RunArgs {
     /// The image must carry a signature by this public key (PEM file).
     #[arg(long, value_name = "KEY")]
     pub require_signature: Option<PathBuf>,
+    /// How the image reaches the guest, and which it may take.
+    #[command(flatten)]
+    pub delivery: DeliveryArgs,
     /// Trustee to use instead of the embedded one.
     #[arg(long, value_name = "URL")]
     pub trustee: Option<String>,

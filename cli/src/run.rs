@@ -14,13 +14,13 @@ use serde_json::json;
 use tokio::io::{stderr, stdin, stdout};
 use tokio::sync::mpsc;
 
-use crate::args::RunArgs;
+use crate::args::{LayersArg, RunArgs};
 use crate::embedded::{Embedded, now, simulated_references};
 use crate::output::Output;
 use crate::registrar::Registrar;
 use crate::signals::{Signals, Stop};
 use crate::terminal::RawTerminal;
-use crate::{dirs, platform, registry, wishes};
+use crate::{delivery, dirs, platform, registry, wishes};
 
 /// How long the guest may take to announce itself; emulation on a loaded machine is slow.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
@@ -49,7 +49,7 @@ pub async fn main(args: RunArgs) -> Result<u8, Failure> {
         }
         timeline
     });
-    let mut run = Run { args, output, began, observer: Some(observer), registrar: None, registered: None };
+    let mut run = Run { args, output, began, observer: Some(observer), registrar: None, registered: None, leases: Vec::new() };
     let mut signals = Signals::new()?;
     let result = run.job(&mut signals).await;
     let registrar = run.clean_up().await;
@@ -100,12 +100,16 @@ struct Run {
     observer: Option<mpsc::UnboundedSender<Observed>>,
     registrar: Option<Registrar>,
     registered: Option<String>,
+    /// Shared layers in use: the node's cache evicts none of them.
+    leases: Vec<cocoon_layers::Lease>,
 }
 
 /// What the plan stage settles.
 struct Planned {
     initdata: InitData,
     registration: Registration,
+    /// Layers that the VM gets as disks; held while it runs.
+    shared: Option<delivery::Shared>,
 }
 
 impl Run {
@@ -264,6 +268,8 @@ impl Run {
         result?;
         self.output.progress(Stage::Register, "plan registered with Trustee");
 
+        let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
+        self.leases = leases;
         let firmware = match &tee {
             TeePlatform::Sim { .. } => guest.firmware.clone(),
             TeePlatform::Snp { .. } => platform::snp_firmware()?,
@@ -280,8 +286,8 @@ impl Run {
             accel,
             cpus: self.args.cpus,
             memory_mib: self.args.memory,
-            disks: Vec::new(),
-            scratch_bytes: None,
+            disks,
+            scratch_bytes: self.args.delivery.scratch,
             scratch_dir: None,
             run_dir: dirs::run_dir(&id),
             console: self.args.console.clone(),
@@ -324,8 +330,9 @@ impl Run {
             })?),
             None => None,
         };
+        let images = delivery::settings(&args.delivery)?;
         let auth = registry::auth_json();
-        let client = registry::client(auth.as_deref().map(String::as_str))?;
+        let client = registry::client_for(&images, auth.as_deref().map(String::as_str))?;
         let image = registry::inspect(&client, &reference).await?;
         self.output.progress(Stage::Plan, &format!("image pinned to {}", image.digest));
 
@@ -343,7 +350,15 @@ impl Run {
         for path in args.allow.iter().filter(|p| !keys.contains(p)) {
             plans.push(cocoon_plan::SecretPlan { uri: format!("kbs:///{path}"), file: None });
         }
-        let allow = wishes::allowed(&args.allow, &image.key_ids, args.require_signature.is_some())?;
+        let signed = args.require_signature.is_some() || delivery::demands_signature(&images, &reference)?;
+        let mut allow = wishes::allowed(&args.allow, &image.key_ids, signed)?;
+        if let Some(uri) = &images.policy_uri {
+            allow.insert(crate::embedded::resource_path(uri.trim_start_matches("kbs:///"))?);
+        }
+        let shared = match args.delivery.layers {
+            LayersArg::Guest => None,
+            LayersArg::Shared => Some(delivery::shared(&client, &reference, &image, self.output).await?),
+        };
         let run = RunWishes {
             name: wishes::workload_name(&reference.repository),
             instance: format!("{id}{}", dirs::random_hex(10)?),
@@ -355,8 +370,8 @@ impl Run {
             user: args.user.clone(),
             signature_key_pem,
             secrets: plans,
-            layers: None,
-            images: cocoon_plan::images::ImageSettings::default(),
+            layers: shared.as_ref().map(|s| s.layers.clone()),
+            images,
             registry_auth,
             attestation_api: args.attestation_api,
             stdin: args.interactive,
@@ -373,7 +388,7 @@ impl Run {
             accept_simulated: simulated,
             expires_unix: Some(now().saturating_add(REGISTRATION_LIFETIME)),
         };
-        Ok(Planned { initdata, registration })
+        Ok(Planned { initdata, registration, shared })
     }
 
     /// Takes back the registration; gives the registrar for questions that remain.

@@ -88,6 +88,29 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Adds a layer: files (absolute path, content), then what it deletes of the layers below.
+    ///
+    /// # Errors
+    /// Where umoci fails.
+    pub fn layer(&self, files: &[(&str, &[u8])], deleted: &[&str]) -> Result<()> {
+        let image = format!("{}:image", self.path().display());
+        let rootless: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--rootless"] };
+        let insert = |what: &[&str]| {
+            let words = [&["insert"], rootless, &["--image", &image], what].concat();
+            run("umoci", words).map(|_| ())
+        };
+        for (path, content) in files {
+            let file = self.folder.path().join("file");
+            fs::write(&file, content)?;
+            insert(&[&file.display().to_string(), path])?;
+            fs::remove_file(file)?;
+        }
+        for path in deleted {
+            insert(&["--whiteout", path])?;
+        }
+        Ok(())
+    }
+
     /// The layout's folder.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("layout")

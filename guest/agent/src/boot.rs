@@ -20,11 +20,11 @@ use ttrpc::asynchronous::Server;
 
 use crate::container::Settings;
 use crate::events::{self, Events};
-use crate::pod::Pod;
+use crate::pod::{Pod, plan_of};
 use crate::reaper::Reaper;
 use crate::sandbox_service::{ETC, SandboxService};
 use crate::task_service::TaskService;
-use crate::{Error, console, glue, modules, mounts, network, syscalls, vsock};
+use crate::{Error, console, glue, images, modules, mounts, network, syscalls, vsock};
 
 /// How long the last answer to the host may take before the VM is switched off regardless.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -35,13 +35,14 @@ const MAGIC: &[u8; 8] = b"initdata";
 pub(crate) fn run() -> ExitCode {
     syscalls::limit_arenas();
     console::init();
-    if let Err(e) = set_up().and_then(|settings| serve(settings).map_err(Error::boot("serve"))) {
+    let served = set_up().and_then(|(settings, initdata)| serve(settings, initdata).map_err(Error::boot("serve")));
+    if let Err(e) = served {
         console::report(&e.into());
     }
     power_off()
 }
 
-fn set_up() -> Result<Settings, Error> {
+fn set_up() -> Result<(Settings, Result<InitData, Failure>), Error> {
     mounts::leave_initramfs()?;
     let loading = thread::spawn(|| modules::load(Path::new(modules::FOLDER)));
     mounts::mount_all()?;
@@ -52,14 +53,28 @@ fn set_up() -> Result<Settings, Error> {
     let loaded = loading.join();
     loaded.unwrap_or_else(|_| Err(Error::boot("load modules")(io::Error::other("the thread panicked"))))?;
     mounts::mount_optional();
+    let initdata = find_initdata(Path::new("/sys/block"), Path::new("/dev")).and_then(load_for_plan);
     modules::seal();
-    Ok(Settings {
+    let settings = Settings {
         exe,
         work: PathBuf::from(mounts::WORK).join("containers"),
         etc: ETC.into(),
         cgroups: Some(mounts::CGROUPS.into()),
         reaper: Arc::new(Reaper::default()),
-    })
+    };
+    Ok((settings, initdata))
+}
+
+/// Loads what this plan needs and others do not, before module loading closes. A plan that cannot be read is
+/// refused later, with its own code.
+fn load_for_plan(initdata: InitData) -> Result<InitData, Failure> {
+    if let Ok(plan) = plan_of(&initdata) {
+        for set in images::module_sets(&plan) {
+            cocoon_blockdev::load_modules(Path::new(modules::FOLDER), set)
+                .map_err(|e| Failure::new(Code::BootGuestFailed, e.to_string()))?;
+        }
+    }
+    Ok(initdata)
 }
 
 /// Settings that pods expect, and doors that nobody needs.
@@ -79,10 +94,9 @@ fn adjust_kernel() {
     }
 }
 
-fn serve(settings: Settings) -> io::Result<()> {
+fn serve(settings: Settings, initdata: Result<InitData, Failure>) -> io::Result<()> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let initdata = find_initdata(Path::new("/sys/block"), Path::new("/dev"));
     runtime.block_on(serve_until_end(settings, initdata))
 }
 
@@ -91,10 +105,11 @@ async fn serve_until_end(settings: Settings, initdata: Result<InitData, Failure>
     let reaper = Arc::clone(&settings.reaper);
     tokio::spawn(async move { reaper.sweep_orphans().await });
 
-    let connect = Box::new(|initdata, loopback| -> futures::future::BoxFuture<'static, _> {
-        Box::pin(glue::backend(initdata, loopback))
+    let reporter = events.clone();
+    let connect = Box::new(move |initdata, plan, loopback| -> futures::future::BoxFuture<'static, _> {
+        Box::pin(glue::backend(initdata, plan, loopback, reporter.clone()))
     });
-    let pod = Arc::new(Pod::new(settings, mounts::IMAGES.into(), events.clone(), connect, initdata));
+    let pod = Arc::new(Pod::new(settings, mounts::ROOTS.into(), events.clone(), connect, initdata));
     let mut server = Server::new()
         .add_listener(vsock::listen()?)
         .register_service(create_task(Arc::new(TaskService(Arc::clone(&pod)))))

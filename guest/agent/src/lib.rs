@@ -13,6 +13,7 @@ pub mod container;
 mod error;
 mod events;
 mod glue;
+mod images;
 mod modules;
 mod mounts;
 mod netlink;

@@ -11,8 +11,14 @@ use crate::Error;
 
 /// The guest's folder for containers: images, secrets, name resolution files.
 pub(crate) const WORK: &str = "/run/cocoon";
-/// Unpacked images, one folder each.
+/// Layers and what containers write, where the plan names no scratch disk.
 pub(crate) const IMAGES: &str = "/run/cocoon/images";
+/// Where containers' root file systems are mounted.
+pub(crate) const ROOTS: &str = "/run/cocoon/roots";
+/// Where shared layers are mounted, by root hash.
+pub(crate) const LAYERS: &str = "/run/cocoon/layers";
+/// Where the scratch disk is mounted.
+pub(crate) const SCRATCH: &str = "/run/cocoon/scratch";
 /// The root of the unified cgroup hierarchy.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 /// The guest binary on a read-only mount: where containers' first processes come from.

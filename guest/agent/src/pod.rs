@@ -16,9 +16,9 @@ use crate::container::{Container, Settings, Streams};
 use crate::events::Events;
 use crate::prepare::{Backend, Preparation, Progress};
 
-/// What finds Trustee and the registries: initdata and the address of the host's loopback in, backend out.
+/// What finds Trustee and the registries: initdata, its plan and the address of the host's loopback in, backend out.
 pub(crate) type Connect = Box<
-    dyn Fn(InitData, Option<IpAddr>) -> futures::future::BoxFuture<'static, Result<Backend, Failure>>
+    dyn Fn(InitData, Plan, Option<IpAddr>) -> futures::future::BoxFuture<'static, Result<Backend, Failure>>
         + Send
         + Sync,
 >;
@@ -121,7 +121,7 @@ impl Pod {
             *state = State::Refused(failure.clone());
             return Err(failure);
         }
-        let backend = (self.connect)(data, host_loopback);
+        let backend = (self.connect)(data, plan.clone(), host_loopback);
         let preparation = Arc::new(Preparation::start(&plan, backend, &self.images, self.events.clone()));
         let sandbox = Sandbox::new(plan);
         *state = State::Running(Running { sandbox, hostname, preparation, containers: BTreeMap::new() });
@@ -262,9 +262,9 @@ impl Pod {
         if let Some(container) = &container {
             container.destroy().await;
         }
-        let image = self.images.join(name);
-        // Memory goes back to the pod in the background; nobody waits for it.
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(image));
+        let (preparation, name) = (self.with(|running| Ok(Arc::clone(&running.preparation)))?, name.to_owned());
+        // Space goes back to the pod in the background; nobody waits for it.
+        tokio::spawn(async move { preparation.remove(&name).await });
         Ok(container)
     }
 
@@ -304,7 +304,11 @@ impl Running {
     }
 }
 
-fn plan_of(data: &InitData) -> Result<Plan, Failure> {
+/// The plan in this initdata.
+///
+/// # Errors
+/// `INITDATA-MALFORMED`, `PLAN-…`.
+pub(crate) fn plan_of(data: &InitData) -> Result<Plan, Failure> {
     let text = data.file(PLAN_FILE);
     let text =
         text.ok_or_else(|| Failure::new(Code::InitdataMalformed, format!("initdata has no {PLAN_FILE}")))?;

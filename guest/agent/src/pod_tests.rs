@@ -34,7 +34,7 @@ fn pod(initdata: Result<InitData, Failure>) -> Arc<Pod> {
         reaper: Arc::new(Reaper::default()),
     };
     let connect: Connect =
-        Box::new(|_, _| Box::pin(async { Err(Failure::new(Code::AttestEvidenceUnavailable, "no TEE")) }));
+        Box::new(|_, _, _| Box::pin(async { Err(Failure::new(Code::AttestEvidenceUnavailable, "no TEE")) }));
     let (events, _) = Events::channel();
     Arc::new(Pod::new(settings, "/nowhere".into(), events, connect, initdata))
 }

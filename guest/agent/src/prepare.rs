@@ -51,20 +51,32 @@ pub trait Secrets: Send + Sync {
     async fn serve_rest(&self, allowed: BTreeSet<String>, attestation: bool) -> Result<(), Failure>;
 }
 
+/// What of Trustee's resources decides how images are taken. Each is there where the plan names it.
+#[derive(Clone, Debug, Default)]
+pub struct Documents {
+    /// The text of an `auth.json`.
+    pub auth: Option<Secret>,
+    /// A signature policy.
+    pub policy: Option<Secret>,
+}
+
 /// Image delivery, as the guest's preparation sees it.
 #[async_trait]
 pub trait Images: Send + Sync {
-    /// Unpacks the container's image, checked against the plan, into the folder `rootfs`, which does not exist yet
-    /// while its parent does. `auth` is the text of an `auth.json`.
+    /// Makes the container's root file system of its image, checked against the plan, at `rootfs`, which does not exist
+    /// yet.
     ///
     /// # Errors
     /// `IMAGE-…`.
-    async fn pull(
+    async fn deliver(
         &self,
         container: &ContainerPlan,
         rootfs: &Path,
-        auth: Option<Secret>,
+        documents: Documents,
     ) -> Result<(), Failure>;
+
+    /// Takes a container's root file system away, which no process uses any more.
+    async fn remove(&self, container: &str, rootfs: &Path);
 }
 
 /// Both, as they are found on this platform.
@@ -96,7 +108,8 @@ pub struct Preparation {
     files: Slot<Arc<Vec<SecretFile>>>,
     images: BTreeMap<String, Slot<PathBuf>>,
     progress: watch::Receiver<Progress>,
-    reporter: watch::Receiver<Option<Arc<dyn Secrets>>>,
+    backend: watch::Receiver<Option<Backend>>,
+    folder: PathBuf,
 }
 
 impl std::fmt::Debug for Preparation {
@@ -123,21 +136,35 @@ impl Preparation {
                 ((c.clone(), sender), (c.name.clone(), receiver))
             })
             .unzip();
-        let (reporter, reporter_seen) = watch::channel(None);
-        let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress, reporter };
+        let (found, found_seen) = watch::channel(None);
+        let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress, found };
         tokio::spawn(job.run(backend, files, senders));
-        Preparation { files: files_seen, images: receivers, progress: progress_seen, reporter: reporter_seen }
+        Preparation {
+            files: files_seen,
+            images: receivers,
+            progress: progress_seen,
+            backend: found_seen,
+            folder: images.to_owned(),
+        }
     }
 
     /// The failure with the id under which its owner finds the reason, where it could be told to them.
     pub async fn reported(&self, failure: Failure) -> Failure {
-        let reporter = self.reporter.borrow().clone();
-        match reporter {
-            Some(trustee) if failure.request_id.is_none() => match trustee.report(&failure).await {
+        let backend = self.backend.borrow().clone();
+        match backend {
+            Some(backend) if failure.request_id.is_none() => match backend.secrets.report(&failure).await {
                 Some(id) => failure.with_request_id(id),
                 None => failure,
             },
             _ => failure,
+        }
+    }
+
+    /// Takes the root file system of a removed container away.
+    pub async fn remove(&self, container: &str) {
+        let backend = self.backend.borrow().clone();
+        if let Some(backend) = backend {
+            backend.images.remove(container, &self.folder.join(container)).await;
         }
     }
 
@@ -179,7 +206,7 @@ struct Job {
     folder: PathBuf,
     events: Events,
     progress: watch::Sender<Progress>,
-    reporter: watch::Sender<Option<Arc<dyn Secrets>>>,
+    found: watch::Sender<Option<Backend>>,
 }
 
 impl Job {
@@ -199,13 +226,14 @@ impl Job {
                 return;
             }
         };
-        self.reporter.send_replace(Some(Arc::clone(&backend.secrets)));
-        let (auth, auth_seen) = watch::channel(None);
+        self.found.send_replace(Some(backend.clone()));
+        let (documents, documents_seen) = watch::channel(None);
+        let wanted = self.plan.registry_auth.is_some() || self.plan.images.policy_uri.is_some();
         let mut pulls = JoinSet::new();
         for (container, sender) in images {
             let pull = Pull {
                 images: Arc::clone(&backend.images),
-                auth: self.plan.registry_auth.as_ref().map(|_| auth_seen.clone()),
+                documents: wanted.then(|| documents_seen.clone()),
                 rootfs: self.folder.join(&container.name),
                 events: self.events.clone(),
                 container,
@@ -216,7 +244,7 @@ impl Job {
                 result.map(|_| ())
             });
         }
-        let fetched = self.secrets(backend.secrets, &auth).await;
+        let fetched = self.secrets(backend.secrets, &documents).await;
         let refused = fetched.as_ref().err().cloned();
         // First the answer, then the end of the pulls: a container that waits must hear the reason, not the end.
         files.send_replace(Some(fetched.map(Arc::new)));
@@ -252,13 +280,13 @@ impl Job {
     async fn secrets(
         &self,
         trustee: Arc<dyn Secrets>,
-        auth: &Sender<Secret>,
+        documents: &Sender<Documents>,
     ) -> Result<Vec<SecretFile>, Failure> {
         self.events.begin(Stage::Attest, "");
         let attested = trustee.attest().await;
         self.events.finish(Stage::Attest, "", &attested);
         if let Err(failure) = attested {
-            auth.send_replace(Some(Err(failure.clone())));
+            documents.send_replace(Some(Err(failure.clone())));
             return Err(failure);
         }
         self.progress.send_if_modified(|p| {
@@ -269,7 +297,7 @@ impl Job {
             started
         });
         self.events.begin(Stage::Fetch, "");
-        let fetched = self.fetch(&trustee, auth).await;
+        let fetched = self.fetch(&trustee, documents).await;
         self.events.finish(Stage::Fetch, "", &fetched);
         let files = fetched?;
         // Before any container starts, so that none finds the port taken or closed.
@@ -281,18 +309,16 @@ impl Job {
     async fn fetch(
         &self,
         trustee: &Arc<dyn Secrets>,
-        auth: &Sender<Secret>,
+        documents: &Sender<Documents>,
     ) -> Result<Vec<SecretFile>, Failure> {
         let mut fetches = JoinSet::new();
         for (number, secret) in self.plan.secrets.iter().enumerate() {
             let (trustee, secret) = (Arc::clone(trustee), secret.clone());
             fetches.spawn(async move { (number, secret.file, trustee.resource(&secret.uri).await) });
         }
-        if let Some(uri) = &self.plan.registry_auth {
-            let result = trustee.resource(uri).await;
-            auth.send_replace(Some(result.clone()));
-            result?;
-        }
+        let result = self.documents(trustee).await;
+        documents.send_replace(Some(result.clone()));
+        result?;
         let mut files = BTreeMap::new();
         while let Some(done) = fetches.join_next().await {
             let lost = |_| Failure::new(Code::Internal, "a fetch ended without a result").at(Stage::Fetch);
@@ -305,12 +331,23 @@ impl Job {
         }
         Ok(files.into_values().collect())
     }
+
+    async fn documents(&self, trustee: &Arc<dyn Secrets>) -> Result<Documents, Failure> {
+        let fetch = async |uri: &Option<String>| match uri {
+            Some(uri) => trustee.resource(uri).await.map(Some),
+            None => Ok(None),
+        };
+        Ok(Documents {
+            auth: fetch(&self.plan.registry_auth).await?,
+            policy: fetch(&self.plan.images.policy_uri).await?,
+        })
+    }
 }
 
 struct Pull {
     images: Arc<dyn Images>,
-    /// Where credentials will appear, if the plan names any.
-    auth: Option<Slot<Secret>>,
+    /// Where credentials and policy will appear, if the plan names any.
+    documents: Option<Slot<Documents>>,
     rootfs: PathBuf,
     events: Events,
     container: ContainerPlan,
@@ -318,13 +355,13 @@ struct Pull {
 
 impl Pull {
     async fn run(self) -> Result<PathBuf, Failure> {
-        let auth = match self.auth {
-            Some(slot) => Some(settled(slot).await?),
-            None => None,
+        let documents = match self.documents {
+            Some(slot) => settled(slot).await?,
+            None => Documents::default(),
         };
         let name = &self.container.name;
         self.events.begin(Stage::Pull, name);
-        let pulled = self.images.pull(&self.container, &self.rootfs, auth).await;
+        let pulled = self.images.deliver(&self.container, &self.rootfs, documents).await;
         self.events.finish(Stage::Pull, name, &pulled);
         pulled.map(|()| self.rootfs)
     }

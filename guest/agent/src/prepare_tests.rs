@@ -20,6 +20,8 @@ struct Fake {
     pulled: AtomicUsize,
     pull_began: Notify,
     auth_seen: Mutex<Option<Vec<u8>>>,
+    policy_seen: Mutex<Option<Vec<u8>>>,
+    removed: Mutex<Vec<(String, PathBuf)>>,
     served: Mutex<Option<BTreeSet<String>>>,
 }
 
@@ -49,11 +51,16 @@ impl Secrets for Fake {
 
 #[async_trait]
 impl Images for Fake {
-    async fn pull(&self, _: &ContainerPlan, _: &Path, auth: Option<Secret>) -> Result<(), Failure> {
+    async fn deliver(&self, _: &ContainerPlan, _: &Path, documents: Documents) -> Result<(), Failure> {
         self.pull_began.notify_one();
         self.pulled.fetch_add(1, Ordering::Relaxed);
-        *self.auth_seen.lock().unwrap() = auth.map(|a| a.to_vec());
+        *self.auth_seen.lock().unwrap() = documents.auth.map(|a| a.to_vec());
+        *self.policy_seen.lock().unwrap() = documents.policy.map(|p| p.to_vec());
         outcome(self.pull)
+    }
+
+    async fn remove(&self, container: &str, rootfs: &Path) {
+        self.removed.lock().unwrap().push((container.to_owned(), rootfs.to_owned()));
     }
 }
 
@@ -131,6 +138,31 @@ async fn credentials_come_before_the_pull_and_are_not_served_to_the_workload() {
     let auth = fake.auth_seen.lock().unwrap().clone();
     assert_eq!(auth.as_deref(), Some(&b"kbs:///default/credential/auth"[..]));
     assert!(!fake.served.lock().unwrap().as_ref().unwrap().contains("default/credential/auth"));
+}
+
+#[tokio::test]
+async fn a_policy_in_trustee_comes_before_the_pull() {
+    let fake = Arc::new(Fake::default());
+    let mut plan = plan(false);
+    plan.images.policy_uri = Some("kbs:///default/security-policy/main".into());
+    let (events, _receiver) = Events::channel();
+    let backend = Backend { secrets: Arc::clone(&fake) as _, images: Arc::clone(&fake) as _ };
+    let preparation = Preparation::start(&plan, async move { Ok(backend) }, Path::new("/nowhere"), events);
+    preparation.container("main").await.unwrap();
+    let policy = fake.policy_seen.lock().unwrap().clone();
+    assert_eq!(policy.as_deref(), Some(&b"kbs:///default/security-policy/main"[..]));
+    assert_eq!(*fake.auth_seen.lock().unwrap(), None);
+    preparation.remove("main").await;
+    assert_eq!(*fake.removed.lock().unwrap(), [("main".to_owned(), PathBuf::from("/nowhere/main"))]);
+
+    // A policy that Trustee does not give is not an absent one: nothing is taken.
+    let refuse = vec!["kbs:///default/security-policy/main".to_owned()];
+    let fake = Arc::new(Fake { refuse, ..Fake::default() });
+    let backend = Backend { secrets: Arc::clone(&fake) as _, images: Arc::clone(&fake) as _ };
+    let (events, _receiver) = Events::channel();
+    let preparation = Preparation::start(&plan, async move { Ok(backend) }, Path::new("/nowhere"), events);
+    assert_eq!(preparation.container("main").await.unwrap_err().code, Code::ReleaseDenied);
+    assert_eq!(fake.pulled.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,167 @@
+//! How the image of `cocoon run` reaches the guest: flags to the plan's settings, shared layers to disks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cocoon_image::{Descriptor, MediaType, Reference, encryption};
+use cocoon_layers::{Lease, Pinned, Roots, Wanted, plan_roots, prepare};
+use cocoon_plan::images::{ImageSettings, ProxyPlan, SharedLayer, Space};
+use cocoon_registry::{Auth, Client};
+use cocoon_signature::policy::{Policy, Requirement};
+use cocoon_signatures::Places;
+use cocoon_stage::{Code, Failure, Stage};
+use cocoon_vmm::Disk;
+
+use crate::args::{DeliveryArgs, LayersPlace};
+use crate::output::Output;
+use crate::{dirs, layers, registry};
+
+/// The largest file that travels in a plan, in bytes; the plan itself has a limit of its own.
+const MAX_FILE: u64 = 128 * 1024;
+
+/// The plan's settings. Files that a policy names are read here, since the guest has none of them.
+///
+/// # Errors
+/// `USAGE-INVALID` for a file that cannot be read, `IMAGE-POLICY-INVALID` for one that is not what it should be.
+pub fn settings(args: &DeliveryArgs) -> Result<ImageSettings, Failure> {
+    let mut settings = ImageSettings {
+        lookaside: args.lookaside.as_deref().map(|f| text("--lookaside", f)).transpose()?,
+        registries: args.registries.as_deref().map(|f| text("--registries", f)).transpose()?,
+        plain_http: args.plain_http.clone(),
+        proxy: args.proxy.as_ref().map(|url| ProxyPlan {
+            https: Some(url.clone()),
+            http: Some(url.clone()),
+            no_proxy: args.no_proxy.clone(),
+        }),
+        space: args.scratch.map_or(Space::Memory, |bytes| Space::Scratch { bytes }),
+        ..ImageSettings::default()
+    };
+    for file in &args.ca_certificates {
+        settings.ca_certificates.push(text("--ca-certificate", file)?);
+    }
+    match args.policy.as_deref() {
+        Some(uri) if uri.starts_with("kbs:///") => settings.policy_uri = Some(uri.to_owned()),
+        Some(file) => settings.policy = Some(policy(Path::new(file))?),
+        None => {}
+    }
+    // What the guest would refuse is refused here.
+    check(&settings)?;
+    Ok(settings)
+}
+
+fn usage(reason: String) -> Failure {
+    Failure::new(Code::UsageInvalid, reason)
+}
+
+fn text(flag: &str, file: &Path) -> Result<String, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| usage(format!("{flag} {}: {e}", file.display()));
+    let length = std::fs::metadata(file).map_err(|e| wrong(&e))?.len();
+    if length > MAX_FILE {
+        return Err(wrong(&format!("{length} bytes are more than {MAX_FILE}")));
+    }
+    std::fs::read_to_string(file).map_err(|e| wrong(&e))
+}
+
+fn policy(file: &Path) -> Result<serde_json::Value, Failure> {
+    let text = text("--policy", file)?;
+    let invalid = |e: &dyn std::fmt::Display| {
+        Failure::new(Code::ImagePolicyInvalid, format!("--policy {}: {e}", file.display())).at(Stage::Plan)
+    };
+    let folder = file.parent().unwrap_or(Path::new("."));
+    // As containers' tools do, a relative path is one of the working folder; here also of the policy's own.
+    let read = |named: &str| {
+        let beside = folder.join(named);
+        let path = if Path::new(named).exists() { Path::new(named) } else { &beside };
+        std::fs::read(path).map_err(|e| format!("{named}: {e}"))
+    };
+    Policy::inlined(text.as_bytes(), &read).map_err(|e| invalid(&e))
+}
+
+fn check(settings: &ImageSettings) -> Result<(), Failure> {
+    let invalid = |e: String| Failure::new(Code::ImagePolicyInvalid, e).at(Stage::Plan);
+    let http = cocoon_registry::http_for_plan(settings, None).map_err(|e| invalid(e.to_string()))?;
+    cocoon_registry::for_plan(settings, http, Auth::anonymous()).map_err(|e| invalid(e.to_string()))?;
+    if let Some(policy) = &settings.policy {
+        Policy::parse(policy.to_string().as_bytes()).map_err(|e| invalid(e.to_string()))?;
+    }
+    if let Some(text) = &settings.lookaside {
+        Places::parse(text).map_err(|e| invalid(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Whether the guest takes the image only with a signature. A policy that only Trustee knows is not counted on.
+///
+/// # Errors
+/// `IMAGE-POLICY-INVALID`.
+pub fn demands_signature(settings: &ImageSettings, reference: &Reference) -> Result<bool, Failure> {
+    let Some(policy) = &settings.policy else { return Ok(false) };
+    let policy = Policy::parse(policy.to_string().as_bytes()).map_err(|e| Failure::from(e).at(Stage::Plan))?;
+    Ok(policy.for_image(reference).iter().any(Requirement::is_signature))
+}
+
+/// The layers of an image as disks of this machine.
+pub struct Shared {
+    /// What the plan says of them, lowest first.
+    pub layers: Vec<SharedLayer>,
+    /// What the VM is given.
+    pub disks: Vec<Disk>,
+    /// Keeps the node's cache from evicting them while the pod runs.
+    pub leases: Vec<Lease>,
+}
+
+/// Computes the root of each layer, as the owner, and has the node's cache make what it lacks. On one machine both are
+/// this process, so a layer is downloaded once; the roots in the plan are the owner's own all the same.
+///
+/// # Errors
+/// `IMAGE-CACHE-FAILED`, and what is wrong with the image.
+pub async fn shared(
+    client: &Client,
+    reference: &Reference,
+    image: &registry::Image,
+    output: Output,
+) -> Result<Shared, Failure> {
+    let at_plan = |e: cocoon_layers::Error| Failure::from(e).at(Stage::Plan);
+    let cache = layers::open(&LayersPlace::default())?;
+    let roots = Roots::open(&dirs::data_dir()?.join("roots")).map_err(at_plan)?;
+    let (manifest, config) = (&image.manifest, &image.config);
+    let quiet: cocoon_layers::OnProgress = Arc::new(|_| {});
+    let planned =
+        plan_roots(&roots, Some(&cache), client, reference, manifest, config, quiet.clone()).await.map_err(at_plan)?;
+    let mut described = Vec::with_capacity(planned.layers.len());
+    for (known, descriptor) in planned.layers.iter().zip(&manifest.layers) {
+        described.push(SharedLayer {
+            diff_id: known.diff_id.to_string(),
+            root: hex::encode(known.root),
+            blocks: known.blocks,
+            key: key_of(descriptor)?,
+        });
+    }
+    let wanted: Vec<Wanted> = planned
+        .layers
+        .iter()
+        .map(|k| Wanted { diff_id: k.diff_id, pinned: Some(Pinned { root: k.root, blocks: k.blocks }) })
+        .collect();
+    let leases =
+        prepare(&cache, client, reference, manifest, config, &wanted, quiet).await.map_err(at_plan)?;
+    let disks = leases
+        .iter()
+        .map(|lease| Disk { path: lease.path.clone(), serial: lease.serial(), read_only: true })
+        .collect();
+    output.progress(Stage::Plan, &format!("{} layers attached from this machine's cache", leases.len()));
+    Ok(Shared { layers: described, disks, leases })
+}
+
+/// The packet that wraps the key of an encrypted shared layer, for Trustee.
+fn key_of(descriptor: &Descriptor) -> Result<Option<String>, Failure> {
+    if descriptor.kind() != MediaType::SharedLayer {
+        return Ok(None);
+    }
+    let (packets, _) = encryption::read_annotations(descriptor).map_err(|e| Failure::from(e).at(Stage::Plan))?;
+    let lost = || {
+        let why = format!("layer {} has no key that Trustee could release", descriptor.digest);
+        Failure::new(Code::ImageKeyUnavailable, why).at(Stage::Plan)
+    };
+    let packet = packets.first().ok_or_else(lost)?.to_json().map_err(|e| Failure::from(e).at(Stage::Plan))?;
+    String::from_utf8(packet).map(Some).map_err(|_| lost())
+}

@@ -1,0 +1,273 @@
+//! Makes containers' root file systems of images: pulled and unpacked by the guest, or attached by the host as shared
+//! layers that it checks block by block. Either way the root is an overlay: the image's layers below, an empty
+//! writable directory above.
+//!
+//! Whether an image may be taken is decided here, on the name in the plan, before anything stored or attached is used.
+
+mod shared;
+mod space;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use cocoon_blockdev::{ModuleSet, Mounted};
+use cocoon_datahub::DataHub;
+use cocoon_image::{Digest, Platform, Reference};
+use cocoon_plan::images::{ImageSettings, SharedLayer};
+use cocoon_plan::{ContainerPlan, Plan};
+use cocoon_pull::PullRequest;
+use cocoon_registry::Auth;
+use cocoon_signature::policy::{Policy, Requirement};
+use cocoon_signatures::Places;
+use cocoon_stage::{Code, Failure, Stage};
+use tokio::sync::OnceCell;
+
+use crate::events::Events;
+use crate::prepare::{Documents, Images};
+
+use shared::SharedLayers;
+use space::{Space, Writable};
+
+/// The sets of kernel modules that a plan needs beside those that every guest has.
+pub(crate) fn module_sets(plan: &Plan) -> Vec<ModuleSet> {
+    let layers = || plan.containers.iter().flat_map(|c| c.image.layers.iter().flatten());
+    let mut sets = Vec::new();
+    if layers().next().is_some() {
+        sets.push(ModuleSet::Layers);
+    }
+    if layers().any(|l| l.key.is_some()) {
+        sets.push(ModuleSet::Crypt);
+    }
+    if plan.images.space != cocoon_plan::images::Space::Memory {
+        sets.push(ModuleSet::Scratch);
+    }
+    sets
+}
+
+/// Image delivery of one pod.
+pub(crate) struct Delivery {
+    hub: Arc<DataHub>,
+    settings: ImageSettings,
+    http: cocoon_http::Client,
+    client: cocoon_registry::Client,
+    places: Places,
+    /// Set up when the first image needs it: a scratch disk takes a moment.
+    space: OnceCell<Arc<Space>>,
+    shared: SharedLayers,
+    roots: Mutex<BTreeMap<String, Root>>,
+}
+
+/// A container's root file system. Fields are dropped in this order: the overlay before what it is made of.
+struct Root {
+    _overlay: Mounted,
+    _below: Below,
+    _writable: Writable,
+}
+
+/// What keeps the layers of a root in their places.
+enum Below {
+    Pulled { _layers: Vec<cocoon_pull::Layer> },
+    Shared { _layers: Vec<Arc<shared::Mount>> },
+}
+
+impl Delivery {
+    /// `loopback` is the address at which the guest reaches the host's loopback.
+    ///
+    /// # Errors
+    /// `IMAGE-POLICY-INVALID` for settings that cannot be used: nothing is taken then.
+    pub(crate) fn new(
+        hub: Arc<DataHub>,
+        settings: ImageSettings,
+        loopback: Option<IpAddr>,
+        events: Events,
+    ) -> Result<Self, Failure> {
+        let invalid = |e: String| Failure::new(Code::ImagePolicyInvalid, e).at(Stage::Pull);
+        let http = cocoon_registry::http_for_plan(&settings, loopback).map_err(|e| invalid(e.to_string()))?;
+        let client =
+            cocoon_registry::for_plan(&settings, http.clone()).map_err(|e| invalid(e.to_string()))?;
+        let places = match &settings.lookaside {
+            Some(text) => Places::parse(text).map_err(Failure::from)?,
+            None => Places::default(),
+        };
+        Ok(Delivery {
+            hub,
+            settings,
+            http,
+            client,
+            places,
+            space: OnceCell::new(),
+            shared: SharedLayers::new(events),
+            roots: Mutex::default(),
+        })
+    }
+
+    async fn space(&self) -> Result<Arc<Space>, Failure> {
+        let kind = self.settings.space;
+        let space = self.space.get_or_try_init(|| blocking(move || Space::open(kind).map(Arc::new))).await?;
+        Ok(Arc::clone(space))
+    }
+
+    /// What the image's signatures must satisfy: the plan's key for this image, and the policy's word on its name.
+    fn required(
+        &self,
+        container: &ContainerPlan,
+        reference: &Reference,
+        documents: &Documents,
+    ) -> Result<Vec<Requirement>, Failure> {
+        let mut required = Vec::new();
+        if let Some(signature) = &container.image.signature {
+            required.push(Requirement::cosign_key(&signature.key_pem).map_err(Failure::from)?);
+        }
+        let policy = match (&self.settings.policy, &documents.policy) {
+            (Some(policy), _) => Some(Policy::parse(policy.to_string().as_bytes())),
+            (None, Some(text)) => Some(Policy::parse(text)),
+            (None, None) if self.settings.policy_uri.is_some() => {
+                return Err(Failure::new(Code::Internal, "the policy was not fetched").at(Stage::Pull));
+            }
+            (None, None) => None,
+        };
+        if let Some(policy) = policy {
+            required.extend_from_slice(policy.map_err(Failure::from)?.for_image(reference));
+        }
+        Ok(required)
+    }
+
+    fn registry(&self, reference: &Reference, documents: &Documents) -> Result<cocoon_registry::Client, Failure> {
+        let auth = match &documents.auth {
+            // Plain HTTP through the host, wherever it says that its loopback is.
+            Some(_) if reference.is_loopback() => {
+                let reason = "credentials are never sent over plain HTTP";
+                return Err(Failure::new(Code::ImageUnauthorized, reason));
+            }
+            Some(text) => Auth::from_json(&String::from_utf8_lossy(text)).map_err(Failure::from)?,
+            None => Auth::anonymous(),
+        };
+        Ok(self.client.clone().with_auth(auth))
+    }
+
+    async fn layers(
+        &self,
+        container: &ContainerPlan,
+        documents: &Documents,
+    ) -> Result<(Vec<PathBuf>, Below), Failure> {
+        let invalid = |e: cocoon_image::Error| Failure::new(Code::PlanInvalid, e.to_string()).at(Stage::Pull);
+        let reference: Reference = container.image.reference.parse().map_err(invalid)?;
+        let digest: Digest = container.image.digest.parse().map_err(invalid)?;
+        let required = self.required(container, &reference, documents)?;
+        let registry = self.registry(&reference, documents)?;
+        if let Some(layers) = &container.image.layers {
+            return self.attached(&registry, &reference, digest, &required, layers).await;
+        }
+        let space = self.space().await?;
+        let mut request = PullRequest::new(reference, digest);
+        request.required = required;
+        request.places = self.places.clone();
+        request.limits.total_bytes = request.limits.total_bytes.min(space.bytes());
+        let progress = Arc::new(|_| {});
+        let pulled = space.store().pull(request, &registry, &self.http, self.hub.as_ref(), progress).await?;
+        let paths = pulled.layers.iter().map(|l| l.path().to_owned()).collect();
+        Ok((paths, Below::Pulled { _layers: pulled.layers }))
+    }
+
+    /// The layers that the plan pins by root hash. Their owner has made the hashes of the manifest that the digest
+    /// names; so the digest is only needed where a signature over it is asked for.
+    async fn attached(
+        &self,
+        registry: &cocoon_registry::Client,
+        reference: &Reference,
+        digest: Digest,
+        required: &[Requirement],
+        layers: &[SharedLayer],
+    ) -> Result<(Vec<PathBuf>, Below), Failure> {
+        if cocoon_pull::asks_for_signatures(required) {
+            let (manifest, _) =
+                cocoon_pull::manifest(registry, reference, &digest, &Platform::host()).await.map_err(Failure::from)?;
+            let digests = if manifest == digest { vec![digest] } else { vec![digest, manifest] };
+            let subject = cocoon_signature::Subject { reference, digests: &digests };
+            cocoon_signatures::check(registry, &self.http, &self.places, &subject, required, now()).await?;
+        } else if !required.is_empty() {
+            // `reject` needs no signature to be found.
+            let subject = cocoon_signature::Subject { reference, digests: &[digest] };
+            let found = cocoon_signature::Found::default();
+            cocoon_signature::policy::decide(required, &subject, &found, now()).map_err(Failure::from)?;
+        }
+        let mut mounts = Vec::with_capacity(layers.len());
+        for layer in layers {
+            mounts.push(self.shared.mount(layer, &self.hub).await?);
+        }
+        let paths = mounts.iter().map(|m| m.at().to_owned()).collect();
+        Ok((paths, Below::Shared { _layers: mounts }))
+    }
+}
+
+/// Overlayfs refuses a directory that occurs twice. Of a layer that does, only the topmost counts: all that it holds
+/// covers whatever lies below, its own earlier occurrence included.
+fn topmost_first(lowest_first: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = std::collections::BTreeSet::new();
+    lowest_first.into_iter().rev().filter(|p| seen.insert(p.clone())).collect()
+}
+
+#[async_trait]
+impl Images for Delivery {
+    async fn deliver(
+        &self,
+        container: &ContainerPlan,
+        rootfs: &Path,
+        documents: Documents,
+    ) -> Result<(), Failure> {
+        let (lowers, below) = self.layers(container, &documents).await?;
+        let lowers = topmost_first(lowers);
+        let space = self.space().await?;
+        let (name, at) = (container.name.clone(), rootfs.to_owned());
+        let root = blocking(move || {
+            let (writable, overlay) = space.overlay(&name, &lowers, &at)?;
+            Ok(Root { _overlay: overlay, _below: below, _writable: writable })
+        })
+        .await?;
+        self.roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(container.name.clone(), root);
+        Ok(())
+    }
+
+    async fn remove(&self, container: &str, rootfs: &Path) {
+        let root = self.roots.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        let (rootfs, space) = (rootfs.to_owned(), self.space.get().cloned());
+        let _ = tokio::task::spawn_blocking(move || {
+            drop(root);
+            if let Some(space) = space {
+                space.store().collect();
+            }
+            std::fs::remove_dir(rootfs)
+        })
+        .await;
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let lost = |_| Failure::new(Code::Internal, "image delivery ended without a result").at(Stage::Pull);
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_layer_that_occurs_twice_the_topmost_stays() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(topmost_first(paths(&["a", "b", "a", "c"])), paths(&["c", "a", "b"]));
+        assert_eq!(topmost_first(paths(&["a"])), paths(&["a"]));
+    }
+}

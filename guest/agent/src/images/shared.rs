@@ -1,0 +1,105 @@
+//! Shared layers: the host's disks, under the plan's root hashes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use cocoon_blockdev::{Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity};
+use cocoon_image::AnnotationPacket;
+use cocoon_image::encryption::PrivateOptions;
+use cocoon_plan::images::SharedLayer;
+use cocoon_pull::KeyProvider;
+use cocoon_stage::{Code, Failure, Stage};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::blocking;
+use crate::events::Events;
+use crate::mounts;
+
+/// How long the host's disk may take to appear.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Hex digits of the root hash in a disk's serial, which holds 20 bytes. It only finds the disk; the whole hash decides.
+const SERIAL: usize = 20;
+
+/// The shared layers of a pod, each mounted once.
+pub(super) struct SharedLayers {
+    events: Events,
+    mounted: Mutex<BTreeMap<String, Weak<Mount>>>,
+}
+
+/// A mounted layer. Fields are dropped in this order.
+pub(super) struct Mount {
+    mounted: Mounted,
+    _watch: Watch,
+    _device: Mapped,
+}
+
+impl Mount {
+    pub(super) fn at(&self) -> &Path {
+        self.mounted.at()
+    }
+}
+
+impl SharedLayers {
+    pub(super) fn new(events: Events) -> Self {
+        SharedLayers { events, mounted: Mutex::default() }
+    }
+
+    /// Mounts a layer, or finds it mounted. A layer whose blocks are encrypted needs its key each time, so that only a
+    /// workload that may have it reads it.
+    ///
+    /// # Errors
+    /// `IMAGE-LAYER-UNAVAILABLE`, `IMAGE-LAYER-TAMPERED`, `IMAGE-KEY-UNAVAILABLE`, `IMAGE-UNDECRYPTABLE`.
+    pub(super) async fn mount(
+        &self,
+        layer: &SharedLayer,
+        keys: &dyn KeyProvider,
+    ) -> Result<Arc<Mount>, Failure> {
+        let key = match &layer.key {
+            Some(packet) => Some(unwrap(packet, keys).await?),
+            None => None,
+        };
+        let mut mounted = self.mounted.lock().await;
+        if let Some(mount) = mounted.get(&layer.root).and_then(Weak::upgrade) {
+            return Ok(mount);
+        }
+        let (wanted, events) = (layer.clone(), self.events.clone());
+        let mount = Arc::new(blocking(move || open(&wanted, key.as_ref(), events)).await?);
+        mounted.insert(layer.root.clone(), Arc::downgrade(&mount));
+        Ok(mount)
+    }
+}
+
+async fn unwrap(packet: &str, keys: &dyn KeyProvider) -> Result<Zeroizing<[u8; 64]>, Failure> {
+    let packet = AnnotationPacket::parse(packet.as_bytes())?;
+    let options = PrivateOptions::parse_block_cipher(&keys.unwrap(&packet).await?)?;
+    Ok(options)
+}
+
+fn open(
+    layer: &SharedLayer,
+    key: Option<&Zeroizing<[u8; 64]>>,
+    events: Events,
+) -> Result<Mount, Failure> {
+    let invalid = || Failure::new(Code::PlanInvalid, "a layer's root is not 32 bytes in hex").at(Stage::Pull);
+    let root: [u8; 32] = hex::decode(&layer.root).ok().and_then(|r| r.try_into().ok()).ok_or_else(invalid)?;
+    let serial = layer.root.get(..SERIAL).ok_or_else(invalid)?;
+    let disk = find_disk(serial, PATIENCE)?;
+    let verity = open_verity(&format!("verity-{}", layer.root), &disk, layer.blocks, &root)?;
+    let label = layer.diff_id.clone();
+    let watch = watch_verity(&[(&verity, &label)], move |diff_id| {
+        let why = format!("layer {diff_id}: the host's copy is not what the plan's root hash says");
+        events.fail(&Failure::new(Code::ImageLayerTampered, why), diff_id);
+    })?;
+    let device = match key {
+        Some(key) => open_crypt(&format!("crypt-{}", layer.root), &verity, key)?.over(verity),
+        None => verity,
+    };
+    let at: PathBuf = Path::new(mounts::LAYERS).join(&layer.root);
+    std::fs::create_dir_all(&at)
+        .map_err(|e| Failure::new(Code::ImageLayerUnavailable, format!("{}: {e}", at.display())))?;
+    let mounted = mount_erofs(&device, &at)?;
+    Ok(Mount { mounted, _watch: watch, _device: device })
+}
