@@ -9,6 +9,8 @@
 )]
 #![allow(clippy::cast_possible_truncation)]
 
+pub mod check;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
