@@ -100,6 +100,7 @@ fn run(
         options: *options,
         budget,
         made: whiteout::Made::default(),
+        noted: Vec::new(),
         directories: meta::Deferred::default(),
         summary: Summary::default(),
     };
@@ -117,6 +118,8 @@ struct Unpacker<'a, R> {
     options: UnpackOptions,
     budget: &'a mut Budget,
     made: whiteout::Made,
+    /// The directory whose parents were noted last.
+    noted: Vec<u8>,
     directories: meta::Deferred,
     summary: Summary,
 }
@@ -184,6 +187,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         };
         if !self.root.is_overlay() {
             self.made.add(&parent_dir, &base);
+            self.note_parents(entry, &parent)?;
         }
         match entry.kind {
             Kind::File => self.file(entry, &parent_dir, &base),
@@ -195,6 +199,26 @@ impl<R: BufRead> Unpacker<'_, R> {
                 Err(unsafe_entry(entry, "layers may not hold device nodes"))
             }
         }
+    }
+
+    /// Directories above what this layer made count as made by it, also where a lower layer had them: a whiteout of one
+    /// removes what is in it, not what this layer put there.
+    fn note_parents(&mut self, entry: &Entry, parent: &[u8]) -> Result<(), Error> {
+        if parent == self.noted {
+            return Ok(());
+        }
+        let fail = |e| Error::filesystem(&entry.path, e);
+        let ends = parent.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        for end in ends.chain([parent.len()]).filter(|end| *end > 0) {
+            let path = parent.get(..end).unwrap_or_default();
+            let start = path.iter().rposition(|b| *b == b'/');
+            let above = start.and_then(|at| path.get(..at)).unwrap_or_default();
+            let name = start.map_or(Some(path), |at| path.get(at.saturating_add(1)..)).unwrap_or_default();
+            let above = self.root.lookup(above).and_then(Parent::from_fd).map_err(fail)?;
+            self.made.add(&above, name);
+        }
+        self.noted = parent.to_vec();
+        Ok(())
     }
 
     fn file(&mut self, entry: &Entry, parent: &Parent, base: &[u8]) -> Result<(), Error> {
@@ -340,5 +364,9 @@ impl<R: BufRead> tar::Reader<R> {
     }
 }
 
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@
 //! - An entry and a whiteout of one name in one layer, in whatever order: the entry stays, and a directory is opaque.
 //! - An opaque root hides nothing by itself in overlayfs, which does not look at the roots of its layers. Whoever stacks
 //!   layers asks [`is_opaque`] and leaves the layers below such a root out.
+//! - A mark needs its directory, which is made where the layer does not have it. (Where no lower layer has that directory,
+//!   it shows, and listing it gives the marked names, though they cannot be looked up: so is overlayfs.)
 //! - A directory that a layer uses without describing it is made with mode 0755 and root as owner, which overlayfs shows
 //!   in place of the lower layer's. Image builders describe all parents.
 
