@@ -25,7 +25,7 @@ pub mod unpack;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use encryption::AnnotationPacket;
 pub use error::Error;
-pub use layer::{LayerKey, LayerPipeline};
+pub use layer::{Decompressor, DiffIdReader, LayerKey, LayerPipeline, open_blob};
 pub use manifest::{
     Config, ContainerConfig, Descriptor, Document, Index, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES,
     Manifest,
@@ -33,4 +33,4 @@ pub use manifest::{
 pub use media_type::{Compression, MediaType};
 pub use platform::Platform;
 pub use reference::Reference;
-pub use unpack::{Budget, Limits, UnpackOptions, remove_tree, unpack};
+pub use unpack::{Account, Budget, Limits, UnpackOptions, remove_tree, unpack, unpack_layer};

@@ -18,7 +18,7 @@ pub trait KeyProvider: Send + Sync {
     async fn unwrap(&self, packet: &AnnotationPacket) -> Result<Zeroizing<Vec<u8>>, Failure>;
 }
 
-/// A layer with all that is needed to unpack it.
+/// A layer to be fetched, with all that is needed to unpack it.
 pub(crate) struct Job {
     pub(crate) descriptor: Descriptor,
     pub(crate) diff_id: Digest,

@@ -1,32 +1,38 @@
-//! Pulls an image inside the guest: manifest by pinned digest, signature, config, and layers in one streaming pass
-//! each: download → size and digest → decrypt → decompress → diff id → unpack.
+//! Pulls images inside the guest into a store of layers: manifest by pinned digest, signature, config, keys, and
+//! layers in one streaming pass each: download → size and digest → decrypt → decompress → diff id → unpack.
 //!
 //! Contract: runs inside the TEE and trusts neither registry nor network nor host. Only what the pinned digest names
-//! is unpacked; where a signature is required, it is decided before any layer is asked for. Nothing unverified ever
-//! has its final name: layers are unpacked into `<rootfs>.partial`, which becomes `<rootfs>` by one rename after the
-//! last check, and is deleted on every failure and when the pull is cancelled (its future dropped).
-//! The heap does not grow with the image: at most three layers are in flight, each with two channels of at most 2 MiB.
+//! is unpacked; where a signature is required it is decided for every pull, on the name that the owner wrote and
+//! before any layer is asked for or looked up, also when all of them are in the store already. Likewise every
+//! encrypted layer's key is unwrapped for every pull. Nothing unverified ever has its final name: a layer is unpacked into
+//! `<name>.partial-<N>`, which becomes `<name>` by one rename after the last check, and is deleted on every
+//! failure and when the pull is cancelled (its future dropped).
+//!
+//! The heap does not grow with the image: at most three layers are in flight, over all pulls of a store, each with about
+//! 4 MiB in channels and up to 8 MiB in a decoder. (A layer packed with a larger zstd window, at most 128 MiB, gets it, but
+//! only one at a time.)
 
 mod error;
+mod fetch;
 mod keys;
-mod layers;
 mod partial;
+mod pull;
 mod signature;
+mod space;
+mod store;
 mod stream;
+mod total;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use cocoon_image::{Config, Digest, Document, Limits, MAX_CONFIG_BYTES, Manifest, Platform, Reference};
-use cocoon_registry::Client;
+use cocoon_image::{Config, Digest, Limits, Platform, Reference};
 
 pub use cocoon_plan::SignatureRequirement;
 pub use error::Error;
 pub use keys::KeyProvider;
+pub use store::{Layer, Store};
 
-use crate::partial::Partial;
-
-/// What to pull, and where to.
+/// What to pull.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
     /// The image's name as the owner wrote it; a signature must be for its repository.
@@ -35,41 +41,41 @@ pub struct PullRequest {
     pub digest: Digest,
     /// The signature that the image must carry, if any.
     pub signature: Option<SignatureRequirement>,
-    /// The directory to be made. It must not exist; its parent must.
-    pub rootfs_dir: PathBuf,
-    /// What the unpacked image may cost.
+    /// What the unpacked image may cost, layers that it shares with others included.
     pub limits: Limits,
     /// Which image to take from an index.
     pub platform: Platform,
-    /// Keep owners of files (needs root).
-    pub preserve_owner: bool,
 }
 
 impl PullRequest {
-    /// A request with default limits for this machine's platform that keeps owners.
-    pub fn new(reference: Reference, digest: Digest, rootfs_dir: impl Into<PathBuf>) -> Self {
+    /// A request with default limits for this machine's platform.
+    pub fn new(reference: Reference, digest: Digest) -> Self {
         PullRequest {
             reference,
             digest,
             signature: None,
-            rootfs_dir: rootfs_dir.into(),
             limits: Limits::default(),
             platform: Platform::host(),
-            preserve_owner: true,
         }
     }
 }
 
-/// An image whose root file system is complete and verified.
+/// An image whose layers are complete, verified and held.
 #[derive(Clone, Debug)]
-pub struct PulledImage {
+pub struct Pulled {
     /// The image's config.
     pub config: Config,
     /// The digest of the manifest (where the pinned digest is an index's: of the image chosen from it).
     pub manifest_digest: Digest,
-    /// Number of layers.
-    pub layers: usize,
-    /// Bytes unpacked, as [`Limits::total_bytes`] counts them.
+    /// The layers, lowest first, ready for overlayfs (whose `lowerdir` names the topmost first). They stay as long as
+    /// these leases, or clones of them, live.
+    ///
+    /// Of a layer that the manifest names twice only the topmost occurrence is here, because overlayfs takes no
+    /// directory twice. Nothing is lost: whatever the lower occurrence holds or hides, the topmost holds or hides
+    /// as well, above everything between the two. (Keeping the lower one instead would let layers between them
+    /// win.) Layers below one whose root is opaque are left out: none of them shows.
+    pub layers: Vec<Layer>,
+    /// Bytes of all layers, as [`Limits::total_bytes`] counts them.
     pub unpacked_bytes: u64,
 }
 
@@ -78,9 +84,9 @@ pub struct PulledImage {
 pub enum Progress {
     /// Manifest, signature and config are right; layers follow.
     Started {
-        /// Number of layers.
+        /// Number of layers, each counted once.
         layers: usize,
-        /// Bytes to download.
+        /// Bytes to download, where no layer is in the store.
         bytes: u64,
     },
     /// More bytes arrived.
@@ -88,74 +94,12 @@ pub enum Progress {
         /// How many, since the event before.
         bytes: u64,
     },
-    /// A layer is unpacked and verified.
+    /// A layer is unpacked and verified, or was there already.
     LayerDone {
-        /// Its position, from 0.
+        /// Its position, from 0, in the manifest.
         index: usize,
     },
 }
 
 /// Hears of progress; called from several threads.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
-
-/// Pulls an image. Dropping the future cancels the pull and cleans up.
-///
-/// # Errors
-/// [`Error`], which converts to a coded failure. Nothing is left at `rootfs_dir` or beside it.
-pub async fn pull(
-    request: PullRequest,
-    registry: &Client,
-    keys: &dyn KeyProvider,
-    progress: OnProgress,
-) -> Result<PulledImage, Error> {
-    let (manifest_digest, manifest) = manifest(&request, registry).await?;
-    manifest.check_image()?;
-    if let Some(requirement) = &request.signature {
-        let accepted = [request.digest, manifest_digest];
-        signature::check(registry, &request.reference, &accepted, requirement).await?;
-    }
-    let config = registry.blob_bytes(&request.reference, &manifest.config, MAX_CONFIG_BYTES).await?;
-    let config = Config::parse(&config)?;
-    config.check_layers(&manifest)?;
-    check_platform(&config, &request.platform)?;
-
-    let bytes = manifest.layers.iter().fold(0_u64, |n, l| n.saturating_add(l.size));
-    if bytes > request.limits.total_bytes {
-        let limit = request.limits.total_bytes;
-        let why = format!("the image's layers have {bytes} bytes even packed; {limit} are allowed unpacked");
-        return Err(cocoon_image::Error::TooLarge(why).into());
-    }
-    let jobs = keys::unlock(&manifest, &config, keys).await?;
-    progress(Progress::Started { layers: jobs.len(), bytes });
-
-    let layers = jobs.len();
-    let partial = Partial::create(&request.rootfs_dir)?;
-    let (partial, unpacked_bytes) = layers::unpack_all(&request, registry, jobs, partial, progress).await?;
-    partial.commit()?;
-    Ok(PulledImage { config, manifest_digest, layers, unpacked_bytes })
-}
-
-/// The image's manifest: the pinned one, or the platform's from the pinned index.
-async fn manifest(request: &PullRequest, registry: &Client) -> Result<(Digest, Manifest), Error> {
-    let bytes = registry.manifest(&request.reference, &request.digest).await?;
-    let index = match Document::parse(&bytes)? {
-        Document::Manifest(manifest) => return Ok((request.digest, *manifest)),
-        Document::Index(index) => index,
-    };
-    let chosen = index.select(&request.platform)?;
-    let bytes = registry.manifest(&request.reference, &chosen.digest).await?;
-    match Document::parse(&bytes)? {
-        Document::Manifest(manifest) => Ok((chosen.digest, *manifest)),
-        Document::Index(_) => Err(cocoon_image::Error::Manifest("an index holds an index".to_owned()).into()),
-    }
-}
-
-/// An image for another machine would fail only when started, with a message that explains nothing.
-fn check_platform(config: &Config, platform: &Platform) -> Result<(), Error> {
-    let differs = |found: &str, wanted: &str| !found.is_empty() && found != wanted;
-    if differs(&config.os, &platform.os) || differs(&config.architecture, &platform.architecture) {
-        let why = format!("the image is for {}/{}, not for {platform}", config.os, config.architecture);
-        return Err(cocoon_image::Error::Manifest(why).into());
-    }
-    Ok(())
-}

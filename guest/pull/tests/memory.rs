@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cocoon_image::{Algorithm, AnnotationPacket, Digest, Hasher, Platform, Reference};
-use cocoon_pull::{KeyProvider, PullRequest, pull};
+use cocoon_pull::{KeyProvider, PullRequest, Store};
 use cocoon_registry::{Auth, Client};
 use cocoon_stage::{Code, Failure};
 use serde_json::json;
@@ -116,13 +116,10 @@ async fn a_large_image_passes_through_a_small_heap() {
     let http = cocoon_http::Client::new(cocoon_http::Options::default()).unwrap();
     let registry = Client::new(http, Auth::anonymous());
     let reference = Reference::parse(&format!("{address}/big")).unwrap();
-    let request = PullRequest {
-        platform: Platform::linux("amd64"),
-        preserve_owner: false,
-        ..PullRequest::new(reference, pinned, dir.path().join("rootfs"))
-    };
+    let request = PullRequest { platform: Platform::linux("amd64"), ..PullRequest::new(reference, pinned) };
+    let store = Store::open(dir.path(), 4 << 30).unwrap();
     let before = peak_kib();
-    pull(request, &registry, &NoKeys, Arc::new(|_| {})).await.map_err(Failure::from).unwrap();
+    store.pull(request, &registry, &NoKeys, Arc::new(|_| {})).await.map_err(Failure::from).unwrap();
     let grown = peak_kib() - before;
     println!("peak grew by {grown} KiB for {} MiB", (2 * SIZE) >> 20);
     assert!(grown < ALLOWED_KIB, "{grown} KiB");

@@ -4,68 +4,24 @@
 #[path = "../../../net/registry/tests/fake/mod.rs"]
 mod fake;
 mod image;
+mod run;
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use cocoon_image::encryption::unwrap_key;
-use cocoon_image::{AnnotationPacket, Digest, Limits, Platform, Reference};
-use cocoon_pull::{KeyProvider, OnProgress, Progress, PullRequest, PulledImage, SignatureRequirement, pull};
-use cocoon_registry::{Auth, Client, Retry};
+use cocoon_image::{Digest, Limits, Platform, Reference};
+use cocoon_pull::{OnProgress, Progress, PullRequest, SignatureRequirement};
 use cocoon_signature::KeyPair;
 use cocoon_signature::cosign::{Payload, sign, signature_manifest, signature_tag};
-use cocoon_stage::{Code, Failure};
+use cocoon_stage::Code;
 use fake::{Fake, Fault};
 use image::{Builder, INDEX, KEK, MANIFEST, OCI, file, gzip, raw, tar_of};
+use run::{Keys, Place, Rootfs, client, patient, request};
 use tar::EntryType;
-use zeroize::Zeroizing;
-
-/// Holds the test KEK, or none.
-struct Keys(Option<[u8; 32]>);
-
-#[async_trait]
-impl KeyProvider for Keys {
-    async fn unwrap(&self, packet: &AnnotationPacket) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        match &self.0 {
-            Some(kek) => unwrap_key(kek, packet).map_err(Failure::from),
-            None => Err(Failure::new(Code::ImageKeyUnavailable, "denied")),
-        }
-    }
-}
-
-fn client() -> Client {
-    let options = cocoon_http::Options { idle_timeout: Duration::from_millis(300), ..Default::default() };
-    let retry = Retry { attempts: 3, pause: Duration::from_millis(1), ..Retry::default() };
-    Client::new(cocoon_http::Client::new(options).unwrap(), Auth::anonymous()).with_retry(retry)
-}
-
-fn request(fake: &Fake, digest: Digest, dir: &Path) -> PullRequest {
-    PullRequest {
-        platform: Platform::linux("amd64"),
-        preserve_owner: rustix::process::geteuid().is_root(),
-        ..PullRequest::new(Reference::parse(&fake.name("app")).unwrap(), digest, dir.join("rootfs"))
-    }
-}
-
-async fn run(request: PullRequest) -> Result<PulledImage, Failure> {
-    pull(request, &client(), &Keys(Some(KEK)), Arc::new(|_| {})).await.map_err(Failure::from)
-}
-
-/// Runs a pull that must fail with this code and leave nothing behind.
-async fn refused(request: PullRequest, keys: Keys, code: Code) -> Failure {
-    let parent = request.rootfs_dir.parent().unwrap().to_owned();
-    let failure: Failure = pull(request, &client(), &keys, Arc::new(|_| {})).await.unwrap_err().into();
-    assert_eq!(failure.code, code, "{failure}");
-    assert_eq!(std::fs::read_dir(parent).unwrap().count(), 0, "nothing is left behind");
-    failure
-}
 
 #[tokio::test]
 async fn layers_of_every_kind_land_on_top_of_each_other() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let gz = format!("{OCI}+gzip");
     let zs = format!("{OCI}+zstd");
     let mut image = Builder::new(&fake);
@@ -80,7 +36,7 @@ async fn layers_of_every_kind_land_on_top_of_each_other() {
         file(b, "etc/.wh.gone", b"");
     });
     image.layer(&gz, gzip(&two), &two);
-    let three = tar_of(|b| file(b, "bin/late", b"3"));
+    let three = tar_of(|b| file(b, "usr/bin/late", b"3"));
     image.layer(&zs, zstd::encode_all(&three[..], 1).unwrap(), &three);
     for i in 0..6 {
         let secret = tar_of(|b| file(b, &format!("secret{i}"), &vec![b's'; 100_000]));
@@ -93,19 +49,21 @@ async fn layers_of_every_kind_land_on_top_of_each_other() {
         let seen = seen.clone();
         move |p| seen.lock().unwrap().push(p)
     });
-    let pulled = pull(request(&fake, digest, dir.path()), &client(), &Keys(Some(KEK)), hear)
+    let pulled = place
+        .store
+        .pull(request(&fake.name("app"), digest), &client(), &Keys(Some(KEK)), hear)
         .await
-        .map_err(Failure::from)
         .unwrap();
-    assert_eq!((pulled.layers, pulled.manifest_digest), (9, digest));
+    assert_eq!((pulled.layers.len(), pulled.manifest_digest), (9, digest));
     assert_eq!(pulled.config.config.cmd, ["/bin/tool"]);
-    let at = |p: &str| dir.path().join("rootfs").join(p);
-    assert_eq!(std::fs::read(at("etc/one")).unwrap(), b"1");
-    assert!(!at("etc/gone").exists());
-    assert_eq!(std::fs::metadata(at("usr/bin/tool")).unwrap().size(), 3 << 20);
-    assert_eq!(std::fs::read(at("usr/bin/late")).unwrap(), b"3", "through the image's own link");
-    assert_eq!(std::fs::read(at("secret5")).unwrap().len(), 100_000);
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no partial directory");
+    if let Some(rootfs) = Rootfs::mount(&pulled.layers) {
+        assert_eq!(std::fs::read(rootfs.at("etc/one")).unwrap(), b"1");
+        assert!(!rootfs.at("etc/gone").exists());
+        assert_eq!(std::fs::metadata(rootfs.at("usr/bin/tool")).unwrap().size(), 3 << 20);
+        assert_eq!(std::fs::read(rootfs.at("usr/bin/late")).unwrap(), b"3");
+        assert_eq!(std::fs::read(rootfs.at("secret5")).unwrap().len(), 100_000);
+    }
+    assert_eq!(place.names().len(), 9, "no partial directory");
     let seen = seen.lock().unwrap();
     let Progress::Started { layers: 9, bytes } = seen[0] else { panic!("{:?}", seen[0]) };
     let downloaded: u64 =
@@ -117,7 +75,7 @@ async fn layers_of_every_kind_land_on_top_of_each_other() {
 
 #[tokio::test]
 async fn the_index_leads_to_this_platforms_image() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let mut image = Builder::new(&fake);
     let tar = tar_of(|b| file(b, "f", b"x"));
     image.layer(OCI, tar.clone(), &tar);
@@ -128,30 +86,30 @@ async fn the_index_leads_to_this_platforms_image() {
             "platform": {"os": "linux", "architecture": arch}});
         fake.manifest("i", INDEX, serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string())
     };
-    refused(request(&fake, index("arm64"), dir.path()), Keys(None), Code::ImageManifestInvalid).await;
+    place.refused(request(&fake.name("app"), index("arm64")), Keys(None), Code::ImageManifestInvalid).await;
     // The index says arm64, the image's own config says amd64.
     let lying =
-        PullRequest { platform: Platform::linux("arm64"), ..request(&fake, index("arm64"), dir.path()) };
-    refused(lying, Keys(None), Code::ImageManifestInvalid).await;
-    let pulled = run(request(&fake, index("amd64"), dir.path())).await.unwrap();
+        PullRequest { platform: Platform::linux("arm64"), ..request(&fake.name("app"), index("arm64")) };
+    place.refused(lying, Keys(None), Code::ImageManifestInvalid).await;
+    let pulled = place.pull(request(&fake.name("app"), index("amd64"))).await.unwrap();
     assert_eq!(pulled.manifest_digest, digest);
 }
 
 #[tokio::test]
 async fn lies_about_digests_and_sizes_are_refused() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let tar = tar_of(|b| file(b, "f", &vec![1; 200_000]));
     let gz = format!("{OCI}+gzip");
 
     // Another manifest than the pinned one.
     let other = Digest::sha256(b"pinned");
     fake.manifest("x", MANIFEST, "{}");
-    refused(request(&fake, other, dir.path()), Keys(None), Code::ImageNotFound).await;
+    place.refused(request(&fake.name("app"), other), Keys(None), Code::ImageNotFound).await;
     let mut image = Builder::new(&fake);
     image.layer(&gz, gzip(&tar), &tar);
     let good = image.push();
     fake.fault("manifests", Fault::Body(b"{\"schemaVersion\":2}".to_vec()), 1);
-    refused(request(&fake, good, dir.path()), Keys(None), Code::ImageDigestMismatch).await;
+    place.refused(request(&fake.name("app"), good), Keys(None), Code::ImageDigestMismatch).await;
 
     // The blob is another than the manifest names: same length, then shorter, then longer.
     let blob = gzip(&tar);
@@ -162,7 +120,7 @@ async fn lies_about_digests_and_sizes_are_refused() {
         ([blob.clone(), vec![0]].concat(), Code::ImageSizeMismatch),
     ] {
         fake.fault(name, Fault::Body(body), 9);
-        refused(request(&fake, good, dir.path()), Keys(None), code).await;
+        place.refused(request(&fake.name("app"), good), Keys(None), code).await;
         fake.clear();
     }
 
@@ -170,25 +128,25 @@ async fn lies_about_digests_and_sizes_are_refused() {
     let mut image = Builder::new(&fake);
     image.layer(&gz, gzip(&tar), &tar);
     image.layers[0]["size"] = (blob.len() + 1).into();
-    refused(request(&fake, image.push(), dir.path()), Keys(None), Code::ImageSizeMismatch).await;
+    place.refused(request(&fake.name("app"), image.push()), Keys(None), Code::ImageSizeMismatch).await;
     let mut image = Builder::new(&fake);
     image.layer(&gz, gzip(&tar), b"another tar");
-    refused(request(&fake, image.push(), dir.path()), Keys(None), Code::ImageDigestMismatch).await;
+    place.refused(request(&fake.name("app"), image.push()), Keys(None), Code::ImageDigestMismatch).await;
     let mut image = Builder::new(&fake);
     image.layer(&gz, gzip(&tar), &tar);
     image.diff_ids.push(Digest::sha256(b""));
-    refused(request(&fake, image.push(), dir.path()), Keys(None), Code::ImageManifestInvalid).await;
+    place.refused(request(&fake.name("app"), image.push()), Keys(None), Code::ImageManifestInvalid).await;
     let mut image = Builder::new(&fake);
     image.layer(&gz, b"not gzip at all".to_vec(), b"");
-    refused(request(&fake, image.push(), dir.path()), Keys(None), Code::ImageLayerCorrupt).await;
+    place.refused(request(&fake.name("app"), image.push()), Keys(None), Code::ImageLayerCorrupt).await;
     let mut image = Builder::new(&fake);
     image.layer("application/vnd.oci.image.layer.nondistributable.v1.tar", tar.clone(), &tar);
-    refused(request(&fake, image.push(), dir.path()), Keys(None), Code::ImageManifestInvalid).await;
+    place.refused(request(&fake.name("app"), image.push()), Keys(None), Code::ImageManifestInvalid).await;
 }
 
 #[tokio::test]
 async fn an_unreliable_registry_is_survived_or_named() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let tar = tar_of(|b| file(b, "f", &(0..500_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()));
     let mut image = Builder::new(&fake);
     image.layer(OCI, tar.clone(), &tar);
@@ -203,20 +161,20 @@ async fn an_unreliable_registry_is_survived_or_named() {
         (Fault::Status(404), Code::ImageNotFound),
     ] {
         fake.fault(layer, fault, 99);
-        refused(request(&fake, digest, dir.path()), Keys(None), code).await;
+        place.refused(request(&fake.name("app"), digest), Keys(None), code).await;
         fake.clear();
     }
     fake.fault(layer, Fault::Cut(700_000), 1);
     fake.fault(layer, Fault::Status(503), 1);
     fake.fault(layer, Fault::Stall(900_000), 1);
-    run(request(&fake, digest, dir.path())).await.unwrap();
+    place.pull(request(&fake.name("app"), digest)).await.unwrap();
     assert!(fake.log().iter().any(|l| l.contains("bytes=700000-")));
 }
 
 #[tokio::test]
 async fn hostile_layers_are_refused() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
-    let canary = dir.path().parent().unwrap().join("cocoon-pull-canary");
+    let (fake, place) = (Fake::start().await, Place::new());
+    let canary = place.dir.path().parent().unwrap().join("cocoon-pull-canary");
     assert!(!canary.exists());
     for tar in [
         tar_of(|b| raw(b, "../../cocoon-pull-canary", EntryType::Regular, "", b"bad")),
@@ -226,37 +184,37 @@ async fn hostile_layers_are_refused() {
     ] {
         let mut image = Builder::new(&fake);
         image.layer(OCI, tar.clone(), &tar);
-        refused(request(&fake, image.push(), dir.path()), Keys(None), Code::ImageLayerUnsafe).await;
+        place.refused(request(&fake.name("app"), image.push()), Keys(None), Code::ImageLayerUnsafe).await;
     }
     // An absolute link that leads out leads into the root file system instead.
     let tar = tar_of(|b| {
-        raw(b, "out", EntryType::Symlink, dir.path().parent().unwrap().to_str().unwrap(), b"");
+        raw(b, "out", EntryType::Symlink, place.dir.path().parent().unwrap().to_str().unwrap(), b"");
         raw(b, "tmp/", EntryType::Directory, "", b"");
         file(b, "out/cocoon-pull-canary", b"bad");
     });
     let mut image = Builder::new(&fake);
     image.layer(OCI, tar.clone(), &tar);
-    let _ = run(request(&fake, image.push(), dir.path())).await;
+    let _ = place.pull(request(&fake.name("app"), image.push())).await;
     assert!(!canary.exists());
 }
 
 #[tokio::test]
 async fn a_zero_bomb_is_refused_early() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let limits = Limits { total_bytes: 64 << 20, ..Limits::default() };
     // 10 GiB by its header; only the first 256 MiB are there, to show that they are not even read.
     let bomb = image::zero_bomb(10 << 30, 256 << 20);
     assert!(bomb.len() < 1 << 20);
     let mut image = Builder::new(&fake);
     image.layer(&format!("{OCI}+zstd"), bomb, b"");
-    let bombed = PullRequest { limits, ..request(&fake, image.push(), dir.path()) };
-    refused(bombed, Keys(None), Code::ImageTooLarge).await;
+    let bombed = PullRequest { limits, ..request(&fake.name("app"), image.push()) };
+    place.refused(bombed, Keys(None), Code::ImageTooLarge).await;
     // Zeros after the end of the archive.
     let trailing = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 256 << 20), 1).unwrap();
     let mut image = Builder::new(&fake);
     image.layer(&format!("{OCI}+zstd"), trailing, b"");
-    let bombed = PullRequest { limits, ..request(&fake, image.push(), dir.path()) };
-    refused(bombed, Keys(None), Code::ImageTooLarge).await;
+    let bombed = PullRequest { limits, ..request(&fake.name("app"), image.push()) };
+    place.refused(bombed, Keys(None), Code::ImageTooLarge).await;
     // An honest image that is just too large, and one whose layers are so even packed.
     let tar = tar_of(|b| file(b, "f", &vec![1; 100_000]));
     let mut image = Builder::new(&fake);
@@ -264,21 +222,21 @@ async fn a_zero_bomb_is_refused_early() {
     let digest = image.push();
     for total_bytes in [50_000, 100] {
         let small = Limits { total_bytes, ..Limits::default() };
-        let tight = PullRequest { limits: small, ..request(&fake, digest, dir.path()) };
-        refused(tight, Keys(None), Code::ImageTooLarge).await;
+        let tight = PullRequest { limits: small, ..request(&fake.name("app"), digest) };
+        place.refused(tight, Keys(None), Code::ImageTooLarge).await;
     }
 }
 
 #[tokio::test]
 async fn encrypted_layers_need_their_key() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let gz = format!("{OCI}+gzip");
     let tar = tar_of(|b| file(b, "f", &vec![1; 300_000]));
     let mut image = Builder::new(&fake);
     image.encrypted(&gz, gzip(&tar), &tar);
     let digest = image.push();
-    refused(request(&fake, digest, dir.path()), Keys(None), Code::ImageKeyUnavailable).await;
-    refused(request(&fake, digest, dir.path()), Keys(Some([0; 32])), Code::ImageUndecryptable).await;
+    place.refused(request(&fake.name("app"), digest), Keys(None), Code::ImageKeyUnavailable).await;
+    place.refused(request(&fake.name("app"), digest), Keys(Some([0; 32])), Code::ImageUndecryptable).await;
     // Keys are asked for before any layer is.
     assert!(!fake.log().iter().any(|l| l.contains(&image.layers[0]["digest"].as_str().unwrap().to_owned())));
 
@@ -289,19 +247,21 @@ async fn encrypted_layers_need_their_key() {
         let cipher = image.encrypted(kind, plain, &tar);
         let altered = image::altered(&cipher);
         image.layers[0]["digest"] = fake.blob(altered).to_string().into();
-        refused(request(&fake, image.push(), dir.path()), Keys(Some(KEK)), Code::ImageUndecryptable).await;
+        place
+            .refused(request(&fake.name("app"), image.push()), Keys(Some(KEK)), Code::ImageUndecryptable)
+            .await;
     }
     // Annotations gone.
     let mut image = Builder::new(&fake);
     image.encrypted(&gz, gzip(&tar), &tar);
     image.layers[0].as_object_mut().unwrap().remove("annotations");
-    refused(request(&fake, image.push(), dir.path()), Keys(Some(KEK)), Code::ImageUndecryptable).await;
-    run(request(&fake, digest, dir.path())).await.unwrap();
+    place.refused(request(&fake.name("app"), image.push()), Keys(Some(KEK)), Code::ImageUndecryptable).await;
+    place.pull(request(&fake.name("app"), digest)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_required_signature_is_decided_before_anything_is_downloaded() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let tar = tar_of(|b| file(b, "f", b"x"));
     let mut image = Builder::new(&fake);
     image.layer(OCI, tar.clone(), &tar);
@@ -309,7 +269,7 @@ async fn a_required_signature_is_decided_before_anything_is_downloaded() {
     let (good, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let signed = |key: &KeyPair| PullRequest {
         signature: Some(SignatureRequirement { key_pem: key.public_pem.clone() }),
-        ..request(&fake, digest, dir.path())
+        ..request(&fake.name("app"), digest)
     };
     let reference = Reference::parse(&fake.name("app")).unwrap();
     let publish = |key: &KeyPair, reference: &Reference, over: Digest| {
@@ -322,64 +282,47 @@ async fn a_required_signature_is_decided_before_anything_is_downloaded() {
         fake.blob("{}");
         fake.manifest(&signature_tag(&digest), MANIFEST, manifest);
     };
-    refused(signed(&good), Keys(None), Code::ImageSignatureMissing).await;
+    place.refused(signed(&good), Keys(None), Code::ImageSignatureMissing).await;
     publish(&other, &reference, digest);
-    refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
+    place.refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
     publish(&good, &reference, Digest::sha256(b"another image"));
-    refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
+    place.refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
     publish(&good, &Reference::parse(&fake.name("other")).unwrap(), digest);
-    refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
+    place.refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
     fake.manifest(&signature_tag(&digest), MANIFEST, "{}");
-    refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
+    place.refused(signed(&good), Keys(None), Code::ImageSignatureInvalid).await;
     let layer = Digest::sha256(&tar).to_string();
     assert!(!fake.log().iter().any(|l| l.contains(&layer)), "no layer was asked for");
     publish(&good, &reference, digest);
-    run(signed(&good)).await.unwrap();
+    place.pull(signed(&good)).await.unwrap();
     let unusable = PullRequest {
         signature: Some(SignatureRequirement { key_pem: "no key".into() }),
-        rootfs_dir: dir.path().join("again"),
-        ..request(&fake, digest, dir.path())
+        ..request(&fake.name("app"), digest)
     };
-    assert_eq!(run(unusable).await.unwrap_err().code, Code::PlanInvalid);
+    assert_eq!(place.pull(unusable).await.unwrap_err().code, Code::PlanInvalid);
 }
 
 #[tokio::test]
 async fn a_cancelled_pull_leaves_nothing() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let (fake, place) = (Fake::start().await, Place::new());
     let tar = tar_of(|b| file(b, "f", &vec![1; 2 << 20]));
     let mut image = Builder::new(&fake);
     image.layer(OCI, tar.clone(), &tar);
     let digest = image.push();
     // The layer begins and then hangs for longer than the test lives.
     fake.fault(Digest::sha256(&tar), Fault::Stall(1 << 20), 99);
-    let http = cocoon_http::Client::new(cocoon_http::Options::default()).unwrap();
-    let patient = Client::new(http, Auth::anonymous());
     let (some, mut began) = tokio::sync::mpsc::unbounded_channel();
     let hear: OnProgress = Arc::new(move |p| {
         let _ = some.send(p);
     });
-    let cancelled = request(&fake, digest, dir.path());
-    let task = tokio::spawn(async move { pull(cancelled, &patient, &Keys(None), hear).await.map(|_| ()) });
+    let cancelled = request(&fake.name("app"), digest);
+    let store = place.store.clone();
+    let task =
+        tokio::spawn(async move { store.pull(cancelled, &patient(), &Keys(None), hear).await.map(|_| ()) });
     while !matches!(began.recv().await, Some(Progress::Downloaded { .. })) {}
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
     // The unpacker lets go of its listener when it is done, and its directory goes before that.
     while began.recv().await.is_some() {}
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[tokio::test]
-async fn an_existing_directory_is_not_touched() {
-    let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
-    let tar = tar_of(|b| file(b, "f", b"x"));
-    let mut image = Builder::new(&fake);
-    image.layer(OCI, tar.clone(), &tar);
-    let digest = image.push();
-    std::fs::create_dir(dir.path().join("rootfs")).unwrap();
-    std::fs::create_dir_all(dir.path().join("rootfs.partial/left/over")).unwrap();
-    let e = run(request(&fake, digest, dir.path())).await.unwrap_err();
-    assert_eq!(e.code, Code::ImagePullFailed);
-    std::fs::remove_dir(dir.path().join("rootfs")).unwrap();
-    run(request(&fake, digest, dir.path())).await.unwrap();
-    assert!(!dir.path().join("rootfs/left").exists() && dir.path().join("rootfs/f").exists());
+    assert_eq!((place.names(), place.store.used_bytes()), (Vec::new(), 0));
 }

@@ -26,18 +26,32 @@ impl Default for Limits {
 const ENTRY_COST: u64 = 1024;
 const PAGE: u64 = 4096;
 
+/// Somebody else who has a say in what may be unpacked: the owner of the space.
+pub trait Account: Send {
+    /// Asked before anything of an entry is written.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where there is no room for `bytes` more, which is then the end of the layer.
+    fn take(&mut self, bytes: u64) -> Result<(), Error>;
+}
+
 /// Limits, and what of them is used.
-#[derive(Clone, Debug)]
 pub struct Budget {
     limits: Limits,
     bytes: u64,
     entries: u64,
+    account: Option<Box<dyn Account>>,
 }
 
 impl Budget {
     /// Nothing used yet.
     pub fn new(limits: Limits) -> Self {
-        Budget { limits, bytes: 0, entries: 0 }
+        Budget { limits, bytes: 0, entries: 0, account: None }
+    }
+
+    /// The same, with an account that every entry is charged to as well.
+    pub fn with_account(limits: Limits, account: Box<dyn Account>) -> Self {
+        Budget { account: Some(account), ..Budget::new(limits) }
     }
 
     /// The limits.
@@ -48,6 +62,11 @@ impl Budget {
     /// Bytes used, as [`Limits::total_bytes`] counts them.
     pub fn used_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Entries of all kinds so far.
+    pub fn used_entries(&self) -> u64 {
+        self.entries
     }
 
     /// Accounts for an entry by its header, before any of its content is read: a bomb is seen by what it claims.
@@ -66,6 +85,9 @@ impl Budget {
         }
         if self.entries > self.limits.entries {
             return Err(Error::TooLarge(format!("the image has more than {} entries", self.limits.entries)));
+        }
+        if let Some(account) = &mut self.account {
+            account.take(cost)?;
         }
         Ok(())
     }

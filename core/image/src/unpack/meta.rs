@@ -38,7 +38,8 @@ pub(super) fn apply_to_open(fd: impl AsFd, entry: &Entry, options: &UnpackOption
     rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(fail)?;
     let mut skipped = 0;
     for (name, value) in &entry.xattrs {
-        let user = name.starts_with(b"user.");
+        // Overlayfs mounted with `userxattr` takes its marks from here.
+        let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
         // Others (trusted.overlay.*, security.selinux …) steer the kernel and are not a layer's to set.
         if !user && name != b"security.capability" {
             continue;

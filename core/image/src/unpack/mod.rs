@@ -1,15 +1,17 @@
-//! Unpacks layers on top of each other into one directory, as containerd's differ applies them.
+//! Unpacks layers: on top of each other into one directory ([`unpack`]), or each into its own, ready to be a lower
+//! layer of overlayfs ([`unpack_layer`], see [`overlay`]).
 //!
 //! Names are re-rooted (a leading `/` is dropped) and cleaned; one that climbs out with `..` is refused. Parents are
 //! resolved by the kernel with `openat2(RESOLVE_IN_ROOT)`, so symbolic links in lower layers, absolute or not,
 //! lead inside the root only; the last component is always created anew and never followed. Devices are refused.
-//! A whiteout deletes what lower layers left.
+//! A whiteout deletes what lower layers left, or marks it deleted.
 //!
 //! Nothing here is verified until the stream ended: on any error the caller deletes the whole directory.
 
 mod limits;
 mod meta;
 mod name;
+pub mod overlay;
 mod remove;
 mod root;
 mod whiteout;
@@ -20,7 +22,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-pub use limits::{Budget, Limits};
+pub use limits::{Account, Budget, Limits};
 pub use remove::remove_tree;
 
 use crate::error::printable;
@@ -69,12 +71,36 @@ pub fn unpack(
     options: &UnpackOptions,
     budget: &mut Budget,
 ) -> Result<Summary, Error> {
+    run(reader, Root::merged(root), options, budget)
+}
+
+/// Unpacks one layer's tar into the empty directory `root` in the form that overlayfs takes as a lower layer, and
+/// reads the stream to its end. Needs the right to set `trusted.` attributes (`CAP_SYS_ADMIN`).
+///
+/// # Errors
+/// As [`unpack`]; also where a hard link's target is not in this layer, or a mark of overlayfs cannot be set.
+pub fn unpack_layer(
+    reader: impl BufRead,
+    root: BorrowedFd<'_>,
+    options: &UnpackOptions,
+    budget: &mut Budget,
+) -> Result<Summary, Error> {
+    run(reader, Root::overlay(root), options, budget)
+}
+
+fn run(
+    reader: impl BufRead,
+    root: Root<'_>,
+    options: &UnpackOptions,
+    budget: &mut Budget,
+) -> Result<Summary, Error> {
     let mut unpacker = Unpacker {
         tar: Reader::new(reader),
-        root: Root::new(root),
+        root,
         options: *options,
         budget,
         made: whiteout::Made::default(),
+        noted: Vec::new(),
         directories: meta::Deferred::default(),
         summary: Summary::default(),
     };
@@ -92,6 +118,8 @@ struct Unpacker<'a, R> {
     options: UnpackOptions,
     budget: &'a mut Budget,
     made: whiteout::Made,
+    /// The directory whose parents were noted last.
+    noted: Vec<u8>,
     directories: meta::Deferred,
     summary: Summary,
 }
@@ -123,6 +151,18 @@ impl<R: BufRead> Unpacker<'_, R> {
                 );
             }
             Target::Root => return Err(unsafe_entry(entry, "only a directory can be the root")),
+            Target::Whiteout { parent, name } if self.root.is_overlay() => {
+                let Some(dir) = self.root.parent(&parent, true)? else {
+                    return Err(unsafe_entry(entry, "its parent is not a directory"));
+                };
+                return overlay::white_out(&dir, &name).map_err(|e| Error::filesystem(&entry.path, e));
+            }
+            Target::Opaque { parent } if self.root.is_overlay() => {
+                let Some(dir) = self.root.parent(&parent, true)? else {
+                    return Err(unsafe_entry(entry, "its parent is not a directory"));
+                };
+                return overlay::make_opaque(&dir).map_err(|e| Error::filesystem(&entry.path, e));
+            }
             Target::Whiteout { parent, name } => {
                 if let Some(parent) = self.root.parent(&parent, false)? {
                     let removed = self.made.remove_lower(&parent, &name, 0);
@@ -145,7 +185,10 @@ impl<R: BufRead> Unpacker<'_, R> {
         let Some(parent_dir) = self.root.parent_made(&parent, &mut self.made)? else {
             return Err(unsafe_entry(entry, "its parent is not a directory"));
         };
-        self.made.add(&parent_dir, &base);
+        if !self.root.is_overlay() {
+            self.made.add(&parent_dir, &base);
+            self.note_parents(entry, &parent)?;
+        }
         match entry.kind {
             Kind::File => self.file(entry, &parent_dir, &base),
             Kind::Directory => self.directory(entry, &parent_dir, &parent, &base),
@@ -156,6 +199,26 @@ impl<R: BufRead> Unpacker<'_, R> {
                 Err(unsafe_entry(entry, "layers may not hold device nodes"))
             }
         }
+    }
+
+    /// Directories above what this layer made count as made by it, also where a lower layer had them: a whiteout of one
+    /// removes what is in it, not what this layer put there.
+    fn note_parents(&mut self, entry: &Entry, parent: &[u8]) -> Result<(), Error> {
+        if parent == self.noted {
+            return Ok(());
+        }
+        let fail = |e| Error::filesystem(&entry.path, e);
+        let ends = parent.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        for end in ends.chain([parent.len()]).filter(|end| *end > 0) {
+            let path = parent.get(..end).unwrap_or_default();
+            let start = path.iter().rposition(|b| *b == b'/');
+            let above = start.and_then(|at| path.get(..at)).unwrap_or_default();
+            let name = start.map_or(Some(path), |at| path.get(at.saturating_add(1)..)).unwrap_or_default();
+            let above = self.root.lookup(above).and_then(Parent::from_fd).map_err(fail)?;
+            self.made.add(&above, name);
+        }
+        self.noted = parent.to_vec();
+        Ok(())
     }
 
     fn file(&mut self, entry: &Entry, parent: &Parent, base: &[u8]) -> Result<(), Error> {
@@ -189,6 +252,10 @@ impl<R: BufRead> Unpacker<'_, R> {
                     self.root.forget();
                     rustix::fs::unlinkat(parent, base, AtFlags::empty()).map_err(fail)?;
                     rustix::fs::mkdirat(parent, base, Mode::RWXU).map_err(fail)?;
+                    // What was here, a mark or an earlier entry, had replaced what lower layers hold under this name.
+                    if self.root.is_overlay() {
+                        overlay::make_child_opaque(parent, base).map_err(fail)?;
+                    }
                 }
             }
             Err(e) => return Err(fail(e)),
@@ -209,8 +276,14 @@ impl<R: BufRead> Unpacker<'_, R> {
     }
 
     fn hard_link(&mut self, entry: &Entry, parent: &Parent, base: &[u8]) -> Result<(), Error> {
-        let missing = || {
-            Error::Corrupt(format!("hard link {}: its target is not in the image", printable(&entry.path)))
+        let overlay = self.root.is_overlay();
+        let missing = || match overlay {
+            // The layer below cannot be linked to: it is another tree, shared with images that do not have this layer.
+            true => unsafe_entry(entry, "it is a hard link to a file that is not in the same layer"),
+            false => Error::Corrupt(format!(
+                "hard link {}: its target is not in the image",
+                printable(&entry.path)
+            )),
         };
         let (above, name) = match name::clean(&entry.link, self.budget.limits().path_bytes) {
             Ok(Some(split)) => split,
@@ -229,6 +302,9 @@ impl<R: BufRead> Unpacker<'_, R> {
             })?;
         if rustix::fs::FileType::from_raw_mode(there.st_mode) == rustix::fs::FileType::Directory {
             return Err(unsafe_entry(entry, "it is a hard link to a directory"));
+        }
+        if overlay && overlay::is_mark(&there) {
+            return Err(missing());
         }
         // A name linked to itself (or to another name of the same file) is already what it should be.
         if rustix::fs::statat(parent, base, AtFlags::SYMLINK_NOFOLLOW)
@@ -288,5 +364,9 @@ impl<R: BufRead> tar::Reader<R> {
     }
 }
 
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::unpack::overlay;
 use crate::unpack::whiteout::Made;
 
 /// A directory below the root, and its inode number.
@@ -35,6 +36,8 @@ impl AsFd for Parent {
 
 pub(super) struct Root<'a> {
     fd: BorrowedFd<'a>,
+    /// Whether it holds one layer in overlayfs' form, else all layers merged.
+    overlay: bool,
     /// The directory used last: entries of a directory come together.
     last: Option<(Vec<u8>, Parent)>,
 }
@@ -44,8 +47,18 @@ pub(super) struct Root<'a> {
 const TRIES: u32 = 16;
 
 impl<'a> Root<'a> {
-    pub(super) fn new(fd: BorrowedFd<'a>) -> Self {
-        Root { fd, last: None }
+    /// A directory that layers are merged in.
+    pub(super) fn merged(fd: BorrowedFd<'a>) -> Self {
+        Root { fd, overlay: false, last: None }
+    }
+
+    /// A directory for one layer in overlayfs' form.
+    pub(super) fn overlay(fd: BorrowedFd<'a>) -> Self {
+        Root { fd, overlay: true, last: None }
+    }
+
+    pub(super) fn is_overlay(&self) -> bool {
+        self.overlay
     }
 
     /// Forgets the last directory: something was removed, so its name may now lead elsewhere.
@@ -119,6 +132,12 @@ impl<'a> Root<'a> {
                         Err(Errno::EXIST) => return Ok(None),
                         Err(e) => return Err(fail(e)),
                     }
+                    self.lookup(&have).and_then(Parent::from_fd).map_err(fail)?
+                }
+                // A whiteout of this name came first: the directory is new, and nothing below it shows.
+                Err(Errno::NOTDIR)
+                    if self.overlay && overlay::mark_to_directory(&above, part, mode).map_err(fail)? =>
+                {
                     self.lookup(&have).and_then(Parent::from_fd).map_err(fail)?
                 }
                 Err(Errno::NOTDIR) => return Ok(None),

@@ -8,27 +8,27 @@ use std::path::Path;
 use super::*;
 use ::tar::{Builder, EntryType, Header};
 
-fn options() -> UnpackOptions {
+pub(super) fn options() -> UnpackOptions {
     UnpackOptions { preserve_owner: rustix::process::geteuid().is_root() }
 }
 
-fn layer(build: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
+pub(super) fn layer(build: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
     let mut b = Builder::new(Vec::new());
     build(&mut b);
     b.into_inner().unwrap()
 }
 
-fn apply_with(dir: &Path, data: &[u8], limits: Limits) -> Result<Summary, Error> {
+pub(super) fn apply_with(dir: &Path, data: &[u8], limits: Limits) -> Result<Summary, Error> {
     let root = std::fs::File::open(dir).unwrap();
     unpack(BufReader::new(data), root.as_fd(), &options(), &mut Budget::new(limits))
 }
 
-fn apply(dir: &Path, data: &[u8]) -> Result<Summary, Error> {
+pub(super) fn apply(dir: &Path, data: &[u8]) -> Result<Summary, Error> {
     apply_with(dir, data, Limits::default())
 }
 
 /// Adds an entry whose name is written as it is (the builder's own functions refuse hostile names).
-fn raw(b: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, link: &str, content: &[u8]) {
+pub(super) fn raw(b: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, link: &str, content: &[u8]) {
     let mut h = Header::new_gnu();
     h.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
     h.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
@@ -40,15 +40,15 @@ fn raw(b: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, link: &str, conten
     b.append(&h, content).unwrap();
 }
 
-fn file(b: &mut Builder<Vec<u8>>, name: &str, content: &str) {
+pub(super) fn file(b: &mut Builder<Vec<u8>>, name: &str, content: &str) {
     raw(b, name, EntryType::Regular, "", content.as_bytes());
 }
 
-fn dir(b: &mut Builder<Vec<u8>>, name: &str) {
+pub(super) fn dir(b: &mut Builder<Vec<u8>>, name: &str) {
     raw(b, name, EntryType::Directory, "", b"");
 }
 
-fn text(path: impl AsRef<Path>) -> String {
+pub(super) fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 

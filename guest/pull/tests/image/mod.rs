@@ -1,4 +1,5 @@
 //! Images made by the test and put into the fake registry.
+#![allow(dead_code)]
 
 use std::io::{Read, Write};
 
