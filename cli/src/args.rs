@@ -6,6 +6,7 @@ mod common;
 mod delivery;
 mod evidence;
 mod layers;
+mod image;
 mod policy;
 mod trustee;
 
@@ -18,6 +19,7 @@ pub use collateral::*;
 pub use delivery::*;
 pub use evidence::*;
 pub use layers::*;
+pub use image::*;
 pub use policy::*;
 pub use trustee::*;
 
@@ -66,7 +68,7 @@ pub enum Command {
     /// Evidence of TEEs: verify it offline, or look at it.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
-    /// Encrypt and sign images.
+    /// Encrypt, decrypt, inspect and sign images.
     #[command(subcommand)]
     Image(ImageCommand),
     /// The node's cache of layers that pods share.
@@ -212,44 +214,6 @@ pub struct DoctorArgs {
     /// Machine-readable.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `cocoon image`.
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Make a signing key pair: NAME.key and NAME.pub.
-    Keygen {
-        /// The files' name without ending.
-        name: PathBuf,
-    },
-    /// Sign an image in its registry (cosign's format).
-    Sign {
-        /// Private key (PEM file).
-        #[arg(long)]
-        key: PathBuf,
-        /// The image.
-        image: String,
-    },
-    /// Verify an image's signature.
-    Verify {
-        /// Public key (PEM file).
-        #[arg(long)]
-        key: PathBuf,
-        /// The image.
-        image: String,
-    },
-    /// Copy an image within its registries, with its layers encrypted under a key of the embedded Trustee.
-    Encrypt {
-        /// The key, kbs:///repository/image-key/tag; made where it does not exist; default: a new one.
-        #[arg(long, value_name = "URI")]
-        key_id: Option<String>,
-        /// The image to encrypt.
-        source: String,
-        /// The name of the encrypted image.
-        target: String,
-    },
-    /// Key provider for skopeo and other users of ocicrypt (`cmd` protocol: JSON on standard input and output).
-    Keyprovider,
 }
 
 /// Memory such as `512M`, `2G` or plain MiB, in MiB; at least 256.

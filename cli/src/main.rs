@@ -10,7 +10,6 @@ mod collateral;
 mod dirs;
 mod doctor;
 mod embedded;
-mod encrypt;
 mod evidence;
 mod guest;
 mod image;

@@ -1,7 +1,7 @@
 //! Calling others: external plugins, and another attestation service.
 
 mod attestation;
-mod channel;
+pub(crate) mod channel;
 mod endpoint;
 mod plugin;
 

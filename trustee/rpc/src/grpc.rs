@@ -68,7 +68,7 @@ pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Bo
     response
 }
 
-async fn read<M: Message + Default>(body: Incoming, limit: usize) -> Result<M, RpcFailure> {
+pub(crate) async fn read<M: Message + Default>(body: Incoming, limit: usize) -> Result<M, RpcFailure> {
     let read = framing::read(body, limit).await;
     let message = read.and_then(|(framed, _)| framing::decode(&framing::unframe(framed, limit)?));
     message.map_err(|error| {

@@ -4,6 +4,7 @@ mod attestation;
 #[cfg(test)]
 mod golden_tests;
 mod health;
+mod key_provider;
 mod plugin;
 mod reference;
 
@@ -12,6 +13,7 @@ pub(crate) use attestation::{
     InitDataField, RuntimeField, SetPolicyRequest,
 };
 pub(crate) use health::{HealthCheckRequest, HealthCheckResponse, SERVING};
+pub(crate) use key_provider::KeyProviderMessage;
 pub(crate) use plugin::{NeedsEncryptionResponse, PluginRequest, PluginResponse, ValidateAuthResponse};
 pub(crate) use reference::{QueryRequest, QueryResponse, RegisterRequest};
 

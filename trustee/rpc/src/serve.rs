@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -32,8 +32,34 @@ use crate::{AttestationBackend, Authenticate, Connection, Error, RpcLimits, grpc
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-type Handler = Box<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
+/// Where connections come in.
+pub enum Door {
+    /// A TCP socket.
+    Tcp(TcpListener),
+    /// A unix socket; who may connect is a matter of its file's mode.
+    Unix(UnixListener),
+}
+
+enum Caller {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Door {
+    /// The next connection. All that come by a unix socket count as of one address.
+    async fn accept(&self) -> std::io::Result<(Caller, SocketAddr)> {
+        match self {
+            Door::Tcp(listener) => listener.accept().await.map(|(s, from)| (Caller::Tcp(s), from)),
+            Door::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Caller::Unix(stream), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+            }
+        }
+    }
+}
+
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+pub(crate) type Handler = Box<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
 /// Serves gRPC on `listener` until `shutdown` resolves: `attestation.AttestationService`,
 /// `reference.ReferenceValueProviderService` and `grpc.health.v1.Health/Check` over HTTP/2, and
@@ -60,7 +86,7 @@ pub async fn serve(
         let gate = gate.clone();
         Box::pin(async move { grpc::answer(&gate, request, limit).await })
     });
-    listen(listener, tls, handler, limits, shutdown).await
+    listen(Door::Tcp(listener), tls, handler, limits, shutdown).await
 }
 
 /// Serves [`crate::rest_router`] in the same way.
@@ -96,7 +122,7 @@ pub async fn serve_rest(
             }
         })
     });
-    listen(listener, tls, handler, limits, shutdown).await
+    listen(Door::Tcp(listener), tls, handler, limits, shutdown).await
 }
 
 struct Server {
@@ -106,8 +132,8 @@ struct Server {
     stopped: watch::Receiver<bool>,
 }
 
-async fn listen(
-    listener: TcpListener,
+pub(crate) async fn listen(
+    door: Door,
     tls: Option<Arc<ServerConfig>>,
     handler: Handler,
     limits: RpcLimits,
@@ -128,7 +154,7 @@ async fn listen(
         let accepted = async {
             // The permit first: a client beyond the limit stays in the kernel's queue and costs nothing here.
             let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
+            (permit, door.accept().await)
         };
         let (permit, accepted) = tokio::select! {
             () = &mut shutdown => break,
@@ -151,7 +177,7 @@ async fn listen(
             }
         }
     }
-    drop(listener);
+    drop(door);
     let _ = stop.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     // Connections see to their own end within the same time; the second is for those that could not.
@@ -164,7 +190,13 @@ async fn listen(
 }
 
 impl Server {
-    async fn connection(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr) {
+    async fn connection(self: &Arc<Self>, caller: Caller, remote: SocketAddr) {
+        let stream = match caller {
+            Caller::Tcp(stream) => stream,
+            Caller::Unix(stream) => {
+                return self.http(stream, Connection { remote, client_certificate: None }).await;
+            }
+        };
         // Small answers must not wait for acknowledgements of earlier ones.
         let _ = stream.set_nodelay(true);
         match &self.acceptor {

@@ -1,4 +1,5 @@
-//! Bytes in JSON: written as a number array (what Rust ocicrypt writes and Go reads), read in either form.
+//! Bytes in JSON. An answer's are written as a number array, a question's as base64; both are read in either form, since
+//! Go writes base64 and reads both, and Rust's ocicrypt writes and reads arrays in answers.
 
 use std::fmt;
 
@@ -6,11 +7,27 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 /// Most bytes accepted in one value.
 const MAX: usize = 64 * 1024;
 
-/// A byte string of the key provider protocol.
+/// A byte string of a question; may be secret.
+pub(super) struct Text(pub Zeroizing<Vec<u8>>);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&Zeroizing::new(STANDARD.encode(&self.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        JsonBytes::deserialize(d).map(|bytes| Text(Zeroizing::new(bytes.0)))
+    }
+}
+
+/// A byte string of an answer.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct JsonBytes(pub Vec<u8>);
 

@@ -1,21 +1,30 @@
-//! Encrypted layers as ocicrypt defines them, with the annotation packets of the `attestation-agent` provider.
+//! Encrypted layers as ocicrypt defines them.
 //!
 //! A layer is AES-256-CTR (128-bit big-endian counter, 16-byte nonce) with an HMAC-SHA-256 over the ciphertext
 //! under the **same** key; the HMAC is known to hold only after the last byte. The symmetric key travels in
-//! [`PrivateOptions`], wrapped under a key-encryption key (KEK) in an [`AnnotationPacket`] that names where the
-//! KEK is kept; cipher and HMAC stand in the clear in [`PubOptions`].
+//! [`PrivateOptions`]; cipher and HMAC stand in the clear in [`PubOptions`]. The private options are wrapped for each
+//! recipient ([`WrappedKeys`]): under a key-encryption key (KEK) in an [`AnnotationPacket`] that names where the KEK is
+//! kept (key provider `attestation-agent`), or as a [`Jwe`] to a public key. PKCS#7, PGP and PKCS#11 recipients are
+//! recognised and refused.
 
 mod bytes;
 mod cipher;
+mod ecdh;
+mod jwe;
+mod keys;
 mod options;
 mod packet;
 mod protocol;
+mod recipients;
 mod wrap;
 
 pub use cipher::{LayerDecryptor, LayerEncryptor, Sealed};
+pub use jwe::{Jwe, MAX_JWE_RECIPIENTS};
+pub use keys::{OpeningKey, RecipientKey};
 pub use options::{CIPHER, PrivateOptions, PubOptions};
 pub use packet::{AnnotationPacket, MAX_PACKETS, PacketVersion, WrapType};
 pub use protocol::{KeyProviderInput, KeyProviderOutput};
+pub use recipients::{ENC_PREFIX, ProviderKey, WrappedKeys, is_provider_name};
 pub use wrap::{KEK_BYTES, unwrap_key, wrap_key};
 
 use std::collections::BTreeMap;
@@ -24,6 +33,8 @@ use crate::{Descriptor, Error};
 
 /// Annotation of the public options.
 pub const PUBOPTS_ANNOTATION: &str = "org.opencontainers.image.enc.pubopts";
+/// Annotation of keys encrypted to JWE recipients.
+pub const JWE_ANNOTATION: &str = "org.opencontainers.image.enc.keys.jwe";
 /// Prefix of the annotations that hold wrapped keys for key providers; the provider's name follows.
 pub const KEYS_ANNOTATION_PREFIX: &str = "org.opencontainers.image.enc.keys.provider.";
 /// The key provider of Confidential Containers.
@@ -32,48 +43,33 @@ pub const PROVIDER: &str = "attestation-agent";
 /// The annotations of an encrypted layer: its options and its key, wrapped in each of the packets.
 ///
 /// # Errors
-/// [`Error::Manifest`] where a packet cannot be written.
+/// [`Error::Manifest`] where a packet cannot be written; [`Error::Key`] where there is none, or too many.
 pub fn annotations(
     packets: &[AnnotationPacket],
     public: &PubOptions,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let keys: Result<Vec<String>, Error> = packets.iter().map(AnnotationPacket::to_annotation).collect();
-    Ok(BTreeMap::from([
-        (format!("{KEYS_ANNOTATION_PREFIX}{PROVIDER}"), keys?.join(",")),
-        (PUBOPTS_ANNOTATION.to_owned(), public.to_annotation()),
-    ]))
+    let providers: Result<Vec<ProviderKey>, Error> = packets.iter().map(ProviderKey::of_packet).collect();
+    let public = public.clone();
+    WrappedKeys { public, providers: providers?, jwe: Vec::new(), unsupported: Vec::new() }.annotations()
 }
 
-/// Reads an encrypted layer's annotations: the packets of every key provider, and the public options.
+/// Reads an encrypted layer's annotations as a guest needs them: the packets of every key provider, and the public
+/// options.
 ///
 /// # Errors
 /// [`Error::Undecryptable`] where there is no readable packet or option; a layer encrypted only to JWE, PKCS#7 or
 /// PGP recipients is one of these, and the message says so.
 pub fn read_annotations(layer: &Descriptor) -> Result<(Vec<AnnotationPacket>, PubOptions), Error> {
-    let refuse = |why: String| Error::Undecryptable(format!("layer {}: {why}", layer.digest));
-    let public = layer
-        .annotations
-        .get(PUBOPTS_ANNOTATION)
-        .ok_or_else(|| refuse(format!("it is encrypted but has no annotation {PUBOPTS_ANNOTATION}")))?;
-    let public = PubOptions::from_annotation(public)?;
-    let mut packets = Vec::new();
-    let mut last = None;
-    for (_, value) in layer.annotations.iter().filter(|(k, _)| k.starts_with(KEYS_ANNOTATION_PREFIX)) {
-        for item in value.split(',').filter(|s| !s.is_empty()) {
-            if packets.len() >= MAX_PACKETS {
-                return Err(refuse(format!("it has more than {MAX_PACKETS} wrapped keys")));
-            }
-            match AnnotationPacket::from_annotation(item) {
-                Ok(packet) => packets.push(packet),
-                Err(e) => last = Some(e),
-            }
-        }
+    let keys = WrappedKeys::read(layer)?;
+    let packets = keys.packets();
+    if !packets.is_empty() {
+        return Ok((packets, keys.public));
     }
-    match (packets.is_empty(), last) {
-        (false, _) => Ok((packets, public)),
-        (true, Some(e)) => Err(e),
-        (true, None) => {
-            Err(refuse("its key is wrapped for no key provider (JWE, PKCS#7 or PGP only)".to_owned()))
-        }
+    // Why the first of them is no packet, where there are any.
+    if let Some(key) = keys.providers.first() {
+        AnnotationPacket::parse(&key.wrapped)?;
     }
+    let named = [&["JWE"], keys.unsupported.as_slice()].concat().join(" and ");
+    let why = format!("its key is wrapped for no key provider, but for {named} recipients");
+    Err(Error::Undecryptable(format!("layer {}: {why}", layer.digest)))
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::bytes::JsonBytes;
+use super::bytes::{JsonBytes, Text};
 use crate::Error;
 
 const MAX_TEXT: usize = 1 << 20;
@@ -56,7 +56,7 @@ struct WrapParams {
     #[serde(default)]
     ec: Option<EncryptConfig>,
     #[serde(default)]
-    optsdata: Option<String>,
+    optsdata: Option<Text>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ struct UnwrapParams {
     #[serde(default)]
     dc: Option<DecryptConfig>,
     #[serde(default)]
-    annotation: Option<String>,
+    annotation: Option<Text>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -107,10 +107,6 @@ fn refuse(why: &str) -> Error {
     Error::Undecryptable(format!("the key provider's message is malformed: {why}"))
 }
 
-fn decode(text: Option<String>, what: &str) -> Result<Vec<u8>, Error> {
-    STANDARD.decode(text.ok_or_else(|| refuse(what))?).map_err(|_| refuse(what))
-}
-
 impl KeyProviderInput {
     /// Parses a request.
     ///
@@ -127,16 +123,16 @@ impl KeyProviderInput {
                 let given = params.ec.unwrap_or_default().parameters.unwrap_or_default();
                 let mut parameters = BTreeMap::new();
                 for (provider, values) in given {
-                    let decoded: Result<Vec<_>, _> =
-                        values.into_iter().map(|v| decode(Some(v), "a parameter is not base64")).collect();
-                    parameters.insert(provider, decoded?);
+                    let decoded: Result<Vec<_>, _> = values.iter().map(|v| STANDARD.decode(v)).collect();
+                    parameters.insert(provider, decoded.map_err(|_| refuse("a parameter is not base64"))?);
                 }
-                let options = Zeroizing::new(decode(params.optsdata, "no optsdata")?);
+                let options = params.optsdata.ok_or_else(|| refuse("no optsdata"))?.0;
                 Ok(KeyProviderInput::KeyWrap { options, parameters })
             }
             "keyunwrap" => {
                 let params = wire.keyunwrapparams.unwrap_or_default();
-                Ok(KeyProviderInput::KeyUnwrap { annotation: decode(params.annotation, "no annotation")? })
+                let annotation = params.annotation.ok_or_else(|| refuse("no annotation"))?.0.to_vec();
+                Ok(KeyProviderInput::KeyUnwrap { annotation })
             }
             _ => Err(refuse("op is neither keywrap nor keyunwrap")),
         }
@@ -157,14 +153,14 @@ impl KeyProviderInput {
                 let decrypt_config = Some(DecryptConfig { parameters: Some(BTreeMap::new()) });
                 wire.keywrapparams = Some(WrapParams {
                     ec: Some(EncryptConfig { parameters: Some(parameters), decrypt_config }),
-                    optsdata: Some(STANDARD.encode(options)),
+                    optsdata: Some(Text(options.clone())),
                 });
             }
             KeyProviderInput::KeyUnwrap { annotation } => {
                 "keyunwrap".clone_into(&mut wire.op);
                 wire.keyunwrapparams = Some(UnwrapParams {
                     dc: Some(DecryptConfig { parameters: Some(BTreeMap::new()) }),
-                    annotation: Some(STANDARD.encode(annotation)),
+                    annotation: Some(Text(Zeroizing::new(annotation.clone()))),
                 });
             }
         }
@@ -232,7 +228,15 @@ mod tests {
         };
         assert_eq!(&options[..], b"secret");
         assert_eq!(parameters["attestation-agent"], [b"keyid=x".to_vec()]);
-        assert!(KeyProviderInput::parse(br#"{"op":"other"}"#).is_err());
+        let rust = br#"{"op":"keywrap","keywrapparams":{"optsdata":[115,101]},"keyunwrapparams":null}"#;
+        assert!(
+            matches!(KeyProviderInput::parse(rust), Ok(KeyProviderInput::KeyWrap { options, .. }) if options[..] == *b"se")
+        );
+        for bad in
+            [r#"{"op":"other"}"#, r#"{"op":"keywrap"}"#, r#"{"op":"keyunwrap","keywrapparams":{}}"#, "[]"]
+        {
+            assert!(KeyProviderInput::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

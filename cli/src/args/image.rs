@@ -1,0 +1,146 @@
+//! `cocoon image`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Common;
+
+/// `cocoon image`. An IMAGE, SOURCE or TARGET is a name in a registry, or `oci:DIR[:TAG]` for an OCI layout in a folder.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make a signing key pair: NAME.key and NAME.pub.
+    Keygen {
+        /// The files' name without ending.
+        name: PathBuf,
+    },
+    /// Sign an image in its registry (cosign's format).
+    Sign {
+        /// Private key (PEM file).
+        #[arg(long)]
+        key: PathBuf,
+        /// The image.
+        image: String,
+    },
+    /// Verify an image's signature.
+    Verify {
+        /// Public key (PEM file).
+        #[arg(long)]
+        key: PathBuf,
+        /// The image.
+        image: String,
+    },
+    /// Copy an image, or a whole index of images, with its layers encrypted.
+    Encrypt(Box<EncryptArgs>),
+    /// Copy an encrypted image with its layers in the clear.
+    Decrypt(Box<DecryptArgs>),
+    /// Show an image: platforms, layers, who can decrypt them, signatures.
+    Inspect {
+        /// The image.
+        image: String,
+        /// Answers and failures as JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Key provider for skopeo, containerd's imgcrypt and other users of ocicrypt: one request on standard input
+    /// (`cmd`), or a gRPC service.
+    Keyprovider(Box<KeyproviderArgs>),
+}
+
+impl ImageCommand {
+    /// Whether failures are to be told in JSON.
+    pub fn json(&self) -> bool {
+        match self {
+            ImageCommand::Encrypt(args) => args.common.json,
+            ImageCommand::Decrypt(args) => args.common.json,
+            ImageCommand::Keyprovider(args) => args.common.json,
+            ImageCommand::Inspect { json, .. } => *json,
+            _ => false,
+        }
+    }
+}
+
+/// `cocoon image encrypt`.
+#[derive(Debug, Args)]
+pub struct EncryptArgs {
+    /// A key of Trustee, kbs:///repository/image-key/tag; made where it does not exist. Without this and --recipient, a
+    /// new one. May be given again.
+    #[arg(long, value_name = "URI")]
+    pub key_id: Vec<String>,
+    /// The 32 bytes of the key at --key-id: a Trustee elsewhere keeps them but never gives them out.
+    #[arg(long, value_name = "FILE")]
+    pub kek: Option<PathBuf>,
+    /// Who else can decrypt: jwe:FILE, the holder of the private half of a public key, certificate or JWK; or
+    /// provider:NAME:PARAMETERS, a key provider of the file that OCICRYPT_KEYPROVIDER_CONFIG names. May be given again.
+    #[arg(long, value_name = "KIND:…")]
+    pub recipient: Vec<String>,
+    /// Of an index, encrypt the images of this platform (all, or OS/ARCH); the others stay as they are. May be given
+    /// again.
+    #[arg(long, value_name = "PLATFORM", default_value = "all")]
+    pub platform: Vec<String>,
+    /// Encrypt this layer only: 0 is the lowest, -1 the highest. May be given again.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub layer: Vec<i32>,
+    /// Let more recipients into layers that are encrypted already, instead of refusing them. What opens them now is
+    /// found as by `decrypt`.
+    #[arg(long)]
+    pub add_recipient: bool,
+    /// With --add-recipient: a private key that opens the layers now.
+    #[arg(long, value_name = "FILE[:PASSWORD]", requires = "add_recipient")]
+    pub key: Vec<String>,
+    /// The image to encrypt.
+    pub source: String,
+    /// The name of the encrypted image.
+    pub target: String,
+    /// Where keys are kept.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `cocoon image decrypt`.
+#[derive(Debug, Args)]
+pub struct DecryptArgs {
+    /// A private key (PEM, DER or JWK) for layers with a JWE recipient. A password follows as file=FILE, env=NAME, fd=N or
+    /// pass=TEXT. May be given again.
+    #[arg(long, value_name = "FILE[:PASSWORD]")]
+    pub key: Vec<String>,
+    /// The 32 bytes of the key-encryption key, where this machine's embedded Trustee does not have it.
+    #[arg(long, value_name = "FILE")]
+    pub kek: Option<PathBuf>,
+    /// Use the keys at hand alone and ask no Trustee.
+    #[arg(long, conflicts_with = "trustee")]
+    pub no_trustee: bool,
+    /// Of an index, decrypt the images of this platform (all, or OS/ARCH); the others stay as they are. May be given
+    /// again.
+    #[arg(long, value_name = "PLATFORM", default_value = "all")]
+    pub platform: Vec<String>,
+    /// The encrypted image.
+    pub source: String,
+    /// The name of the image in the clear.
+    pub target: String,
+    /// Where keys are kept.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `cocoon image keyprovider`.
+#[derive(Debug, Args)]
+pub struct KeyproviderArgs {
+    /// Serve gRPC (keyprovider.KeyProviderService) here: 127.0.0.1:PORT, or unix:PATH for a socket that only this user
+    /// may use.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Also unwrap keys over gRPC. Whoever reaches the address can then decrypt every image of this Trustee; on a TCP
+    /// port that is every user of this machine.
+    #[arg(long, requires = "listen")]
+    pub allow_unwrap: bool,
+    /// Listen on an address that other machines reach. Nothing is authenticated or encrypted there.
+    #[arg(long, requires = "listen")]
+    pub insecure_listen: bool,
+    /// The 32 bytes of the key-encryption key that is used whatever its id.
+    #[arg(long, value_name = "FILE")]
+    pub kek: Option<PathBuf>,
+    /// Where keys are kept.
+    #[command(flatten)]
+    pub common: Common,
+}

@@ -1,0 +1,303 @@
+//! Copying an image, or a whole index of images, with its layers changed on the way.
+//!
+//! Everything is written before the name is given: layers, configs, manifests by digest, and at the very end what the
+//! target's name stands for. A copy that fails leaves blobs that nothing names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cocoon_image::{Config, Descriptor, Digest, Document, MAX_CONFIG_BYTES, Manifest, MediaType, Platform};
+use cocoon_stage::{Code, Failure};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::place::Place;
+use super::progress::Meter;
+use super::stream;
+use super::{internal, usage};
+use crate::output::Output;
+
+/// Layers at a time.
+const AT_ONCE: usize = 4;
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// What is done to layers.
+#[async_trait]
+pub trait Work: Send + Sync + 'static {
+    /// Whether a layer is to be changed, the one at this position of so many.
+    ///
+    /// # Errors
+    /// A refusal of the whole image.
+    fn wants(&self, layer: &Descriptor, position: usize, of: usize) -> Result<bool, Failure>;
+
+    /// Changes a layer: writes the new blob, gives its descriptor.
+    async fn change(&self, from: &Place, to: &Place, layer: &Descriptor) -> Result<Descriptor, Failure>;
+
+    /// Whether the result can only be said in OCI's media types.
+    fn makes_oci(&self) -> bool;
+}
+
+/// Which images of an index are meant.
+pub struct Platforms(Option<Vec<(String, String)>>);
+
+impl Platforms {
+    /// `all`, or `OS/ARCH` several times.
+    pub fn parse(given: &[String]) -> Result<Self, Failure> {
+        if given.iter().any(|p| p == "all") {
+            return match given.len() {
+                1 => Ok(Platforms(None)),
+                _ => Err(usage("--platform all excludes others".to_owned())),
+            };
+        }
+        let pair = |text: &String| match text.split_once('/') {
+            Some((os, arch)) if !os.is_empty() && !arch.is_empty() && !arch.contains('/') => {
+                Ok((os.to_owned(), arch.to_owned()))
+            }
+            _ => Err(usage(format!("--platform {text:?} is neither all nor OS/ARCH"))),
+        };
+        given.iter().map(pair).collect::<Result<_, _>>().map(|pairs| Platforms(Some(pairs)))
+    }
+
+    fn hold(&self, os: &str, architecture: &str) -> bool {
+        self.0.as_ref().is_none_or(|pairs| pairs.iter().any(|(o, a)| o == os && a == architecture))
+    }
+
+    fn is_all(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// A copy to be made.
+pub struct Copy {
+    /// Where the image is.
+    pub from: Arc<Place>,
+    /// Where it goes.
+    pub to: Arc<Place>,
+    /// Which images are changed.
+    pub platforms: Platforms,
+    /// How it is told.
+    pub output: Output,
+}
+
+/// What came of it.
+pub struct Copied {
+    /// What the target's name stands for.
+    pub digest: Digest,
+    /// Images that were changed.
+    pub changed: usize,
+    /// Images and other things of the index that stayed as they were, by platform or media type.
+    pub kept: Vec<String>,
+}
+
+/// A manifest on its way.
+struct Item {
+    digest: Digest,
+    bytes: Bytes,
+    manifest: Manifest,
+    change: bool,
+}
+
+impl Copy {
+    /// Makes the copy.
+    pub async fn run(self, work: Arc<dyn Work>) -> Result<Copied, Failure> {
+        let (digest, bytes) = self.from.resolve().await?;
+        match Document::parse(&bytes)? {
+            Document::Manifest(manifest) => self.single(work, digest, bytes, *manifest).await,
+            Document::Index(index) => self.index(work, bytes, &index.manifests).await,
+        }
+    }
+
+    async fn single(
+        &self,
+        work: Arc<dyn Work>,
+        digest: Digest,
+        bytes: Bytes,
+        manifest: Manifest,
+    ) -> Result<Copied, Failure> {
+        manifest.check_image()?;
+        if !self.platforms.is_all() {
+            let config = self.from.blob_bytes(&manifest.config, MAX_CONFIG_BYTES).await?;
+            let Config { os, architecture, .. } = Config::parse(&config)?;
+            if !self.platforms.hold(&os, &architecture) {
+                return Err(usage(format!("the image is for {os}/{architecture} alone")));
+            }
+        }
+        let items = [Item { digest, bytes, manifest, change: true }];
+        let layers = self.layers(&work, &items).await?;
+        self.others(&items, &layers).await?;
+        let [item] = &items;
+        let (kind, json) = rewritten(item, &layers, work.makes_oci())?;
+        let digest = self.to.publish(&kind, json).await?;
+        Ok(Copied { digest, changed: 1, kept: Vec::new() })
+    }
+
+    async fn index(
+        &self,
+        work: Arc<dyn Work>,
+        bytes: Bytes,
+        entries: &[Descriptor],
+    ) -> Result<Copied, Failure> {
+        let (mut items, mut kept) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let bytes = self.from.manifest(&entry.digest).await?;
+            let Document::Manifest(manifest) = Document::parse(&bytes)? else {
+                return Err(Failure::new(Code::ImageManifestInvalid, "an index inside an index"));
+            };
+            let change = is_image(entry, &manifest)
+                && entry.platform.as_ref().is_none_or(|p| self.platforms.hold(&p.os, &p.architecture));
+            if change {
+                manifest.check_image()?;
+            } else {
+                kept.push(
+                    entry.platform.as_ref().map_or_else(|| entry.media_type.clone(), Platform::to_string),
+                );
+            }
+            items.push(Item { digest: entry.digest, bytes, manifest: *manifest, change });
+        }
+        let changed = items.iter().filter(|i| i.change).count();
+        if changed == 0 {
+            return Err(usage("the index has no image of this platform".to_owned()));
+        }
+        let layers = self.layers(&work, &items).await?;
+        self.others(&items, &layers).await?;
+        let mut index: Value = serde_json::from_slice(&bytes).map_err(|e| internal(&e))?;
+        let kind = if work.makes_oci() {
+            set(&mut index, "mediaType", OCI_INDEX)?;
+            OCI_INDEX.to_owned()
+        } else {
+            index.get("mediaType").and_then(Value::as_str).unwrap_or(OCI_INDEX).to_owned()
+        };
+        let list = index.get_mut("manifests").and_then(Value::as_array_mut);
+        for (entry, item) in list.into_iter().flatten().zip(&items) {
+            let kept = || entry.get("mediaType").and_then(Value::as_str).unwrap_or(OCI_MANIFEST).to_owned();
+            let (kind, json) = if item.change {
+                rewritten(item, &layers, work.makes_oci())?
+            } else {
+                (kept(), item.bytes.clone())
+            };
+            set(entry, "mediaType", kind.clone())?;
+            set(entry, "size", json.len())?;
+            set(entry, "digest", self.to.put_manifest(&kind, json).await?.to_string())?;
+        }
+        let digest = self.to.publish(&kind, index.to_string().into()).await?;
+        Ok(Copied { digest, changed, kept })
+    }
+
+    /// Changes all layers that are to be changed, several at once; each only once, whichever images share it.
+    async fn layers(
+        &self,
+        work: &Arc<dyn Work>,
+        items: &[Item],
+    ) -> Result<BTreeMap<Digest, Descriptor>, Failure> {
+        let mut wanted: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+        for item in items.iter().filter(|i| i.change) {
+            let layers = &item.manifest.layers;
+            for (position, layer) in layers.iter().enumerate() {
+                if work.wants(layer, position, layers.len())? {
+                    wanted.insert(layer.digest, layer.clone());
+                }
+            }
+        }
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for (digest, layer) in wanted {
+            let (work, from, to) = (work.clone(), self.from.clone(), self.to.clone());
+            let slots = slots.clone();
+            tasks.spawn(async move {
+                let _slot = slots.acquire_owned().await;
+                work.change(&from, &to, &layer).await.map(|changed| (digest, changed))
+            });
+        }
+        let mut changed = BTreeMap::new();
+        while let Some(done) = tasks.join_next().await {
+            let (digest, layer) = done.map_err(|e| internal(&e))??;
+            changed.insert(digest, layer);
+        }
+        Ok(changed)
+    }
+
+    /// Copies configs, and layers that stay as they are.
+    async fn others(&self, items: &[Item], changed: &BTreeMap<Digest, Descriptor>) -> Result<(), Failure> {
+        let mut seen = BTreeSet::new();
+        for item in items {
+            let layers =
+                item.manifest.layers.iter().filter(|l| !item.change || !changed.contains_key(&l.digest));
+            for blob in layers.chain([&item.manifest.config]) {
+                // The content of a foreign layer lives elsewhere.
+                if blob.kind() == MediaType::ForeignLayer || !seen.insert(blob.digest) {
+                    continue;
+                }
+                let meter = Meter::new(self.output, format!("copying {}", blob.digest), blob.size);
+                stream::copy(&self.from, &self.to, blob, Arc::new(meter)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an entry of an index is an image: not an attestation or another artifact.
+fn is_image(entry: &Descriptor, manifest: &Manifest) -> bool {
+    let artifact = manifest.artifact_type.as_deref().is_some_and(|t| !t.is_empty());
+    let config = matches!(manifest.config.kind(), MediaType::OciConfig | MediaType::DockerConfig);
+    config && !artifact && entry.platform.as_ref().is_none_or(|p| p.os != "unknown")
+}
+
+/// A manifest with its new layers: media type and JSON. What this program does not know of stays.
+fn rewritten(
+    item: &Item,
+    layers: &BTreeMap<Digest, Descriptor>,
+    oci: bool,
+) -> Result<(String, Bytes), Failure> {
+    let mut json: Value = serde_json::from_slice(&item.bytes).map_err(|e| internal(&e))?;
+    let kind = match json.get("mediaType").and_then(Value::as_str) {
+        Some(kind) if !oci && !kind.is_empty() => kind.to_owned(),
+        _ => OCI_MANIFEST.to_owned(),
+    };
+    set(&mut json, "mediaType", kind.clone())?;
+    if let (true, Some(config)) = (oci, json.get_mut("config")) {
+        set(config, "mediaType", OCI_CONFIG)?;
+    }
+    let list = json.get_mut("layers").and_then(Value::as_array_mut);
+    for (entry, layer) in list.into_iter().flatten().zip(&item.manifest.layers) {
+        if let Some(new) = layers.get(&layer.digest) {
+            *entry = serde_json::to_value(new).map_err(|e| internal(&e))?;
+        } else if let (true, MediaType::Layer { compression, encrypted: false }) = (oci, layer.kind()) {
+            set(entry, "mediaType", compression.oci_layer_type())?;
+        }
+    }
+    if layers.is_empty() {
+        return Ok((kind, item.bytes.clone()));
+    }
+    tracing::debug!(was = %item.digest, "manifest rewritten");
+    Ok((kind, json.to_string().into()))
+}
+
+/// Sets a member of what must be an object.
+fn set(object: &mut Value, name: &str, value: impl Into<Value>) -> Result<(), Failure> {
+    let malformed =
+        || Failure::new(Code::ImageManifestInvalid, "a part of the manifest is not a JSON object");
+    object.as_object_mut().ok_or_else(malformed)?.insert(name.to_owned(), value.into());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read() {
+        let parse =
+            |given: &[&str]| Platforms::parse(&given.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        assert!(parse(&["all"]).unwrap().hold("any", "thing"));
+        let two = parse(&["linux/amd64", "linux/arm64"]).unwrap();
+        assert!(two.hold("linux", "arm64") && !two.hold("linux", "s390x") && !two.hold("windows", "amd64"));
+        for bad in [&["all", "linux/amd64"][..], &["amd64"], &["/"], &["linux/arm/v7"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `cocoon image`: encrypting, decrypting, inspecting and signing images, and the key provider that other tools call.
+
+mod copy;
+mod decrypt;
+mod encrypt;
+mod inspect;
+mod keyprovider;
+mod keys;
+mod layout;
+mod listen;
+mod place;
+mod progress;
+mod provider;
+mod sign;
+mod signatures;
+mod spool;
+mod stream;
+
+use cocoon_stage::{Code, Failure, Stage};
+
+use crate::args::ImageCommand;
+
+pub async fn main(command: ImageCommand) -> Result<(), Failure> {
+    match command {
+        ImageCommand::Keygen { name } => sign::keygen(&name),
+        ImageCommand::Sign { key, image } => sign::sign(&key, &image).await,
+        ImageCommand::Verify { key, image } => sign::verify(&key, &image).await,
+        ImageCommand::Encrypt(args) => encrypt::main(*args).await,
+        ImageCommand::Decrypt(args) => decrypt::main(*args).await,
+        ImageCommand::Inspect { image, json } => inspect::main(&image, json).await,
+        ImageCommand::Keyprovider(args) => keyprovider::main(*args).await,
+    }
+}
+
+fn usage(reason: String) -> Failure {
+    Failure::new(Code::UsageInvalid, reason)
+}
+
+fn internal(e: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Code::Internal, e.to_string()).at(Stage::Plan)
+}
