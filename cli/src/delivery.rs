@@ -7,8 +7,9 @@ use cocoon_image::{Descriptor, MediaType, Reference, encryption};
 use cocoon_layers::{Lease, Pinned, Roots, Wanted, plan_roots, prepare};
 use cocoon_plan::images::{ImageSettings, ProxyPlan, SharedLayer, Space};
 use cocoon_registry::{Auth, Client};
-use cocoon_signature::policy::{Policy, Requirement};
-use cocoon_signatures::Places;
+use cocoon_signature::Needs;
+use cocoon_signature::policy::{self, Policy};
+use cocoon_signature::simple::SigstoreD;
 use cocoon_stage::{Code, Failure, Stage};
 use cocoon_vmm::Disk;
 
@@ -41,7 +42,7 @@ pub fn settings(args: &DeliveryArgs) -> Result<ImageSettings, Failure> {
     }
     match args.policy.as_deref() {
         Some(uri) if uri.starts_with("kbs:///") => settings.policy_uri = Some(uri.to_owned()),
-        Some(file) => settings.policy = Some(policy(Path::new(file))?),
+        Some(file) => settings.policy = Some(policy_of(Path::new(file))?),
         None => {}
     }
     // What the guest would refuse is refused here.
@@ -62,7 +63,7 @@ fn text(flag: &str, file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(|e| wrong(&e))
 }
 
-fn policy(file: &Path) -> Result<serde_json::Value, Failure> {
+fn policy_of(file: &Path) -> Result<serde_json::Value, Failure> {
     let text = text("--policy", file)?;
     let invalid = |e: &dyn std::fmt::Display| {
         Failure::new(Code::ImagePolicyInvalid, format!("--policy {}: {e}", file.display())).at(Stage::Plan)
@@ -85,7 +86,7 @@ fn check(settings: &ImageSettings) -> Result<(), Failure> {
         Policy::parse(policy.to_string().as_bytes()).map_err(|e| invalid(e.to_string()))?;
     }
     if let Some(text) = &settings.lookaside {
-        Places::parse(text).map_err(|e| invalid(e.to_string()))?;
+        SigstoreD::parse(text).map_err(|e| invalid(e.to_string()))?;
     }
     Ok(())
 }
@@ -97,7 +98,7 @@ fn check(settings: &ImageSettings) -> Result<(), Failure> {
 pub fn demands_signature(settings: &ImageSettings, reference: &Reference) -> Result<bool, Failure> {
     let Some(policy) = &settings.policy else { return Ok(false) };
     let policy = Policy::parse(policy.to_string().as_bytes()).map_err(|e| Failure::from(e).at(Stage::Plan))?;
-    Ok(policy.for_image(reference).iter().any(Requirement::is_signature))
+    Ok(policy::needs(policy.for_image(reference)) != Needs::default())
 }
 
 /// The layers of an image as disks of this machine.
@@ -122,7 +123,7 @@ pub async fn shared(
     output: Output,
 ) -> Result<Shared, Failure> {
     let at_plan = |e: cocoon_layers::Error| Failure::from(e).at(Stage::Plan);
-    let cache = layers::open(&LayersPlace::default())?;
+    let cache = layers::open(&LayersPlace::usual()?)?;
     let roots = Roots::open(&dirs::data_dir()?.join("roots")).map_err(at_plan)?;
     let (manifest, config) = (&image.manifest, &image.config);
     let quiet: cocoon_layers::OnProgress = Arc::new(|_| {});
@@ -157,7 +158,7 @@ fn key_of(descriptor: &Descriptor) -> Result<Option<String>, Failure> {
     if descriptor.kind() != MediaType::SharedLayer {
         return Ok(None);
     }
-    let (packets, _) = encryption::read_annotations(descriptor).map_err(|e| Failure::from(e).at(Stage::Plan))?;
+    let packets = encryption::shared_packets(descriptor).map_err(|e| Failure::from(e).at(Stage::Plan))?;
     let lost = || {
         let why = format!("layer {} has no key that Trustee could release", descriptor.digest);
         Failure::new(Code::ImageKeyUnavailable, why).at(Stage::Plan)

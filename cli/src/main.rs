@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod client;
 mod collateral;
+mod delivery;
 mod dirs;
 mod doctor;
 mod embedded;

@@ -8,6 +8,7 @@ use cocoon_image::{
     Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, MediaType, Platform, Reference, encryption,
 };
 use cocoon_plan::compile::ImageDefaults;
+use cocoon_plan::images::ImageSettings;
 use cocoon_registry::{Auth, Client};
 use cocoon_stage::{Code, Failure, Stage};
 use zeroize::Zeroizing;
@@ -33,6 +34,15 @@ pub fn client(auth: Option<&str>) -> Result<Client, Failure> {
     Ok(Client::new(http, auth.unwrap_or_else(Auth::anonymous)))
 }
 
+/// A client that reaches registries as the plan has the guest do it.
+pub fn client_for(settings: &ImageSettings, auth: Option<&str>) -> Result<Client, Failure> {
+    let http = cocoon_registry::http_for_plan(settings, None)
+        .map_err(|e| Failure::new(Code::PlanImageUnavailable, e.to_string()))?;
+    let auth = auth.map(Auth::from_json).transpose().map_err(|e| Failure::from(e).at(Stage::Plan))?;
+    let auth = auth.unwrap_or_else(Auth::anonymous);
+    cocoon_registry::for_plan(settings, http, auth).map_err(|e| Failure::from(e).at(Stage::Plan))
+}
+
 /// What the owner learned of an image.
 #[derive(Debug)]
 pub struct Image {
@@ -40,6 +50,10 @@ pub struct Image {
     pub digest: Digest,
     /// What its config says.
     pub defaults: ImageDefaults,
+    /// The manifest for this machine's platform.
+    pub manifest: Manifest,
+    /// Its config.
+    pub config: Config,
     /// `kbs:///…` ids of the keys that encrypt its layers.
     pub key_ids: Vec<String>,
 }
@@ -82,7 +96,8 @@ pub async fn inspect(client: &Client, reference: &Reference) -> Result<Image, Fa
     let config =
         client.blob_bytes(reference, &manifest.config, MAX_CONFIG_BYTES).await.map_err(unavailable)?;
     let config = Config::parse(&config).map_err(at_plan)?;
-    Ok(Image { digest, defaults: defaults(config), key_ids: key_ids(&manifest)? })
+    let (key_ids, defaults) = (key_ids(&manifest)?, defaults(&config));
+    Ok(Image { digest, defaults, manifest: *manifest, config, key_ids })
 }
 
 fn parse(bytes: &Bytes) -> Result<Document, Failure> {
@@ -93,8 +108,8 @@ fn at_plan(e: cocoon_image::Error) -> Failure {
     Failure::from(e).at(Stage::Plan)
 }
 
-fn defaults(config: Config) -> ImageDefaults {
-    let c = config.config;
+fn defaults(config: &Config) -> ImageDefaults {
+    let c = config.config.clone();
     ImageDefaults {
         entrypoint: c.entrypoint,
         cmd: c.cmd,
@@ -107,10 +122,13 @@ fn defaults(config: Config) -> ImageDefaults {
 
 fn key_ids(manifest: &Manifest) -> Result<Vec<String>, Failure> {
     let mut ids = Vec::new();
-    for layer in
-        manifest.layers.iter().filter(|l| matches!(l.kind(), MediaType::Layer { encrypted: true, .. }))
-    {
-        let (packets, _) = encryption::read_annotations(layer).map_err(at_plan)?;
+    for layer in &manifest.layers {
+        let packets = match layer.kind() {
+            MediaType::Layer { encrypted: true, .. } => encryption::read_annotations(layer).map(|(p, _)| p),
+            MediaType::SharedLayer => encryption::shared_packets(layer),
+            _ => continue,
+        };
+        let packets = packets.map_err(at_plan)?;
         for packet in packets {
             if !ids.contains(&packet.kid) {
                 ids.push(packet.kid);

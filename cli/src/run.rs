@@ -268,6 +268,13 @@ impl Run {
         result?;
         self.output.progress(Stage::Register, "plan registered with Trustee");
 
+        // On a disk: the runtime folder is often in memory.
+        let scratch_dir = dirs::data_dir()?.join("scratch");
+        if self.args.delivery.scratch.is_some() {
+            std::fs::create_dir_all(&scratch_dir).map_err(|e| {
+                Failure::new(Code::BootDiskFull, format!("{}: {e}", scratch_dir.display()))
+            })?;
+        }
         let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
         self.leases = leases;
         let firmware = match &tee {
@@ -288,7 +295,7 @@ impl Run {
             memory_mib: self.args.memory,
             disks,
             scratch_bytes: self.args.delivery.scratch,
-            scratch_dir: None,
+            scratch_dir: Some(scratch_dir),
             run_dir: dirs::run_dir(&id),
             console: self.args.console.clone(),
             boot_timeout: BOOT_TIMEOUT,

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use cocoon_stage::{Code, Failure};
+
+/// The most that all layers may have together, where nobody says so: 20 GiB.
+const DEFAULT_LIMIT: u64 = 20 << 30;
 
 /// `cocoon layers`.
 #[derive(Debug, Subcommand)]
@@ -49,6 +53,22 @@ pub struct LayersPlace {
     /// Answers and failures as JSON for programs.
     #[arg(long)]
     pub json: bool,
+}
+
+impl LayersPlace {
+    /// Where the cache is for commands that take no place of their own.
+    ///
+    /// # Errors
+    /// `USAGE-INVALID` for a limit in the environment that is none.
+    pub fn usual() -> Result<Self, Failure> {
+        let var = |name| std::env::var_os(name).filter(|v| !v.is_empty());
+        let limit = match var("COCOON_LAYERS_LIMIT") {
+            Some(text) => parse_bytes(&text.to_string_lossy())
+                .map_err(|e| Failure::new(Code::UsageInvalid, format!("COCOON_LAYERS_LIMIT {e}")))?,
+            None => DEFAULT_LIMIT,
+        };
+        Ok(LayersPlace { dir: var("COCOON_LAYERS_DIR").map(PathBuf::from), limit, json: false })
+    }
 }
 
 impl LayersCommand {

@@ -96,7 +96,7 @@ impl Work for Decryption {
         let mut annotations = layer.annotations.clone();
         annotations.retain(|name, _| !name.starts_with(ENC_PREFIX));
         let media_type = layer.media_type.strip_suffix("+encrypted").unwrap_or(&layer.media_type).to_owned();
-        Ok(Descriptor { media_type, digest, size, annotations, platform: None })
+        Ok(Descriptor { media_type, digest, size, annotations, artifact_type: None, platform: None })
     }
 
     fn makes_oci(&self) -> bool {

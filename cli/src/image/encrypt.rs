@@ -185,6 +185,7 @@ impl Work for Encryption {
             digest: sealed.digest,
             size: sealed.size,
             annotations,
+            artifact_type: None,
             platform: None,
         })
     }

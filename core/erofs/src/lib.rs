@@ -19,6 +19,7 @@ pub mod cipher;
 mod disk;
 mod error;
 mod finish;
+mod key;
 mod ledger;
 mod name;
 mod output;
@@ -29,6 +30,7 @@ use std::fs::File;
 use std::io::BufRead;
 
 pub use error::Error;
+pub use key::derive_key;
 
 /// What was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,7 +45,13 @@ pub fn open_blob(
     key: Option<LayerKey>,
 ) -> Result<(Stage, Compression), Error> {
     let MediaType::Layer { compression, encrypted } = descriptor.kind() else {
-        return Err(Error::Manifest(format!("{:?} is not a layer type", descriptor.media_type)));
+        return Err(Error::Manifest(match descriptor.kind() {
+            MediaType::SharedLayer => {
+                let why = "is an encrypted disk, not an archive; run with --layers shared";
+                format!("layer {} {why}", descriptor.digest)
+            }
+            _ => format!("{:?} is not a layer type", descriptor.media_type),
+        }));
     };
     let what = format!("layer {}", descriptor.digest);
     let blob = VerifyingReader::new(blob, descriptor.digest, descriptor.size, what);

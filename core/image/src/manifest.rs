@@ -184,7 +184,7 @@ impl Manifest {
         }
         for layer in &self.layers {
             match layer.kind() {
-                MediaType::Layer { .. } => {}
+                MediaType::Layer { .. } | MediaType::SharedLayer => {}
                 MediaType::ForeignLayer => {
                     return Err(Error::Manifest(format!(
                         "layer {} is foreign or non-distributable ({}): its content is not in the registry",

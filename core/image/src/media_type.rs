@@ -44,6 +44,9 @@ pub enum MediaType {
         /// Whether it is an ocicrypt ciphertext.
         encrypted: bool,
     },
+    /// An encrypted shared layer: the blocks of an EROFS image, encrypted with AES-256-XTS. Cocoon's own; it can be
+    /// attached as a disk, not unpacked.
+    SharedLayer,
     /// A foreign or non-distributable layer: its bytes live elsewhere, we do not fetch them.
     ForeignLayer,
     /// Docker's obsolete schema 1 (signed or not).
@@ -51,6 +54,9 @@ pub enum MediaType {
     /// Anything else.
     Other,
 }
+
+/// The media type of [`MediaType::SharedLayer`].
+pub const SHARED_ENCRYPTED: &str = "application/vnd.cocoon.image.layer.v1.erofs+encrypted";
 
 /// What a client offers in `Accept` when it asks for a manifest or an index.
 pub const MANIFEST_TYPES: [&str; 4] = [
@@ -73,6 +79,7 @@ impl MediaType {
             "application/vnd.docker.container.image.v1+json" => MediaType::DockerConfig,
             "application/vnd.docker.distribution.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws" => MediaType::DockerSchema1,
+            SHARED_ENCRYPTED => MediaType::SharedLayer,
             _ => MediaType::parse_layer(text),
         }
     }

@@ -17,6 +17,9 @@ pub enum Error {
     /// The key of an encrypted layer was not released.
     #[error("{0}")]
     Key(Failure),
+    /// The image may not be used.
+    #[error("{0}")]
+    Refused(Failure),
     /// The directory that the image is unpacked into.
     #[error("{path}: {source}")]
     Directory {
@@ -46,7 +49,7 @@ impl From<Error> for Failure {
         match e {
             Error::Registry(e) => e.into(),
             Error::Image(e) => e.into(),
-            Error::Key(failure) => failure,
+            Error::Key(failure) | Error::Refused(failure) => failure,
             Error::Directory { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Failure::new(Code::ImageTooLarge, e.to_string())
             }

@@ -17,7 +17,6 @@ mod fetch;
 mod keys;
 mod partial;
 mod pull;
-mod signature;
 mod space;
 mod store;
 mod stream;
@@ -25,11 +24,15 @@ mod total;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use cocoon_image::{Config, Digest, Limits, Platform, Reference};
+use cocoon_registry::Client;
+use cocoon_signature::Subject;
+use cocoon_stage::Failure;
 
-pub use cocoon_plan::SignatureRequirement;
 pub use error::Error;
 pub use keys::KeyProvider;
+pub use pull::manifest;
 pub use store::{Layer, Store};
 
 /// What to pull.
@@ -39,8 +42,8 @@ pub struct PullRequest {
     pub reference: Reference,
     /// The digest of the manifest or index that the plan pins.
     pub digest: Digest,
-    /// The signature that the image must carry, if any.
-    pub signature: Option<SignatureRequirement>,
+    /// Who decides whether the image may be used, where more than its digest is asked for.
+    pub gate: Option<Arc<dyn Gate>>,
     /// What the unpacked image may cost, layers that it shares with others included.
     pub limits: Limits,
     /// Which image to take from an index.
@@ -53,11 +56,22 @@ impl PullRequest {
         PullRequest {
             reference,
             digest,
-            signature: None,
+            gate: None,
             limits: Limits::default(),
             platform: Platform::host(),
         }
     }
+}
+
+/// Decides whether an image may be used, before any of its layers is asked for or looked up.
+#[async_trait]
+pub trait Gate: std::fmt::Debug + Send + Sync {
+    /// Lets the image through, by the name that its owner wrote and the digests that stand for it: the pinned one and,
+    /// where that is an index's, the chosen manifest's.
+    ///
+    /// # Errors
+    /// The coded refusal.
+    async fn admit(&self, registry: &Client, subject: &Subject<'_>) -> Result<(), Failure>;
 }
 
 /// An image whose layers are complete, verified and held.

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cocoon_image::{Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, Platform, UnpackOptions};
+use cocoon_image::{Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, Platform, Reference, UnpackOptions};
 use cocoon_registry::Client;
+use cocoon_signature::Subject;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -12,7 +13,7 @@ use crate::fetch::{Shared, fetch};
 use crate::keys::{Job, KeyProvider, unlock};
 use crate::store::{Layer, Name, Store};
 use crate::total::Total;
-use crate::{Error, OnProgress, Progress, PullRequest, Pulled, signature};
+use crate::{Error, OnProgress, Progress, PullRequest, Pulled};
 
 impl Store {
     /// Pulls an image: layers that are here are shared, the others fetched; of pulls that want the same layer at the same
@@ -29,12 +30,15 @@ impl Store {
         keys: &dyn KeyProvider,
         progress: OnProgress,
     ) -> Result<Pulled, Error> {
-        let (manifest_digest, manifest) = manifest(&request, registry).await?;
+        let (manifest_digest, manifest) = manifest(registry, &request.reference, &request.digest, &request.platform).await?;
         manifest.check_image()?;
         // Before anything stored is looked at: that another image was allowed to use a layer says nothing of this one.
-        if let Some(requirement) = &request.signature {
-            let accepted = [request.digest, manifest_digest];
-            signature::check(registry, &request.reference, &accepted, requirement).await?;
+        if let Some(gate) = &request.gate {
+            let digests = [request.digest, manifest_digest];
+            let one = request.digest == manifest_digest;
+            let digests = digests.get(..if one { 1 } else { 2 }).unwrap_or_default();
+            let subject = Subject { reference: &request.reference, digests };
+            gate.admit(registry, &subject).await.map_err(Error::Refused)?;
         }
         let config = registry.blob_bytes(&request.reference, &manifest.config, MAX_CONFIG_BYTES).await?;
         let config = Config::parse(&config)?;
@@ -145,15 +149,23 @@ fn visible(mut layers: Vec<Layer>) -> Vec<Layer> {
     layers.split_off(from)
 }
 
-/// The image's manifest: the pinned one, or the platform's from the pinned index.
-async fn manifest(request: &PullRequest, registry: &Client) -> Result<(Digest, Manifest), Error> {
-    let bytes = registry.manifest(&request.reference, &request.digest).await?;
+/// An image's manifest with its digest: the one of the pinned digest, or where that is an index's the platform's from it.
+///
+/// # Errors
+/// [`Error::Registry`], [`Error::Image`].
+pub async fn manifest(
+    registry: &Client,
+    reference: &Reference,
+    digest: &Digest,
+    platform: &Platform,
+) -> Result<(Digest, Manifest), Error> {
+    let bytes = registry.manifest(reference, digest).await?;
     let index = match Document::parse(&bytes)? {
-        Document::Manifest(manifest) => return Ok((request.digest, *manifest)),
+        Document::Manifest(manifest) => return Ok((*digest, *manifest)),
         Document::Index(index) => index,
     };
-    let chosen = index.select(&request.platform)?;
-    let bytes = registry.manifest(&request.reference, &chosen.digest).await?;
+    let chosen = index.select(platform)?;
+    let bytes = registry.manifest(reference, &chosen.digest).await?;
     match Document::parse(&bytes)? {
         Document::Manifest(manifest) => Ok((chosen.digest, *manifest)),
         Document::Index(_) => Err(cocoon_image::Error::Manifest("an index holds an index".to_owned()).into()),

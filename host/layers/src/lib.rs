@@ -42,8 +42,7 @@ pub use source::{RegistrySource, Source};
 /// other roots.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Media type of an encrypted shared layer: its blob is the ciphertext of the data blocks, without the hash tree.
-pub const SHARED_ENCRYPTED: &str = "application/vnd.cocoon.image.layer.v1.erofs+encrypted";
+pub use cocoon_image::media_type::SHARED_ENCRYPTED;
 
 /// Bytes of a block, of data and of the tree.
 pub const BLOCK: u64 = 4096;

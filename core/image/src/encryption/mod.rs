@@ -16,6 +16,7 @@ mod options;
 mod packet;
 mod protocol;
 mod recipients;
+mod shared;
 mod wrap;
 
 pub use cipher::{LayerDecryptor, LayerEncryptor, Sealed};
@@ -25,6 +26,7 @@ pub use options::{CIPHER, PrivateOptions, PubOptions};
 pub use packet::{AnnotationPacket, MAX_PACKETS, PacketVersion, WrapType};
 pub use protocol::{KeyProviderInput, KeyProviderOutput};
 pub use recipients::{ENC_PREFIX, ProviderKey, WrappedKeys, is_provider_name};
+pub use shared::{shared_annotations, shared_packets};
 pub use wrap::{KEK_BYTES, unwrap_key, wrap_key};
 
 use std::collections::BTreeMap;

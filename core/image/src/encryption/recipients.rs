@@ -69,7 +69,7 @@ pub fn is_provider_name(name: &str) -> bool {
 }
 
 /// The base64 items of an annotation.
-fn items(value: &str, limit: usize) -> Result<Vec<Vec<u8>>, String> {
+pub(super) fn items(value: &str, limit: usize) -> Result<Vec<Vec<u8>>, String> {
     if value.len() > MAX_ANNOTATION {
         return Err("an annotation of wrapped keys is too long".to_owned());
     }

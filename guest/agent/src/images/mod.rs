@@ -19,9 +19,11 @@ use cocoon_datahub::DataHub;
 use cocoon_image::{Digest, Platform, Reference};
 use cocoon_plan::images::{ImageSettings, SharedLayer};
 use cocoon_plan::{ContainerPlan, Plan};
-use cocoon_pull::PullRequest;
+use cocoon_pull::{Gate, PullRequest};
 use cocoon_registry::Auth;
+use cocoon_signature::Subject;
 use cocoon_signature::policy::{Policy, Requirement};
+use cocoon_signature::simple::SigstoreD;
 use cocoon_signatures::Places;
 use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::OnceCell;
@@ -53,7 +55,6 @@ pub(crate) struct Delivery {
     hub: Arc<DataHub>,
     settings: ImageSettings,
     http: cocoon_http::Client,
-    client: cocoon_registry::Client,
     places: Places,
     /// Set up when the first image needs it: a scratch disk takes a moment.
     space: OnceCell<Arc<Space>>,
@@ -87,17 +88,15 @@ impl Delivery {
     ) -> Result<Self, Failure> {
         let invalid = |e: String| Failure::new(Code::ImagePolicyInvalid, e).at(Stage::Pull);
         let http = cocoon_registry::http_for_plan(&settings, loopback).map_err(|e| invalid(e.to_string()))?;
-        let client =
-            cocoon_registry::for_plan(&settings, http.clone()).map_err(|e| invalid(e.to_string()))?;
-        let places = match &settings.lookaside {
-            Some(text) => Places::parse(text).map_err(Failure::from)?,
-            None => Places::default(),
-        };
+        let lookaside = settings.lookaside.as_deref().map(|text| SigstoreD::parse(text)).transpose();
+        let places = Places { lookaside: lookaside.map_err(|e| invalid(e.to_string()))?, files: false };
+        // What is wrong with the registries is known before any image is asked for.
+        cocoon_registry::for_plan(&settings, http.clone(), Auth::anonymous())
+            .map_err(|e| invalid(e.to_string()))?;
         Ok(Delivery {
             hub,
             settings,
             http,
-            client,
             places,
             space: OnceCell::new(),
             shared: SharedLayers::new(events),
@@ -136,6 +135,11 @@ impl Delivery {
         Ok(required)
     }
 
+    fn gate(&self, required: Vec<Requirement>) -> Option<Arc<dyn Gate>> {
+        let (http, places) = (self.http.clone(), self.places.clone());
+        (!required.is_empty()).then(|| Arc::new(Signatures { http, places, required }) as _)
+    }
+
     fn registry(&self, reference: &Reference, documents: &Documents) -> Result<cocoon_registry::Client, Failure> {
         let auth = match &documents.auth {
             // Plain HTTP through the host, wherever it says that its loopback is.
@@ -146,7 +150,7 @@ impl Delivery {
             Some(text) => Auth::from_json(&String::from_utf8_lossy(text)).map_err(Failure::from)?,
             None => Auth::anonymous(),
         };
-        Ok(self.client.clone().with_auth(auth))
+        Ok(cocoon_registry::for_plan(&self.settings, self.http.clone(), auth)?)
     }
 
     async fn layers(
@@ -160,15 +164,14 @@ impl Delivery {
         let required = self.required(container, &reference, documents)?;
         let registry = self.registry(&reference, documents)?;
         if let Some(layers) = &container.image.layers {
-            return self.attached(&registry, &reference, digest, &required, layers).await;
+            return self.attached(&registry, &reference, digest, required, layers).await;
         }
         let space = self.space().await?;
         let mut request = PullRequest::new(reference, digest);
-        request.required = required;
-        request.places = self.places.clone();
+        request.gate = self.gate(required);
         request.limits.total_bytes = request.limits.total_bytes.min(space.bytes());
         let progress = Arc::new(|_| {});
-        let pulled = space.store().pull(request, &registry, &self.http, self.hub.as_ref(), progress).await?;
+        let pulled = space.store().pull(request, &registry, self.hub.as_ref(), progress).await?;
         let paths = pulled.layers.iter().map(|l| l.path().to_owned()).collect();
         Ok((paths, Below::Pulled { _layers: pulled.layers }))
     }
@@ -180,27 +183,44 @@ impl Delivery {
         registry: &cocoon_registry::Client,
         reference: &Reference,
         digest: Digest,
-        required: &[Requirement],
+        required: Vec<Requirement>,
         layers: &[SharedLayer],
     ) -> Result<(Vec<PathBuf>, Below), Failure> {
-        if cocoon_pull::asks_for_signatures(required) {
-            let (manifest, _) =
-                cocoon_pull::manifest(registry, reference, &digest, &Platform::host()).await.map_err(Failure::from)?;
+        if let Some(gate) = self.gate(required) {
+            let (manifest, _) = cocoon_pull::manifest(registry, reference, &digest, &Platform::host()).await?;
             let digests = if manifest == digest { vec![digest] } else { vec![digest, manifest] };
-            let subject = cocoon_signature::Subject { reference, digests: &digests };
-            cocoon_signatures::check(registry, &self.http, &self.places, &subject, required, now()).await?;
-        } else if !required.is_empty() {
-            // `reject` needs no signature to be found.
-            let subject = cocoon_signature::Subject { reference, digests: &[digest] };
-            let found = cocoon_signature::Found::default();
-            cocoon_signature::policy::decide(required, &subject, &found, now()).map_err(Failure::from)?;
+            gate.admit(registry, &Subject { reference, digests: &digests }).await?;
         }
         let mut mounts = Vec::with_capacity(layers.len());
         for layer in layers {
-            mounts.push(self.shared.mount(layer, &self.hub).await?);
+            mounts.push(self.shared.mount(layer, self.hub.as_ref()).await?);
         }
-        let paths = mounts.iter().map(|m| m.at().to_owned()).collect();
+        let lowest = mounts.iter().rposition(|m| m.is_opaque()).unwrap_or(0);
+        let paths = mounts.iter().skip(lowest).map(|m| m.at().to_owned()).collect();
         Ok((paths, Below::Shared { _layers: mounts }))
+    }
+}
+
+/// The gate of an image of which signatures are asked.
+struct Signatures {
+    http: cocoon_http::Client,
+    places: Places,
+    required: Vec<Requirement>,
+}
+
+impl std::fmt::Debug for Signatures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signatures").field("required", &self.required).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Gate for Signatures {
+    async fn admit(&self, registry: &cocoon_registry::Client, subject: &Subject<'_>) -> Result<(), Failure> {
+        // The clock is the host's: see docs/threat-model.md.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let required = &self.required;
+        cocoon_signatures::check(registry, &self.http, &self.places, subject, required, now).await.map(|_| ())
     }
 }
 
@@ -247,10 +267,6 @@ impl Images for Delivery {
         })
         .await;
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -40,6 +40,14 @@ impl Mount {
     pub(super) fn at(&self) -> &Path {
         self.mounted.at()
     }
+
+    /// Whether nothing of the layers below shows. Overlayfs looks for the mark on directories, but never on the roots of
+    /// its layers.
+    pub(super) fn is_opaque(&self) -> bool {
+        let mut value = [0; 1];
+        rustix::fs::getxattr(self.at(), "trusted.overlay.opaque", &mut value[..]).is_ok_and(|n| n == 1)
+            && value == *b"y"
+    }
 }
 
 impl SharedLayers {
@@ -74,8 +82,8 @@ impl SharedLayers {
 
 async fn unwrap(packet: &str, keys: &dyn KeyProvider) -> Result<Zeroizing<[u8; 64]>, Failure> {
     let packet = AnnotationPacket::parse(packet.as_bytes())?;
-    let options = PrivateOptions::parse_block_cipher(&keys.unwrap(&packet).await?)?;
-    Ok(options)
+    let options = PrivateOptions::parse(&keys.unwrap(&packet).await?)?;
+    Ok(cocoon_erofs::derive_key(&options.symkey))
 }
 
 fn open(
