@@ -208,7 +208,7 @@ impl<R: BufRead> Builder<'_, R> {
             blocks = blocks.saturating_sub(u64::try_from(now.len()).unwrap_or(u64::MAX));
             self.tar.consume(n);
         }
-        self.out.pad(BLOCK_U64)?;
+        self.out.pad()?;
         let data = if inline { Data::Inline(first) } else { Data::Plain(first) };
         let mut record =
             Inode { kind: FileType::Regular, meta: &meta, size: entry.size, data, links: 1, xattrs: &xattrs }
@@ -250,7 +250,7 @@ impl<R: BufRead> Builder<'_, R> {
             (false, false) => {
                 let block = self.out.next_block()?;
                 self.out.write(target)?;
-                self.out.pad(BLOCK_U64)?;
+                self.out.pad()?;
                 Data::Plain(block)
             }
         };
