@@ -126,9 +126,10 @@ impl<'a> Output<'a> {
         Ok(Places(std::mem::take(&mut self.blocks)))
     }
 
-    /// Writes what is left; gives the image's length in blocks.
+    /// Writes what is left; gives the image's length in blocks: at least two, so that there always is a hash tree.
     pub(crate) fn finish(&mut self) -> Result<u32, Error> {
         self.pad()?;
+        self.pad_to(2 * BLOCK_U64)?;
         self.flush()?;
         self.next_block()
     }

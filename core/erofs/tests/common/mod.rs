@@ -81,6 +81,19 @@ impl Layer {
         self.add(&Entry { name: name.as_bytes(), content, ..Entry::default() })
     }
 
+    /// A file or hard link by a plain header alone: for very many.
+    pub fn plain(&mut self, name: &str, link: &str, content: &[u8]) {
+        let mut h = Header::new_ustar();
+        h.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        h.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        h.set_entry_type(if link.is_empty() { EntryType::Regular } else { EntryType::Link });
+        h.set_mode(0o644);
+        h.set_mtime(1_000_000);
+        h.set_size(content.len() as u64);
+        h.set_cksum();
+        self.0.append(&h, content).unwrap();
+    }
+
     pub fn dir(&mut self, name: &str) -> &mut Self {
         self.add(&Entry {
             name: name.as_bytes(),
@@ -186,6 +199,13 @@ impl Image {
 
 pub struct Mounted(pub PathBuf);
 
+impl Mounted {
+    /// Something mounted on a temporary folder, which stays until the end of the process's temporary files.
+    pub fn with(folder: tempfile::TempDir) -> Self {
+        Mounted(folder.keep())
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let done = Command::new("umount").arg(&self.0).status();
@@ -234,7 +254,11 @@ pub fn tree(root: &Path) -> BTreeMap<Vec<u8>, Item> {
     let mut inodes: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
     let mut todo = vec![(root.to_owned(), Vec::new())];
     while let Some((at, path)) = todo.pop() {
-        let m = std::fs::symlink_metadata(&at).unwrap();
+        // overlayfs lists a whiteout of nothing in a directory that only one layer has, but nothing is there.
+        let m = match std::fs::symlink_metadata(&at) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.unwrap(),
+        };
         if m.is_dir() {
             for entry in std::fs::read_dir(&at).unwrap() {
                 let name = entry.unwrap().file_name();
