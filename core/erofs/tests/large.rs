@@ -1,5 +1,11 @@
 //! Very many files, names and links.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
 
 mod common;
 
@@ -26,7 +32,7 @@ fn a_hundred_thousand_tiny_files_take_no_page_each() {
     let start = Instant::now();
     let image = build(&tar).unwrap();
     let (took, more) = (start.elapsed(), peak().saturating_sub(before));
-    let mib = image.built.image_blocks * 4096 >> 20;
+    let mib = (image.built.image_blocks * 4096) >> 20;
     println!("100000 files: {took:?}, an image of {mib} MiB, {more} KiB of memory more than before");
     assert!(mib < 16, "{mib}");
     image.fsck();

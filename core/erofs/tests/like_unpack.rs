@@ -1,6 +1,12 @@
 //! Random layers: refused exactly where unpacking refuses them, else the same tree; and stacked by overlayfs, the
 //! same as unpacked on top of each other.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Whiteouts, refusals, bounds and determinism.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
 
 mod common;
 
@@ -281,5 +287,41 @@ fn the_same_layer_is_the_same_device() {
         l.dir("d").file("d/f", &[3; 5000]).symlink("l", "d/f").file(".wh.w", b"");
     });
     let (tree, built) = device(&mut &small[..]);
-    assert_eq!((built.image_blocks, tree.root_hex().as_str()), (4, "golden"));
+    let golden = "806c7b0a32479c906b8d058db92ba304ba8d5f307a9c6ebec0c143909e5375b4";
+    assert_eq!((built.image_blocks, tree.root_hex().as_str()), (4, golden));
+}
+
+/// A layer with several kinds of entries, to be damaged.
+fn mixed() -> Vec<u8> {
+    one(|l| {
+        l.dir("d").file("d/f", &[3; 700]).symlink("l", "d").file("l/g", b"").hard_link("h", "d/f");
+        l.file(".wh.w", b"").file("d/.wh..wh..opq", b"");
+    })
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn damaged_layers_are_refused_or_give_whole_devices(
+        damage in proptest::collection::vec((0_usize..20_000, proptest::prelude::any::<u8>()), 1..4),
+        fix_sums in proptest::prelude::any::<bool>(),
+    ) {
+        let mut tar = mixed();
+        for (at, byte) in damage {
+            let at = at % tar.len();
+            tar[at] = byte;
+        }
+        if fix_sums {
+            // What looks like a header gets its sum right, so that damage comes further than the sum.
+            for block in tar.chunks_mut(512).filter(|b| b[257..262] == *b"ustar") {
+                block[148..156].copy_from_slice(b"        ");
+                let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        if let Ok(image) = build(&tar) {
+            let tree = verity::append(&image.file, image.built.image_blocks).unwrap();
+            verity::check(&image.file, image.built.image_blocks, &tree.root).unwrap();
+        }
+    }
 }

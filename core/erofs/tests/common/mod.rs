@@ -1,5 +1,12 @@
 //! Layers to build, and file systems to compare.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    dead_code
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
