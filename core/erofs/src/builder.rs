@@ -113,7 +113,7 @@ impl<R: BufRead> Builder<'_, R> {
         let Made::Directory(parent) = self.parent(entry, &parent)? else {
             return Err(refuse(entry, "its parent is not a directory"));
         };
-        self.ledger.keep(base.len())?;
+        self.ledger.keep_name(&base, entry.kind == Kind::Directory)?;
         match entry.kind {
             Kind::File => self.file(entry, parent, &base),
             Kind::Directory => self.directory(entry, parent, &base),
@@ -126,10 +126,7 @@ impl<R: BufRead> Builder<'_, R> {
 
     fn parent(&mut self, entry: &Entry, path: &[u8]) -> Result<Made, Error> {
         let ledger = &mut self.ledger;
-        let made = self.tree.make(path, |part| {
-            ledger.keep(part.len())?;
-            ledger.take_directory(path)
-        })?;
+        let made = self.tree.make(path, |part| ledger.take_directory(path, part))?;
         made.map_err(|e| lookup_error(&entry.path, &e))
     }
 
@@ -149,7 +146,7 @@ impl<R: BufRead> Builder<'_, R> {
                 Ok(())
             }
             None => {
-                self.ledger.keep(base.len())?;
+                self.ledger.keep_name(base, false)?;
                 self.leaf(entry, parent, base, FileType::Whiteout, &Meta::default())
             }
         }
@@ -208,7 +205,7 @@ impl<R: BufRead> Builder<'_, R> {
             blocks = blocks.saturating_sub(u64::try_from(now.len()).unwrap_or(u64::MAX));
             self.tar.consume(n);
         }
-        self.out.pad(BLOCK_U64)?;
+        self.out.pad()?;
         let data = if inline { Data::Inline(first) } else { Data::Plain(first) };
         let mut record =
             Inode { kind: FileType::Regular, meta: &meta, size: entry.size, data, links: 1, xattrs: &xattrs }
@@ -250,7 +247,7 @@ impl<R: BufRead> Builder<'_, R> {
             (false, false) => {
                 let block = self.out.next_block()?;
                 self.out.write(target)?;
-                self.out.pad(BLOCK_U64)?;
+                self.out.pad()?;
                 Data::Plain(block)
             }
         };

@@ -92,3 +92,35 @@ pub fn encrypt_file(file: &File, blocks: u64, key: &Xts) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// IEEE 1619-2007, annex B, vector 10 (XTS-AES-256, a data unit of 512 bytes): its ends, and its SHA-256.
+    #[test]
+    fn known_answer_of_ieee_1619() {
+        let key = hex::decode(concat!(
+            "2718281828459045235360287471352662497757247093699959574966967627",
+            "3141592653589793238462643383279502884197169399375105820974944592"
+        ));
+        let xts = Xts::new(&key.unwrap().try_into().unwrap());
+        let plain: Vec<u8> = (0..512_u32).map(|i| u8::try_from(i % 256).unwrap()).collect();
+        let mut data = plain.clone();
+        xts.unit(0xff, &mut data, |units| xts.data.encrypt_blocks(units));
+        assert_eq!(
+            hex::encode(&data[..32]),
+            "1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b"
+        );
+        assert_eq!(
+            hex::encode(&data[480..]),
+            "773dad38014bd2092fa755c824bb5e54c4f36ffda9fcea70b9c6e693e148c151"
+        );
+        assert_eq!(
+            hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &data)),
+            "e97e974fa393af794f7a4684395814cf820de60a01eaec677d87b452e316b364"
+        );
+        xts.unit(0xff, &mut data, |units| xts.data.decrypt_blocks(units));
+        assert_eq!(data, plain);
+    }
+}

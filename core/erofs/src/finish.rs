@@ -49,9 +49,7 @@ pub(crate) fn finish(tree: &Tree, out: &mut Output<'_>, file: &File) -> Result<u
             root = record;
             continue;
         }
-        while out.position() < plan.at {
-            out.pad((plan.at - out.position()).min(BLOCK_U64))?;
-        }
+        out.pad_to(plan.at)?;
         out.write(&record)?;
     }
     let blocks = out.finish()?;
@@ -141,7 +139,7 @@ impl Layout<'_> {
             }
             left -= 1;
             out.write(used)?;
-            out.pad(BLOCK_U64)
+            out.pad()
         })
     }
 

@@ -9,8 +9,11 @@ use crate::error::printable;
 /// As in `cocoon_image::Budget`: a fixed cost per inode, content in pages.
 const ENTRY_COST: u64 = 1024;
 const PAGE: u64 = 4096;
-/// Names, link targets and directories' attributes kept in memory at most, in bytes.
+/// What is kept in memory at most, in bytes.
 const MAX_KEPT: usize = 256 << 20;
+/// What a name with its inode takes beside its bytes, and a directory beside that: about, and rather too much.
+const NAME_COST: usize = 150;
+const DIRECTORY_COST: usize = 300;
 
 pub(crate) struct Ledger {
     limits: Limits,
@@ -35,8 +38,15 @@ impl Ledger {
     }
 
     /// Accounts for a directory that a name implies: one long name may imply thousands.
-    pub(crate) fn take_directory(&mut self, path: &[u8]) -> Result<(), Error> {
-        self.take(0, path, 0)
+    pub(crate) fn take_directory(&mut self, path: &[u8], name: &[u8]) -> Result<(), Error> {
+        self.take(0, path, 0)?;
+        self.keep_name(name, true)
+    }
+
+    /// Accounts for a name that stays in memory until the image is done.
+    pub(crate) fn keep_name(&mut self, name: &[u8], directory: bool) -> Result<(), Error> {
+        let more = if directory { DIRECTORY_COST } else { 0 };
+        self.keep(NAME_COST + more + name.len())
     }
 
     fn take(&mut self, more: u64, path: &[u8], size: u64) -> Result<(), Error> {
@@ -60,7 +70,7 @@ impl Ledger {
         self.kept = self.kept.saturating_add(bytes);
         if self.kept > MAX_KEPT {
             return Err(Error::too_large(format!(
-                "names and directories' attributes of the layer take more than {MAX_KEPT} bytes"
+                "the layer's names take more than {MAX_KEPT} bytes of memory"
             )));
         }
         Ok(())

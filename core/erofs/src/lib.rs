@@ -51,8 +51,8 @@ pub struct Built {
 /// its directory opaque; a hard link to what is not in this layer is refused; directories that no entry describes are
 /// 0755, root's, of 1970. Directories implied by names count as entries.
 ///
-/// Memory: about 120 bytes and the name for each entry, and at most 256 MiB of names and link targets. On an error
-/// `out` holds garbage, for the caller to delete.
+/// Memory: about 150 bytes and the name for each entry, at most about 256 MiB; a layer that needs more is too large.
+/// Content flows through. Nothing is synced. On an error `out` holds garbage, for the caller to delete.
 ///
 /// # Errors
 /// [`Error::Layer`] with what unpacking would say (`Unsafe`, `Corrupt`, `TooLarge`, or what the reader gives);

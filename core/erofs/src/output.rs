@@ -63,9 +63,14 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Fills up to a multiple of `unit` bytes with zeros.
-    pub(crate) fn pad(&mut self, unit: u64) -> Result<(), Error> {
-        let zeros = usize::try_from(self.position().next_multiple_of(unit) - self.position()).unwrap_or(0);
+    /// Fills up to a block's boundary with zeros.
+    pub(crate) fn pad(&mut self) -> Result<(), Error> {
+        self.pad_to(self.position().next_multiple_of(BLOCK_U64))
+    }
+
+    /// Fills up to a position that is at most a block ahead with zeros.
+    pub(crate) fn pad_to(&mut self, position: u64) -> Result<(), Error> {
+        let zeros = usize::try_from(position.saturating_sub(self.position())).unwrap_or(0);
         self.write([0; BLOCK].get(..zeros).unwrap_or_default())
     }
 
@@ -83,7 +88,7 @@ impl<'a> Output<'a> {
             let number = self.blocks.len();
             self.blocks.push(self.next_block()?);
             self.write(record)?;
-            self.pad(BLOCK_U64)?;
+            self.pad()?;
             return place(number, 0);
         }
         let fits = |o: &&mut Open| BLOCK - o.data.len() >= record.len();
@@ -112,7 +117,7 @@ impl<'a> Output<'a> {
             *block = at;
         }
         self.write(&open.data)?;
-        self.pad(BLOCK_U64)
+        self.pad()
     }
 
     /// Writes the blocks of inodes that are still open; no inode can be placed afterwards.
@@ -121,9 +126,10 @@ impl<'a> Output<'a> {
         Ok(Places(std::mem::take(&mut self.blocks)))
     }
 
-    /// Writes what is left; gives the image's length in blocks.
+    /// Writes what is left; gives the image's length in blocks: at least two, so that there always is a hash tree.
     pub(crate) fn finish(&mut self) -> Result<u32, Error> {
-        self.pad(BLOCK_U64)?;
+        self.pad()?;
+        self.pad_to(2 * BLOCK_U64)?;
         self.flush()?;
         self.next_block()
     }

@@ -105,27 +105,31 @@ impl Inode<'_> {
 mod tests {
     use super::*;
 
+    fn inode(meta: &Meta, size: u64) -> Inode<'_> {
+        let (kind, data) = (FileType::Regular, Data::Plain(7));
+        Inode { kind, meta, size, data, links: 1, xattrs: &[] }
+    }
+
     #[test]
     fn the_form_follows_from_what_there_is_to_say() {
         let meta = Meta { mode: 0o644, uid: 65_535, ..Meta::default() };
-        let inode = |meta, size| Inode {
-            kind: FileType::Regular,
-            meta,
-            size,
-            data: Data::Plain(7),
-            links: 1,
-            xattrs: &[],
-        };
         assert_eq!(inode(&meta, 5).encode().len(), 32);
         assert_eq!(inode(&meta, 1 << 32).encode().len(), 64);
         let timed = Meta { mtime: Time { seconds: 0, nanoseconds: 1 }, ..meta };
         assert_eq!(inode(&timed, 5).encode().len(), 64);
         assert_eq!(inode(&Meta { gid: 65_536, ..meta }, 5).encode().len(), 64);
+    }
+
+    #[test]
+    fn links_are_patched_where_they_were_written() {
         assert!(links_field(true, 65_536).is_none());
-        let (at, bytes) = links_field(false, 0x0102_0304).unwrap();
-        let mut e = inode(&timed, 5).encode();
-        e[at as usize..at as usize + 4].copy_from_slice(&bytes);
-        let many = Inode { links: 0x0102_0304, ..inode(&timed, 5) };
-        assert_eq!(many.encode(), e);
+        for (seconds, links) in [(0, 0x0102_u32), (1, 0x0102_0304)] {
+            let meta = Meta { mtime: Time { seconds, nanoseconds: 0 }, ..Meta::default() };
+            let (at, bytes) = links_field(seconds == 0, links).unwrap();
+            let at = usize::try_from(at).unwrap();
+            let mut patched = inode(&meta, 5).encode();
+            patched[at..at + bytes.len()].copy_from_slice(&bytes);
+            assert_eq!(Inode { links, ..inode(&meta, 5) }.encode(), patched);
+        }
     }
 }

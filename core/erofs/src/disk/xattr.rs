@@ -38,7 +38,7 @@ impl Xattrs {
             kept += name.len() + value.len();
             self.0.insert(name.as_slice().into(), value.as_slice().into());
         }
-        if self.encode(false).len() > MAX_AREA {
+        if kept > 0 && self.encode(false).len() > MAX_AREA {
             return Err(Error::TooLarge(format!(
                 "entry {} has more than {MAX_AREA} bytes of extended attributes",
                 printable(path)
