@@ -116,6 +116,29 @@ fn a_directory_that_replaced_something_in_its_own_layer_is_opaque() {
 }
 
 #[test]
+fn marks_below_what_is_no_directory_any_more_are_needless() {
+    if !root() {
+        return;
+    }
+    for file_first in [true, false] {
+        let t = tempfile::tempdir().unwrap();
+        let data = layer(|b| {
+            if file_first {
+                file(b, "lib", "now a file");
+            }
+            // As umoci writes them.
+            file(b, "lib/.wh.x", "");
+            file(b, "lib/.wh..wh..opq", "");
+            if !file_first {
+                file(b, "lib", "now a file");
+            }
+        });
+        apply_layer(t.path(), &data).unwrap();
+        assert_eq!(std::fs::read(t.path().join("lib")).unwrap(), b"now a file");
+    }
+}
+
+#[test]
 fn an_opaque_root_is_told() {
     if !root() {
         return;

@@ -152,15 +152,13 @@ impl<R: BufRead> Unpacker<'_, R> {
             }
             Target::Root => return Err(unsafe_entry(entry, "only a directory can be the root")),
             Target::Whiteout { parent, name } if self.root.is_overlay() => {
-                let Some(dir) = self.root.parent(&parent, true)? else {
-                    return Err(unsafe_entry(entry, "its parent is not a directory"));
-                };
+                // Where this layer has something else than a directory here, that hides everything below by itself.
+                let Some(dir) = self.root.parent(&parent, true)? else { return Ok(()) };
                 return overlay::white_out(&dir, &name).map_err(|e| Error::filesystem(&entry.path, e));
             }
             Target::Opaque { parent } if self.root.is_overlay() => {
-                let Some(dir) = self.root.parent(&parent, true)? else {
-                    return Err(unsafe_entry(entry, "its parent is not a directory"));
-                };
+                // Where this layer has something else than a directory here, that hides everything below by itself.
+                let Some(dir) = self.root.parent(&parent, true)? else { return Ok(()) };
                 return overlay::make_opaque(&dir).map_err(|e| Error::filesystem(&entry.path, e));
             }
             Target::Whiteout { parent, name } => {

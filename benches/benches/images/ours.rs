@@ -1,0 +1,66 @@
+//! This repository's pull as a child process, and the key provider of encrypted images.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use cocoon_image::encryption::unwrap_key;
+use cocoon_image::encryption::{KeyProviderInput, KeyProviderOutput};
+use cocoon_image::{AnnotationPacket, Reference};
+use cocoon_pull::{KeyProvider, PullRequest, Store};
+use cocoon_registry::{Auth, Client};
+use cocoon_stage::Failure;
+use zeroize::Zeroizing;
+
+use crate::content::{Image, KEK};
+use crate::watch::{self, Run};
+
+/// First argument of the child that pulls: then reference, digest, folder.
+pub const MODE: &str = "--pull";
+/// First argument of the key provider.
+pub const PROVIDER: &str = "--key-provider";
+
+/// Pulls in a child.
+pub fn run(image: &Image, target: &Path) -> Result<Run> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(MODE).arg(&image.reference).arg(image.digest.to_string()).arg(target.join("images"));
+    watch::run(&mut command)
+}
+
+struct Keys;
+
+#[async_trait]
+impl KeyProvider for Keys {
+    async fn unwrap(&self, packet: &AnnotationPacket) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        unwrap_key(&KEK, packet).map_err(Failure::from)
+    }
+}
+
+/// The child's whole life.
+pub fn child(arguments: Vec<String>) -> Result<()> {
+    let [reference, digest, folder] = arguments.try_into().ok().context("three arguments")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let client = Client::new(cocoon_http::Client::new(cocoon_http::Options::default())?, Auth::anonymous());
+        let store = Store::open(Path::new(&folder), 16 << 30)?;
+        let request = PullRequest::new(Reference::parse(&reference)?, digest.parse()?);
+        let pulled = store.pull(request, &client, &Keys, Arc::new(|_| {})).await?;
+        println!("{} layers, {} bytes", pulled.layers.len(), pulled.unpacked_bytes);
+        Ok(())
+    })
+}
+
+/// ocicrypt's key provider as a command: a request on standard input, the answer on standard output.
+pub fn provider() -> Result<()> {
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input)?;
+    let KeyProviderInput::KeyUnwrap { annotation } = KeyProviderInput::parse(&input)? else {
+        anyhow::bail!("only keys are unwrapped here");
+    };
+    let packet = AnnotationPacket::parse(&annotation)?;
+    let output = KeyProviderOutput::KeyUnwrap { options: unwrap_key(&KEK, &packet)? };
+    Ok(std::io::stdout().write_all(&output.to_json()?)?)
+}
