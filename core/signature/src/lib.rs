@@ -8,6 +8,7 @@ mod found;
 mod key;
 pub mod notation;
 pub mod policy;
+mod sealed;
 pub mod sigstore;
 pub mod simple;
 mod strict;
