@@ -4,12 +4,12 @@
 mod sigstore_fake;
 
 use cocoon_image::Digest;
-use cocoon_signature::sigstore::{statement, verify_blob};
-use rcgen::SigningKey as _;
+use cocoon_signature::sigstore::{Trust, statement, verify_blob};
+use rcgen::{KeyPair, SigningKey as _};
 use serde_json::{Value, json};
 
 use sigstore_fake::check::{BLOB, Case, blob, cosign, cosign_verifies, image, refused, trust};
-use sigstore_fake::{Fake, b64, now};
+use sigstore_fake::{Fake, Logged, b64, now, p256, sha256};
 
 #[test]
 fn cosign_and_we_accept_the_same_bundles() {
@@ -192,4 +192,53 @@ fn statements_vouch_for_one_image_and_nothing_else() {
     let mut entry = of(&text);
     entry["verificationMaterial"]["tlogEntries"] = message["verificationMaterial"]["tlogEntries"].clone();
     refuse(entry, "another digest");
+}
+
+#[test]
+fn keys_may_have_to_be_in_a_log() {
+    let (fake, other) = (Fake::new(now() - 3600), Fake::new(now() - 3600));
+    let (own, stranger) = (p256(), p256());
+    let digest = Digest::sha256(BLOB);
+    let bundle = fake.keyed_bundle(&own, &statement(&digest));
+    let trust = |key: &KeyPair, log: &KeyPair| {
+        Trust::keys(&[key.public_key_pem()]).unwrap().with_logs(&[log.public_key_pem()]).unwrap()
+    };
+    image(&trust(&own, &fake.rekor), &bundle, &digest, now()).unwrap();
+    image(&Trust::keys(&[own.public_key_pem()]).unwrap(), &bundle, &digest, now()).unwrap();
+    assert!(image(&trust(&stranger, &fake.rekor), &bundle, &digest, now()).is_err());
+    assert!(image(&trust(&own, &other.rekor), &bundle, &digest, now()).is_err());
+    let mut unlogged = bundle.clone();
+    unlogged["verificationMaterial"]["tlogEntries"] = json!([]);
+    assert!(image(&trust(&own, &fake.rekor), &unlogged, &digest, now()).is_err());
+    // The log's record of the same statement under another key is none of this one.
+    let mut swapped = bundle.clone();
+    swapped["verificationMaterial"]["tlogEntries"] =
+        fake.keyed_bundle(&stranger, &statement(&digest))["verificationMaterial"]["tlogEntries"].clone();
+    assert!(image(&trust(&own, &fake.rekor), &swapped, &digest, now()).unwrap_err().contains("another"));
+}
+
+#[test]
+fn records_of_the_kind_intoto_are_read() {
+    let fake = Fake::new(now() - 3600);
+    let signer = fake.certify(&fake.leaf());
+    let digest = Digest::sha256(BLOB);
+    let payload = statement(&digest);
+    let mut bundle = fake.statement_bundle(&signer, &payload, 1, 0);
+    let signature = bundle["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap().to_owned();
+    let mut with = |hash: &[u8], signature: &str| {
+        let body = json!({"apiVersion": "0.0.2", "kind": "intoto", "spec": {"content": {
+            "envelope": {"payloadType": "application/vnd.in-toto+json",
+                "signatures": [{"publicKey": b64(signer.pem()), "sig": b64(signature)}]},
+            "hash": {"algorithm": "sha256", "value": hex::encode(sha256(b"envelope"))},
+            "payloadHash": {"algorithm": "sha256", "value": hex::encode(sha256(hash))},
+        }}});
+        let body = body.to_string().into_bytes();
+        let logged =
+            Logged { body, kind: "intoto", version: "0.0.2", size: 3, index: 2, promise: true, at: fake.at };
+        bundle["verificationMaterial"]["tlogEntries"] = json!([fake.entry(&logged)]);
+        image(&trust(&fake), &bundle, &digest, now())
+    };
+    with(&payload, &signature).unwrap();
+    assert!(with(b"x", &signature).unwrap_err().contains("another digest"));
+    assert!(with(&payload, "AAAA").unwrap_err().contains("another signature"));
 }

@@ -11,6 +11,7 @@ use cocoon_signature::cosign::{
     Payload, SIGNATURE_ANNOTATION, bundle_for_key, bundle_manifest, sign, signature_manifest, signature_tag,
 };
 use cocoon_signature::policy::{Decision, Error, Requirement, decide};
+use cocoon_signature::sigstore::{Trust, verify_blob};
 use cocoon_signature::{CosignSignature, Found, KeyPair, SigningKey, Subject};
 use serde_json::Value;
 
@@ -188,6 +189,30 @@ fn what_cosign_signs_with_a_key_is_good_here() {
     world.run("cosign", &[&options[..], &more].concat()).unwrap();
     let legacy = ["--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false"];
     world.run("cosign", &[&options[..], &legacy, &[&pinned(&tagged, by_tag)]].concat()).unwrap();
+
+    // The sealed key opens here, and what it signs is its public half's.
+    let sealed = read("cosign.key");
+    let key = SigningKey::from_pem_with_password(&sealed, PASSWORD.as_bytes()).unwrap();
+    assert_eq!(key.public_pem().unwrap().trim(), public.trim());
+    let wrong = SigningKey::from_pem_with_password(&sealed, b"wrong").err().unwrap().to_string();
+    assert!(wrong.contains("password is wrong") && SigningKey::from_pem(&sealed).is_err(), "{wrong}");
+
+    std::fs::write(world.path().join("blob"), b"any bytes").unwrap();
+    let blob = [
+        "sign-blob",
+        "--key",
+        "cosign.key",
+        "-y",
+        "--signing-config",
+        "no-log.json",
+        "--bundle",
+        "b.json",
+        "blob",
+    ];
+    world.run("cosign", &blob).unwrap();
+    let trust = Trust::keys(std::slice::from_ref(&public)).unwrap();
+    verify_blob(&trust, read("b.json").as_bytes(), b"any bytes", 0).unwrap();
+    assert!(verify_blob(&trust, read("b.json").as_bytes(), b"any byte", 0).is_err());
 
     let other = KeyPair::generate().unwrap().public_pem;
     for (repository, reference, digest) in [("bundled", &bundled, by_bundle), ("tagged", &tagged, by_tag)] {

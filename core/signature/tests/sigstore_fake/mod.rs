@@ -290,20 +290,39 @@ impl Fake {
 
     /// A bundle 0.3 over an in-toto statement.
     pub fn statement_bundle(&self, signer: &Signer, statement: &[u8], size: usize, index: usize) -> Value {
+        let material = json!({"certificate": {"rawBytes": b64(&signer.der)}});
+        self.envelope_bundle(&signer.key, &signer.pem(), material, statement, (size, index))
+    }
+
+    /// The same with a key that nobody certified.
+    pub fn keyed_bundle(&self, key: &KeyPair, statement: &[u8]) -> Value {
+        let material = json!({"publicKey": {"hint": b64(sha256(&spki(key)))}});
+        self.envelope_bundle(key, &key.public_key_pem(), material, statement, (7, 3))
+    }
+
+    fn envelope_bundle(
+        &self,
+        key: &KeyPair,
+        verifier: &str,
+        mut material: Value,
+        statement: &[u8],
+        (size, index): (usize, usize),
+    ) -> Value {
         let kind = cocoon_signature::sigstore::STATEMENT_MEDIA_TYPE;
-        let signature = signer.key.sign(&cocoon_signature::sigstore::pae(kind, statement)).unwrap();
+        let signature = key.sign(&cocoon_signature::sigstore::pae(kind, statement)).unwrap();
         let envelope =
             json!({"payload": b64(statement), "payloadType": kind, "signatures": [{"sig": b64(&signature)}]});
         let body = json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {
             "envelopeHash": {"algorithm": "sha256", "value": hex::encode(sha256(envelope.to_string().as_bytes()))},
             "payloadHash": {"algorithm": "sha256", "value": hex::encode(sha256(statement))},
-            "signatures": [{"signature": b64(&signature), "verifier": b64(signer.pem())}],
+            "signatures": [{"signature": b64(&signature), "verifier": b64(verifier)}],
         }});
         let body = body.to_string().into_bytes();
         let logged = Logged { body, kind: "dsse", version: "0.0.1", size, index, promise: true, at: self.at };
+        material["tlogEntries"] = json!([self.entry(&logged)]);
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-            "verificationMaterial": {"certificate": {"rawBytes": b64(&signer.der)}, "tlogEntries": [self.entry(&logged)]},
+            "verificationMaterial": material,
             "dsseEnvelope": envelope,
         })
     }
