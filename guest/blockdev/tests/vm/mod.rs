@@ -73,7 +73,14 @@ impl Vm {
         fs::write(&initrd, archive).unwrap();
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-cpu", "max", "-smp", "2"])
-            .args(["-m", "512", "-machine", "q35,accel=tcg,sata=off,smbus=off", "-chardev", "stdio,id=c,signal=off"])
+            .args([
+                "-m",
+                "512",
+                "-machine",
+                "q35,accel=tcg,sata=off,smbus=off",
+                "-chardev",
+                "stdio,id=c,signal=off",
+            ])
             .args(["-serial", "chardev:c", "-kernel"])
             .arg(image.join("vmlinuz"))
             .arg("-initrd")
