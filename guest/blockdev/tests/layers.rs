@@ -188,7 +188,9 @@ fn one_block(root: &[u8; 32]) {
     let disk = find_disk("one", SOON).unwrap();
     let device = open_verity("one", &disk, 1, root).unwrap();
     assert_eq!(guest::blocks(device.path(), 1)[0].as_ref().unwrap(), &guest::pattern(1));
-    assert!(fs::File::options().write(true).open(device.path()).is_err(), "it is read-only");
+    let written =
+        fs::File::options().write(true).open(device.path()).and_then(|f| f.write_all_at(&[1; BLOCK], 0));
+    assert!(written.is_err(), "it is read-only");
     device.close().unwrap();
 }
 
