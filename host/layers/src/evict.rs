@@ -90,7 +90,10 @@ impl Cache {
         blocking(move || {
             let _gate = gate(&inner.gate)?;
             match inner.evict(root)? {
-                Evicted::Yes => Ok(inner.forget_stale()),
+                Evicted::Yes => {
+                    inner.forget_stale();
+                    Ok(())
+                }
                 Evicted::InUse => Err(Error::InUse(hex::encode(root))),
                 Evicted::Absent => Err(Error::Absent(hex::encode(root))),
             }

@@ -24,8 +24,9 @@ async fn child() {
     let number = |i: usize| words[i].parse::<u64>().unwrap();
     let cache = Cache::open(Path::new(words[0]), number(1)).unwrap();
     let mut leases = Vec::new();
-    for seed in number(2)..=number(3) {
-        let layer = layer(seed, BYTES);
+    let layers: Vec<Layer> = (number(2)..=number(3)).map(|seed| layer(seed, BYTES)).collect();
+    println!("\nbegin");
+    for layer in layers {
         let source = Memory { pace: Duration::from_millis(number(4)), ..layer.source() };
         match cache.layer(&layer.wanted(), &source).await {
             Ok(lease) => {
@@ -60,10 +61,17 @@ fn results(child: &mut Child) -> Vec<(String, bool)> {
         match words[..] {
             ["got", root, computed] => got.push((root.to_owned(), computed == "true")),
             ["done"] => return got,
+            ["begin"] => {}
             _ => assert!(!line.starts_with("failed"), "{line}"),
         }
     }
     panic!("the child ended early");
+}
+
+/// Returns when the child is about to ask for its first layer.
+fn wait_for_begin(child: &mut Child) {
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "begin"));
 }
 
 fn kill(mut child: Child) {
@@ -96,6 +104,11 @@ async fn many_tasks_make_a_layer_once() {
 fn many_processes_make_each_layer_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut children: Vec<Child> = (0..6).map(|_| start(dir.path(), LIMIT, (1, 3), 1)).collect();
+    // What is being made is not taken for what killed processes left.
+    for _ in 0..100 {
+        open(dir.path());
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let all: Vec<Vec<(String, bool)>> = children.iter_mut().map(results).collect();
     for layer in 0..3 {
         assert!(all.iter().all(|got| got[layer].0 == all[0][layer].0));
@@ -123,14 +136,15 @@ async fn the_leases_of_a_killed_process_end_with_it() {
 async fn processes_may_be_killed_at_any_moment() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path());
-    let mut wait = Duration::from_millis(5);
+    let mut wait = Duration::ZERO;
     let mut interrupted = 0;
     for _ in 0..24 {
-        let child = start(dir.path(), LIMIT, (1, 3), 2);
+        let mut child = start(dir.path(), LIMIT, (1, 3), 4);
+        wait_for_begin(&mut child);
         std::thread::sleep(wait);
         kill(child);
         interrupted += usize::from(!names(dir.path(), "tmp").is_empty());
-        wait += Duration::from_millis(15);
+        wait += Duration::from_millis(25);
         // Whatever has a name is whole, whenever the process died.
         let cache = open(dir.path());
         assert_tidy(dir.path());
