@@ -78,7 +78,7 @@ async fn an_owner_takes_no_nodes_word_for_a_root() {
     let (owner, node) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let registry = Registry::start().await;
     let (good, evil) = (layer(1, 100_000), layer(66, 100_000));
-    let (manifest, config) = registry.image(&[good.clone()]);
+    let (manifest, config) = registry.image(std::slice::from_ref(&good));
     let cache = open(node.path());
     // The node says that the layer is another one.
     let planted = evil.get(&cache).await.unwrap();
