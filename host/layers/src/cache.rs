@@ -72,7 +72,7 @@ impl Cache {
 
     /// The layer, with a lease that keeps it in the cache. Where it is there it is served after cheap checks; else it is
     /// read from its source, verified, converted and kept. Of those that want one layer at one time, in whatever
-    /// process, one does so and the others wait.
+    /// process, one does so and the others wait. Of an encrypted layer the blob's digest is all that can be checked here.
     ///
     /// # Errors
     /// [`Error::WrongRoot`] where the plan names another root than the layer has; the source's and the file system's.

@@ -91,7 +91,7 @@ fn store(
 ) -> Result<u64, Error> {
     let (digest, size) = (descriptor.digest, descriptor.size);
     let blocks = size / BLOCK;
-    if size % BLOCK != 0 || !(1..=shape::MAX_BLOCKS).contains(&blocks) {
+    if !size.is_multiple_of(BLOCK) || !(1..=shape::MAX_BLOCKS).contains(&blocks) {
         let why = format!("layer {digest} has {size} bytes, which are no whole blocks of {BLOCK}");
         return Err(Error::Image(cocoon_image::Error::Corrupt(why)));
     }

@@ -59,7 +59,9 @@ impl Cache {
     pub async fn list(&self) -> Result<Vec<Entry>, Error> {
         let inner = self.inner.clone();
         blocking(move || {
+            let gate = gate(&inner.gate)?;
             let mut entries = inner.entries()?;
+            drop(gate);
             entries.reverse();
             Ok(entries)
         })
@@ -90,7 +92,10 @@ impl Cache {
         blocking(move || {
             let _gate = gate(&inner.gate)?;
             match inner.evict(root)? {
-                Evicted::Yes => Ok(inner.forget_stale()),
+                Evicted::Yes => {
+                    inner.forget_stale();
+                    Ok(())
+                }
                 Evicted::InUse => Err(Error::InUse(hex::encode(root))),
                 Evicted::Absent => Err(Error::Absent(hex::encode(root))),
             }
@@ -116,6 +121,7 @@ impl Cache {
         let (inner, mut roots) = (self.inner.clone(), roots.to_vec());
         blocking(move || {
             if roots.is_empty() {
+                let _gate = gate(&inner.gate)?;
                 roots = inner.entries()?.iter().filter_map(|e| root_of(&e.root)).collect();
             }
             Ok(roots.into_iter().map(|root| inner.verdict(root)).collect())
@@ -131,7 +137,8 @@ enum Evicted {
 }
 
 impl Inner {
-    /// All layers, the longest unused first. What has no root's name is not ours and is left alone.
+    /// All layers, the longest unused first. What has no root's name is not ours and is left alone. The gate must be
+    /// held, or who looks which are in use would take another's look for a use.
     fn entries(&self) -> Result<Vec<Entry>, Error> {
         let mut diff_ids: BTreeMap<[u8; 32], Vec<String>> = BTreeMap::new();
         for (_, diff_id, rooted) in self.index.all() {

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -14,6 +14,8 @@ use crate::{Error, folder};
 
 /// Longest pause between two tries to get a lock.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait for the gate.
+const GATE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Locks the open file without waiting; `false` where somebody else's lock stands against it.
 pub(crate) fn try_lock(file: &File, how: FlockOperation) -> io::Result<bool> {
@@ -59,10 +61,16 @@ impl Drop for Flight {
     }
 }
 
-/// A short exclusive lock on a file that stays.
+/// A short exclusive lock on a file that stays. Only a process that was stopped holds it for long.
 pub(crate) fn gate(path: &Path) -> Result<File, Error> {
     let file = open(path).map_err(Error::io(path))?;
-    flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::io(path)(e.into()))?;
+    let began = Instant::now();
+    while !try_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(Error::io(path))? {
+        if began.elapsed() > GATE_LIMIT {
+            return Err(Error::Unfit { path: path.into(), reason: "another process keeps it locked" });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     Ok(file)
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn file_bytes(data: u64) -> u64 {
 
 /// Data blocks of a file of this length; `None` where no layer has it.
 pub(crate) fn data_blocks(bytes: u64) -> Option<u64> {
-    if bytes % BLOCK != 0 || bytes > file_bytes(MAX_BLOCKS) {
+    if !bytes.is_multiple_of(BLOCK) || bytes > file_bytes(MAX_BLOCKS) {
         return None;
     }
     let (mut low, mut high) = (1, MAX_BLOCKS);

@@ -1,4 +1,4 @@
-//! A pod's private runtime folder: sockets, the initdata disk and the scratch disk. It goes with the pod; where a process was killed
+//! A pod's private runtime folder: sockets and the initdata disk. It goes with the pod; where a process was killed
 //! before it could remove its own, the next pod removes it.
 
 use std::fs::{DirBuilder, File};
