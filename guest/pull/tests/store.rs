@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_image::{Digest, Limits};
-use cocoon_pull::{Error, OnProgress, Progress, PullRequest, SignatureRequirement, Store};
+use cocoon_pull::{Error, OnProgress, Progress, PullRequest, Store};
 use cocoon_signature::KeyPair;
 use cocoon_stage::{Code, Failure};
 use fake::{Fake, Fault};
 use image::{Builder, KEK, OCI, file, gzip, raw, tar_of};
-use run::{Keys, Place, Rootfs, patient, request, silent};
+use run::{Keys, Place, Rootfs, Signed, patient, request, silent};
 use tar::EntryType;
 
 /// How often a blob was asked for.
@@ -111,7 +111,7 @@ async fn the_signature_is_decided_for_every_pull_also_when_all_is_here() {
     let held = place.pull(request(&fake.name("app"), digest)).await.unwrap();
     let key_pem = KeyPair::generate().unwrap().public_pem;
     let signed = PullRequest {
-        signature: Some(SignatureRequirement { key_pem }),
+        gate: Signed::by(&key_pem),
         ..request(&fake.name("app"), digest)
     };
     let failure = place.pull(signed).await.unwrap_err();

@@ -8,8 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cocoon_image::encryption::unwrap_key;
 use cocoon_image::{AnnotationPacket, Digest, Platform, Reference};
-use cocoon_pull::{KeyProvider, Layer, OnProgress, PullRequest, Pulled, Store};
+use cocoon_pull::{Gate, KeyProvider, Layer, OnProgress, PullRequest, Pulled, Store};
 use cocoon_registry::{Auth, Client, Retry};
+use cocoon_signature::Subject;
+use cocoon_signature::policy::Requirement;
+use cocoon_signatures::Places;
 use cocoon_stage::{Code, Failure};
 use zeroize::Zeroizing;
 
@@ -28,6 +31,25 @@ impl KeyProvider for Keys {
             Some(kek) => unwrap_key(kek, packet).map_err(Failure::from),
             None => Err(Failure::new(Code::ImageKeyUnavailable, "denied")),
         }
+    }
+}
+
+/// Asks for a signature by a key, as the guest's agent does.
+#[derive(Debug)]
+pub struct Signed(Vec<Requirement>);
+
+impl Signed {
+    pub fn by(key_pem: &str) -> Option<Arc<dyn Gate>> {
+        Some(Arc::new(Signed(vec![Requirement::cosign_key(key_pem).unwrap()])))
+    }
+}
+
+#[async_trait]
+impl Gate for Signed {
+    async fn admit(&self, registry: &Client, subject: &Subject<'_>) -> Result<(), Failure> {
+        let http = cocoon_http::Client::new(cocoon_http::Options::default()).unwrap();
+        cocoon_signatures::check(registry, &http, &Places::default(), subject, &self.0, 1_800_000_000).await?;
+        Ok(())
     }
 }
 
