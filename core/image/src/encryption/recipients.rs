@@ -194,7 +194,7 @@ mod tests {
             digest: Digest::sha256(b"x"),
             size: 1,
             annotations,
-            platform: None,
+            artifact_type: None, platform: None,
         }
     }
 

@@ -11,7 +11,7 @@ fn descriptor(kind: &str, blob: &[u8]) -> Descriptor {
         digest: Digest::sha256(blob),
         size: blob.len() as u64,
         annotations: Default::default(),
-        platform: None,
+        artifact_type: None, platform: None,
     }
 }
 
