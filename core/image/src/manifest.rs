@@ -39,14 +39,8 @@ pub struct Descriptor {
 impl Descriptor {
     /// A descriptor without annotations, platform or artifact type; `size` in bytes.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
-        Descriptor {
-            media_type: media_type.into(),
-            digest,
-            size,
-            annotations: BTreeMap::new(),
-            platform: None,
-            artifact_type: None,
-        }
+        let (annotations, platform, artifact_type) = Default::default();
+        Descriptor { media_type: media_type.into(), digest, size, annotations, platform, artifact_type }
     }
 
     /// What the media type means.
