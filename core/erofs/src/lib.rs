@@ -43,7 +43,8 @@ pub struct Built {
     pub entries: u64,
 }
 
-/// Builds the EROFS image of one layer's uncompressed tar into `out`, an empty file, and reads the stream to its end.
+/// Builds the EROFS image of one layer's uncompressed tar into `out`, an empty file open for
+/// reading and writing, and reads the stream to its end.
 ///
 /// Entries are held to the same rules as by [`cocoon_image::unpack`], with the same refusals. Differences, because a
 /// layer stands alone here: a whiteout `.wh.NAME` becomes a character device 0:0 of that name (mode 0, of 1970)

@@ -64,3 +64,28 @@ pub(crate) fn target(path: &[u8], limit: usize) -> Result<Target, Error> {
         None => Ok(Target::Name { parent, name }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned_and_read_for_marks() {
+        let name = |parent: &[u8], name: &[u8]| Target::Name { parent: parent.into(), name: name.into() };
+        for (given, expected) in [
+            (&b"./"[..], Target::Root),
+            (b"a/..", Target::Root),
+            (b"/etc//./x/../passwd", name(b"etc", b"passwd")),
+            (b"...", name(b"", b"...")),
+            (b"x/.wh..wh..opq", Target::Opaque { parent: b"x".to_vec() }),
+            (b".wh..wh.plnk", Target::AufsMetadata),
+            (b"x/.wh.y", Target::Whiteout { parent: b"x".to_vec(), name: b"y".to_vec() }),
+        ] {
+            assert_eq!(target(given, 4096).unwrap(), expected);
+        }
+        for bad in ["", "..", "../x", "a/../../x", "x\0y", ".wh.", ".wh..", "a/.wh...", &"a".repeat(256)] {
+            assert!(target(bad.as_bytes(), 4096).is_err(), "{bad:?}");
+        }
+        assert!(target(b"abcde", 4).is_err());
+    }
+}

@@ -157,3 +157,38 @@ fn place(number: usize, at: usize) -> Result<Place, Error> {
 pub(crate) fn block_number(block: u64) -> Result<u32, Error> {
     u32::try_from(block).map_err(|_| Error::too_large("the layer is too large for one device"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the sizes, a record is where its number says, within one block if it fits one.
+    #[test]
+    fn records_are_where_their_numbers_say() {
+        let file = tempfile::tempfile().unwrap();
+        let mut out = Output::new(&file);
+        let mut records = Vec::new();
+        for i in 0..600_usize {
+            let len = [32, 96, 2000, 4096, 4065, 1, 9000, 500][i % 8] + i % 30;
+            let len = if len > 4096 && len < 9000 { 4096 } else { len };
+            let record = vec![u8::try_from(i % 251).unwrap(); len];
+            records.push((out.place(&record).unwrap(), record));
+            if i % 50 == 0 {
+                out.write(&[0xff; 10_000]).unwrap();
+                out.pad().unwrap();
+            }
+        }
+        let places = out.close_all().unwrap();
+        let blocks = out.finish().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), u64::from(blocks) * BLOCK_U64);
+        for (place, record) in records {
+            let at = places.nid(place) * 32;
+            let mut found = vec![0; record.len()];
+            file.read_exact_at(&mut found, at).unwrap();
+            assert!(found == record && at >= BLOCK_U64);
+            assert!(
+                record.len() > BLOCK || at % BLOCK_U64 + u64::try_from(record.len()).unwrap() <= BLOCK_U64
+            );
+        }
+    }
+}

@@ -90,6 +90,11 @@ fn the_kernel_shows_what_unpacking_gives() {
     });
     assert_eq!(seen[&b"bin/su"[..]].links, 4);
     assert_eq!(seen[&b"bin/su"[..]].xattrs.len(), 3);
+    // The empty path, `a` with `b`, `b` with `c`, and an empty one.
+    let directories =
+        seen.iter().filter(|(p, i)| i.mode & 0o170_000 == 0o040_000 && !p.contains(&b'/')).count();
+    let links = |path: &[u8]| seen[path].links;
+    assert_eq!((links(b""), links(b"a"), links(b"empty")), (2 + directories as u64 - 1, 3, 2));
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn what_unpacking_refuses_is_refused() {
         }));
         assert!(e.to_string().contains("device"), "{e}");
     }
-    let cases: [(&str, &dyn Fn(&mut Layer)); 9] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Layer));
+    let cases: [Case<'_>; 9] = [
         ("is not in the layer", &|l| {
             l.hard_link("h", "lower");
         }),
@@ -266,7 +267,7 @@ fn the_same_layer_is_the_same_device() {
                 1 => l.dir(&name),
                 2 => l.hard_link(&name, &format!("d{}/e{}/f{}", (i - 1) % 13, (i - 1) % 7, i - 1)),
                 3 => l.file(&format!("d{}/.wh.f{i}", i % 13), b""),
-                2.. => l.file(&name, &vec![i as u8; i * 7 % 9000]),
+                _ => l.file(&name, &vec![i as u8; i * 7 % 9000]),
             };
             if i % 9 == 1 {
                 l.file(&name, b"instead");
