@@ -64,10 +64,16 @@ fn compare(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-fn one_kind(image: &Image, target: &Path, containerd: Option<&peers::Containerd>, rounds: usize) -> Result<()> {
-    let mut ways: Vec<Way> = ["cocoon", "skopeo copy + umoci unpack", "containerd, overlayfs", "containerd, native"]
-        .map(|name| Way { name, runs: Vec::new() })
-        .into();
+fn one_kind(
+    image: &Image,
+    target: &Path,
+    containerd: Option<&peers::Containerd>,
+    rounds: usize,
+) -> Result<()> {
+    let mut ways: Vec<Way> =
+        ["cocoon", "skopeo copy + umoci unpack", "containerd, overlayfs", "containerd, native"]
+            .map(|name| Way { name, runs: Vec::new() })
+            .into();
     for _ in 0..rounds {
         for way in &mut ways {
             std::fs::create_dir(target).context("the target")?;

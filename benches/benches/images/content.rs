@@ -50,8 +50,10 @@ impl Random {
     }
 
     fn text(&mut self, length: usize) -> Vec<u8> {
-        const SYLLABLES: [&str; 16] =
-            ["ka", "ro", "mi", "ten", "sol", "ver", "an", "du", "pli", "gor", "es", "tu", "wan", "lo", "ri", "be"];
+        const SYLLABLES: [&str; 16] = [
+            "ka", "ro", "mi", "ten", "sol", "ver", "an", "du", "pli", "gor", "es", "tu", "wan", "lo", "ri",
+            "be",
+        ];
         let mut text = Vec::with_capacity(length + 64);
         while text.len() < length {
             // Squared, so that some words are frequent, as in real text.

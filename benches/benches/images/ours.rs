@@ -44,7 +44,8 @@ pub fn child(arguments: Vec<String>) -> Result<()> {
     let [reference, digest, folder] = arguments.try_into().ok().context("three arguments")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
-        let client = Client::new(cocoon_http::Client::new(cocoon_http::Options::default())?, Auth::anonymous());
+        let client =
+            Client::new(cocoon_http::Client::new(cocoon_http::Options::default())?, Auth::anonymous());
         let store = Store::open(Path::new(&folder), 16 << 30)?;
         let request = PullRequest::new(Reference::parse(&reference)?, digest.parse()?);
         let pulled = store.pull(request, &client, &Keys, Arc::new(|_| {})).await?;

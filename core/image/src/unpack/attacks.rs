@@ -1,6 +1,7 @@
 //! Attacks on unpackers that were found in the wild, by name where they have one, tried on both ways of unpacking.
 
 use std::io::{BufReader, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::layer_tests::apply_layer;
@@ -18,6 +19,8 @@ fn attack(build: impl Fn(&mut Builder<Vec<u8>>, &Path), check: impl Fn(Result<Su
         std::fs::create_dir(&root).unwrap();
         std::fs::create_dir(&victim).unwrap();
         std::fs::write(victim.join("file"), "untouched").unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(victim.join("file"), private).unwrap();
         let data = layer(|b| build(b, &victim));
         check(way(&root, &data), &root);
         assert_eq!(text(victim.join("file")), "untouched");
@@ -32,7 +35,7 @@ fn refused(result: Result<Summary, Error>, _: &Path) {
     assert!(matches!(result, Err(Error::Unsafe { .. } | Error::Corrupt(_))), "{result:?}");
 }
 
-/// CVE-2014-6407, CVE-2019-14271's kin: a parent that is a link to the outside, absolute or climbing.
+/// CVE-2014-6407 (Docker): a parent that is a link to the outside, absolute or climbing.
 #[test]
 fn a_link_as_parent_leads_nowhere_outside() {
     for prefix in ["", "../", "../../../../../../../.."] {
@@ -56,8 +59,8 @@ fn a_link_as_parent_leads_nowhere_outside() {
     );
 }
 
-/// CVE-2014-9356 and CVE-2018-15664: the first is this very trick; the second needs a container that swaps the
-/// link while the unpacker works, and nothing runs in a tree that is being unpacked.
+/// CVE-2014-9356 (Docker): absolute links, and links by way of links. (CVE-2018-15664 needs a container that swaps a link
+/// while files are written, and nothing runs in a tree that is being unpacked.)
 #[test]
 fn a_chain_of_links_leads_nowhere_outside() {
     attack(
@@ -72,7 +75,7 @@ fn a_chain_of_links_leads_nowhere_outside() {
     );
 }
 
-/// CVE-2021-21334-like surprises: an entry written through a link left by an earlier entry of the same name.
+/// An entry written through a link left by an earlier entry of the same name.
 #[test]
 fn a_link_of_the_same_name_is_replaced_not_followed() {
     attack(
@@ -88,7 +91,7 @@ fn a_link_of_the_same_name_is_replaced_not_followed() {
     );
 }
 
-/// CVE-2024-45310, CVE-2017-1000082's kin: directory, then link, then something below the name again.
+/// Directory, then link, then something below the name again; and the other way round.
 #[test]
 fn a_directory_that_becomes_a_link_is_no_parent_outside() {
     attack(
@@ -114,7 +117,7 @@ fn a_directory_that_becomes_a_link_is_no_parent_outside() {
     );
 }
 
-/// CVE-2018-1002207, CVE-2019-16884's kin ("zip slip"): names that climb.
+/// CVE-2018-1002207 and many like it ("zip slip"): names that climb.
 #[test]
 fn climbing_names_and_links_are_refused() {
     for name in ["../victim/file", "a/../../victim/file", "./../victim/added", "/../victim/added"] {
@@ -129,7 +132,7 @@ fn climbing_names_and_links_are_refused() {
     attack(|b, _| file(b, "../victim/.wh..wh..opq", ""), refused);
 }
 
-/// CVE-2016-4972-like and CVE-2026-style link tricks: hard links to links, then writing to the name.
+/// CVE-2021-32760 (containerd): a hard link to a link, by which the mode, or the content, of a file outside is changed.
 #[test]
 fn a_hard_link_to_a_link_links_the_link() {
     attack(
@@ -140,6 +143,8 @@ fn a_hard_link_to_a_link_links_the_link() {
         },
         |result, root| {
             result.unwrap();
+            let victim = std::fs::metadata(root.join("../victim/file")).unwrap();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&victim.permissions()) & 0o777, 0o600);
             assert_eq!(text(root.join("h")), "inside");
             assert!(std::fs::symlink_metadata(root.join("s")).unwrap().is_symlink());
         },
@@ -152,6 +157,42 @@ fn a_hard_link_to_a_link_links_the_link() {
             file(b, "h", "bad");
         },
         any,
+    );
+}
+
+/// CVE-2021-29136 (umoci): the root itself as a link, so that everything after it is written elsewhere.
+#[test]
+fn the_root_is_a_directory() {
+    for name in [".", "./", "/", "a/.."] {
+        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Fifo] {
+            attack(
+                |b, victim| {
+                    raw(b, name, kind, victim.to_str().unwrap(), b"");
+                    file(b, "file", "bad");
+                },
+                refused,
+            );
+        }
+    }
+}
+
+/// CVE-2025-62518 (tokio-tar): the extended header gives the true size and the plain one says 0, so that a reader that
+/// heeds the wrong one takes the content for more entries.
+#[test]
+fn content_is_never_taken_for_entries() {
+    let inner = layer(|b| file(b, "smuggled", "bad"));
+    let size = inner.len().to_string();
+    attack(
+        |b, _| {
+            pax(b, "size", size.as_bytes());
+            raw(b, "outer", EntryType::Regular, "", b"");
+            b.get_mut().extend_from_slice(&inner);
+        },
+        |result, root| {
+            assert_eq!(result.unwrap().entries, 1);
+            assert!(!root.join("smuggled").exists());
+            assert_eq!(std::fs::metadata(root.join("outer")).unwrap().len(), inner.len() as u64);
+        },
     );
 }
 
@@ -335,5 +376,3 @@ fn a_hundred_thousand_tiny_files_are_unpacked_or_counted() {
     assert!(matches!(result, Err(Error::TooLarge(_))), "{result:?}");
     assert_eq!(apply_layer(t.path(), &data).unwrap().entries, 100_000);
 }
-
-use std::os::fd::AsFd;

@@ -251,7 +251,10 @@ proptest::proptest! {
                         }
                         file(b, &format!("{above}.wh.{last}"), "")
                     }
-                    4 if name.ends_with('/') => file(b, &format!("{name}.wh..wh..opq"), ""),
+                    4 if name.ends_with('/') => {
+                        dir(b, name);
+                        file(b, &format!("{name}.wh..wh..opq"), "")
+                    }
                     1 => raw(b, name, EntryType::Symlink, "nowhere", b""),
                     _ => file(b, name, &content),
                 }
