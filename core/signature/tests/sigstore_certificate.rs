@@ -46,6 +46,8 @@ fn certificates_must_hold_for_the_identity_when_it_was_signed() {
         case("not yet valid when logged", &|l| (l.from, l.to) = (at + 600, at + 1200), "was not valid"),
         case("no SCT", &|l| l.ct = None, "SCT"),
         case("SCT of another log", &alien, "SCT"),
+        case("SCT that another signed", &|l| l.sct_forged = true, "SCT"),
+        case("SCT of another certificate", &|l| l.sct_moved = true, "SCT"),
         case("SCT of the future", &|l| l.sct_later = DAY, "SCT"),
         Case::of(
             &fake,

@@ -191,6 +191,17 @@ fn other_time_stamps_prove_nothing() {
     // A root alone is enough where the stamp brings its certificate; Fulcio's signer must not stamp.
     let root_only = json!([{"rawBytes": b64(tsa.certificate("root.pem"))}]);
     assert!(with_root(&|t| t["certChain"]["certificates"] = root_only.clone()).is_ok());
+    // The same key under a certificate that is not for time stamps.
+    let plain = "x509 -req -in tsa.csr -CA root.pem -CAkey root.key -CAcreateserial -out plain.pem -days 5";
+    assert!(openssl(tsa.dir.path(), plain));
+    let bare = tsa.stamp(&signature, false);
+    for (name, accepted) in [("tsa.pem", true), ("plain.pem", false)] {
+        let mut root = tsa.roots(&fake);
+        root["timestampAuthorities"][0]["certChain"]["certificates"][0]["rawBytes"] =
+            json!(b64(tsa.certificate(name)));
+        let outcome = check(&root, &stamped(without_promise(bundle.clone()), &bare), now() + 5);
+        assert_eq!(outcome.is_ok(), accepted, "{name}: {outcome:?}");
+    }
     // A stamp from the future, or after the certificate ended.
     let stamped_good = stamped(without_promise(bundle.clone()), &good);
     assert!(check(&root, &stamped_good, now() - DAY).unwrap_err().contains("future"));

@@ -113,6 +113,10 @@ pub struct Leaf {
     pub ct: Option<KeyPair>,
     /// Added to the SCT's time in seconds before it is signed.
     pub sct_later: u64,
+    /// Whether the SCT is signed by another key than the log's whose id it bears.
+    pub sct_forged: bool,
+    /// Whether the SCT is of another certificate.
+    pub sct_moved: bool,
 }
 
 /// A certified signer.
@@ -166,6 +170,8 @@ impl Fake {
             to: self.at + 540,
             ct: Some(KeyPair::from_pem(&self.ct.serialize_pem()).unwrap()),
             sct_later: 0,
+            sct_forged: false,
+            sct_moved: false,
         }
     }
 
@@ -191,9 +197,18 @@ impl Fake {
         }
         let mut der = params.signed_by(&key, &self.intermediate.issuer).unwrap().der().to_vec();
         if let Some(ct) = &leaf.ct {
-            let tbs = x509_cert::Certificate::from_der(&der).unwrap().tbs_certificate().to_der().unwrap();
-            let content =
-                sct(ct, &spki(self.intermediate.issuer.key()), &tbs, (leaf.from + leaf.sct_later) * 1000);
+            let mut tbs = x509_cert::Certificate::from_der(&der).unwrap().tbs_certificate().to_der().unwrap();
+            if leaf.sct_moved {
+                tbs.push(0);
+            }
+            let forger = p256();
+            let by = if leaf.sct_forged { &forger } else { ct };
+            let content = sct(
+                (ct, by),
+                &spki(self.intermediate.issuer.key()),
+                &tbs,
+                (leaf.from + leaf.sct_later) * 1000,
+            );
             let list = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
             params.custom_extensions.push(CustomExtension::from_oid_content(&list, content));
             der = params.signed_by(&key, &self.intermediate.issuer).unwrap().der().to_vec();
@@ -338,11 +353,11 @@ pub fn hashedrekord(sha256: &[u8; 32], signature: &[u8], verifier_pem: &str) -> 
     .into_bytes()
 }
 
-fn sct(ct: &KeyPair, issuer_spki: &[u8], tbs: &[u8], milliseconds: u64) -> Vec<u8> {
+fn sct((ct, by): (&KeyPair, &KeyPair), issuer_spki: &[u8], tbs: &[u8], milliseconds: u64) -> Vec<u8> {
     let time = milliseconds.to_be_bytes();
     let length = (tbs.len() as u32).to_be_bytes();
     let signed = [&[0, 0][..], &time, &[0, 1], &sha256(issuer_spki), &length[1..], tbs, &[0, 0]].concat();
-    let signature = ct.sign(&signed).unwrap();
+    let signature = by.sign(&signed).unwrap();
     let length = (signature.len() as u16).to_be_bytes();
     let one = [&[0][..], &sha256(&spki(ct)), &time, &[0, 0, 4, 3], &length, &signature].concat();
     let list = [&(one.len() as u16).to_be_bytes()[..], &one].concat();
