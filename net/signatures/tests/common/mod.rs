@@ -118,8 +118,7 @@ impl Registry {
 }
 
 pub fn http() -> cocoon_http::Client {
-    let options = cocoon_http::Options { roots: cocoon_http::Roots::Pinned(vec![]), ..Default::default() };
-    cocoon_http::Client::new(options).unwrap()
+    cocoon_http::Client::new(cocoon_http::Options::default()).unwrap()
 }
 
 pub fn client() -> Client {
