@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod media_type;
 mod platform;
 pub mod reference;
+pub mod registries;
 pub mod tar;
 pub mod unpack;
 

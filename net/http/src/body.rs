@@ -10,6 +10,9 @@ use hyper::body::Incoming;
 use crate::Error;
 use crate::client::Lease;
 
+/// Bytes a second below which a whole body counts as stalled.
+const DRIP: usize = 4096;
+
 /// An HTTP answer. Dropping it before the body's end closes its connection.
 #[derive(Debug)]
 pub struct Response {
@@ -54,10 +57,21 @@ impl Response {
     /// The whole body, at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] past the limit, else what [`Response::chunk`] gives.
+    /// [`Error::TooLarge`] past the limit, [`Error::Stalled`] also where it drips (less than 4 KiB a second, after four
+    /// times the idle timeout), else what [`Response::chunk`] gives.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, Error> {
+        let declared = self.header("content-length").and_then(|l| l.parse::<u64>().ok());
+        if declared.is_some_and(|n| n > u64::try_from(limit).unwrap_or(u64::MAX)) {
+            return Err(Error::TooLarge(limit));
+        }
+        let began = tokio::time::Instant::now();
+        let grace = self.idle_timeout.saturating_mul(4);
         let mut all = BytesMut::new();
         while let Some(chunk) = self.chunk().await {
+            let earned = Duration::from_secs(u64::try_from(all.len() / DRIP).unwrap_or(u64::MAX));
+            if began.elapsed() > grace.saturating_add(earned) {
+                return Err(Error::Stalled(self.idle_timeout));
+            }
             let chunk = chunk?;
             if all.len().saturating_add(chunk.len()) > limit {
                 return Err(Error::TooLarge(limit));

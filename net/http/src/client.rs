@@ -12,7 +12,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 
-use crate::connect::{connect, tls_config};
+use crate::connect::{Way, tls_config};
+use crate::proxy::{Proxies, Proxy, Server};
 use crate::{Error, Response, Roots};
 
 /// How a [`Client`] behaves.
@@ -28,6 +29,10 @@ pub struct Options {
     pub loopback: Option<IpAddr>,
     /// The `User-Agent` field.
     pub user_agent: &'static str,
+    /// Certificates of further authorities (PEM texts), trusted beside [`Options::roots`].
+    pub extra_roots: Vec<String>,
+    /// Proxies to go through.
+    pub proxy: Option<Proxy>,
 }
 
 impl Default for Options {
@@ -38,6 +43,8 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(30),
             loopback: None,
             user_agent: concat!("cocoon/", env!("CARGO_PKG_VERSION")),
+            extra_roots: Vec::new(),
+            proxy: None,
         }
     }
 }
@@ -53,6 +60,7 @@ type Pool = Arc<Mutex<HashMap<String, Vec<Sender>>>>;
 pub struct Client {
     options: Options,
     tls: Arc<ClientConfig>,
+    proxies: Arc<Proxies>,
     pool: Pool,
 }
 
@@ -90,10 +98,12 @@ impl Client {
     /// A client with these options.
     ///
     /// # Errors
-    /// [`Error::Roots`] where pinned certificates cannot be used.
-    pub fn new(options: Options) -> Result<Self, Error> {
-        let tls = tls_config(&options.roots)?;
-        Ok(Client { options, tls, pool: Pool::default() })
+    /// [`Error::Roots`] where pinned or further certificates cannot be used, [`Error::Proxy`] where a proxy cannot.
+    pub fn new(mut options: Options) -> Result<Self, Error> {
+        let tls = tls_config(&options.roots, &options.extra_roots)?;
+        // Taken out, since its text may hold a password.
+        let proxies = options.proxy.take().map(|p| Proxies::new(&p)).transpose()?.unwrap_or_default();
+        Ok(Client { options, tls, proxies: Arc::new(proxies), pool: Pool::default() })
     }
 
     /// Sends a request whose URI is absolute and gives the answer, whatever its status.
@@ -104,16 +114,34 @@ impl Client {
     /// # Errors
     /// Every [`Error`] but [`Error::TooLarge`] and [`Error::Stalled`], which reading the body gives.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, Error> {
+        self.send_to(request, false).await
+    }
+
+    /// As [`Client::send`], to an address that somebody else chose, such as a redirect's: loopback, link-local and the
+    /// clouds' metadata and platform addresses are refused, as literals and as what a name resolves to. Where a proxy
+    /// resolves the names, it is the proxy's to refuse them.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; [`Error::Forbidden`].
+    pub async fn send_away(&self, request: Request<Bytes>) -> Result<Response, Error> {
+        self.send_to(request, true).await
+    }
+
+    async fn send_to(&self, request: Request<Bytes>, away: bool) -> Result<Response, Error> {
         let (parts, body) = request.into_parts();
         let target = Target::of(&parts.uri)?;
-        let key = target.key();
+        let proxy = self.proxies.route(target.https, &target.host, target.port);
+        let key = target.key(away);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = parts.method;
-        *request.uri_mut() = target.path;
         *request.headers_mut() = parts.headers;
+        *request.uri_mut() = target.path;
         let headers = request.headers_mut();
-        headers.insert(header::HOST, target.authority);
+        headers.insert(header::HOST, target.authority.clone());
         headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(self.options.user_agent));
+        if let Some(proxy) = proxy.filter(|_| !target.https) {
+            forward(&mut request, &parts.uri, proxy)?;
+        }
 
         if let Some(sender) = self.idle(&key) {
             match self.exchange(sender, request, &key).await {
@@ -122,10 +150,15 @@ impl Client {
                 Err(Attempt::Failed(e)) => return Err(e),
             }
         }
-        let tls = target.https.then_some(&self.tls);
-        let options = &self.options;
-        let stream =
-            connect(&target.host, target.port, tls, options.loopback, options.connect_timeout).await?;
+        let way = Way {
+            host: &target.host,
+            port: target.port,
+            https: target.https,
+            proxy,
+            loopback: self.options.loopback,
+            away,
+        };
+        let stream = way.connect(&self.tls, self.options.connect_timeout).await?;
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| Error::Protocol(e.to_string()))?;
         // Ends when the sender and the answer's body are dropped.
@@ -169,6 +202,19 @@ impl Client {
     }
 }
 
+/// Makes a request one for a proxy: absolute form (RFC 9112 §3.2.2), and the proxy's own credentials.
+fn forward(request: &mut Request<Full<Bytes>>, uri: &Uri, proxy: &Server) -> Result<(), Error> {
+    let mut parts = uri.clone().into_parts();
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Error::Url(uri.to_string()))?;
+    if let Some(value) = &proxy.authorization {
+        request.headers_mut().insert(header::PROXY_AUTHORIZATION, value.clone());
+    }
+    Ok(())
+}
+
 enum Attempt {
     /// The request never left; it may be sent on another connection.
     NotSent(Box<Request<Full<Bytes>>>),
@@ -192,7 +238,9 @@ impl Target {
             _ => return Err(bad()),
         };
         let authority = uri.authority().ok_or_else(bad)?;
-        if authority.as_str().contains('@') || authority.host().is_empty() {
+        // A port that is none must not become the default one.
+        let is_plain = authority.as_str() == authority.host() || authority.port_u16().is_some();
+        if authority.as_str().contains('@') || authority.host().is_empty() || !is_plain {
             return Err(bad());
         }
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
@@ -205,8 +253,10 @@ impl Target {
         })
     }
 
-    fn key(&self) -> String {
-        format!("{}://{}:{}", if self.https { "https" } else { "http" }, self.host, self.port)
+    /// Connections of [`Client::send`] are not lent to [`Client::send_away`].
+    fn key(&self, away: bool) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{}{scheme}://{}:{}", if away { "away " } else { "" }, self.host, self.port)
     }
 }
 
@@ -277,10 +327,10 @@ mod tests {
     async fn what_is_not_http_is_an_error() {
         let (url, _) = server("SSH-2.0-nope\r\n\r\n").await;
         assert!(matches!(client(Duration::from_secs(5)).send(get(url)).await, Err(Error::Protocol(_))));
-        assert!(matches!(
-            client(Duration::from_secs(5)).send(get("ftp://x/".into())).await,
-            Err(Error::Url(_))
-        ));
+        for bad in ["ftp://x/", "http://x:99999/", "http://x:y/", "http://u@x/"] {
+            let answer = client(Duration::from_secs(5)).send(get(bad.into())).await;
+            assert!(matches!(answer, Err(Error::Url(_))), "{bad}");
+        }
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let gone = client(Duration::from_secs(5)).send(get(format!("http://{closed}/"))).await;
         assert!(matches!(gone, Err(Error::Connect { .. })));

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::Error;
-use crate::resolve::addresses;
+use crate::proxy::{Server, tunnel};
+use crate::resolve::{addresses, is_internal, is_loopback};
 
 /// Whom an `https` server's certificate must come from.
 #[derive(Clone, Debug)]
@@ -24,7 +25,8 @@ pub enum Roots {
     Pinned(Vec<String>),
 }
 
-pub(crate) fn tls_config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
+/// Trusts `roots` and, beside them, the certificates in `extra` (PEM texts with at least one each).
+pub(crate) fn tls_config(roots: &Roots, extra: &[String]) -> Result<Arc<ClientConfig>, Error> {
     let mut store = RootCertStore::empty();
     match roots {
         Roots::System(path) => {
@@ -34,14 +36,16 @@ pub(crate) fn tls_config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
         }
         Roots::Pinned(texts) => {
             for text in texts {
-                for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-                    let certificate = certificate.map_err(|e| Error::Roots(e.to_string()))?;
-                    store.add(certificate).map_err(|e| Error::Roots(e.to_string()))?;
-                }
+                add_pem(&mut store, text)?;
             }
             if store.is_empty() {
                 return Err(Error::Roots("no certificate in the PEM text".into()));
             }
+        }
+    }
+    for text in extra {
+        if add_pem(&mut store, text)? == 0 {
+            return Err(Error::Roots("no certificate in the PEM text".into()));
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -54,32 +58,103 @@ pub(crate) fn tls_config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
+/// Adds every certificate of a PEM text; gives their number.
+fn add_pem(store: &mut RootCertStore, text: &str) -> Result<usize, Error> {
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+        let certificate = certificate.map_err(|e| Error::Roots(e.to_string()))?;
+        store.add(certificate).map_err(|e| Error::Roots(e.to_string()))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// A byte stream to a server.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-pub(crate) async fn connect(
-    host: &str,
-    port: u16,
-    tls: Option<&Arc<ClientConfig>>,
-    loopback: Option<IpAddr>,
-    limit: Duration,
-) -> Result<Box<dyn Stream>, Error> {
-    let work = async {
-        let tcp = connect_tcp(host, port, loopback).await?;
-        let Some(config) = tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-            .map_err(|e| Error::Url(format!("{host}: {e}")))?;
-        let stream =
-            TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(|e| tls_error(host, &e))?;
-        Ok(Box::new(stream) as Box<dyn Stream>)
-    };
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::Timeout(limit)))
+/// The way to a server.
+pub(crate) struct Way<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) https: bool,
+    /// The proxy to go through.
+    pub(crate) proxy: Option<&'a Server>,
+    /// Where loopback hosts are really found.
+    pub(crate) loopback: Option<IpAddr>,
+    /// Whether internal addresses are out of bounds.
+    pub(crate) away: bool,
 }
 
-async fn connect_tcp(host: &str, port: u16, loopback: Option<IpAddr>) -> Result<TcpStream, Error> {
+impl Way<'_> {
+    /// A stream on which the server speaks HTTP; with a proxy and plain HTTP, the proxy.
+    pub(crate) async fn connect(
+        &self,
+        tls: &Arc<ClientConfig>,
+        limit: Duration,
+    ) -> Result<Box<dyn Stream>, Error> {
+        let work = async {
+            let mut stream: Box<dyn Stream> = match self.proxy {
+                None => Box::new(self.tcp().await?),
+                Some(proxy) => {
+                    self.check_literal()?;
+                    let tcp =
+                        tcp(&proxy.host, proxy.port, addresses(&proxy.host, self.loopback).await?).await?;
+                    let mut stream: Box<dyn Stream> = Box::new(tcp);
+                    if proxy.https {
+                        stream = with_tls(stream, &proxy.host, tls).await?;
+                    }
+                    if self.https {
+                        tunnel(&mut stream, proxy, self.host, self.port).await?;
+                    }
+                    stream
+                }
+            };
+            if self.https {
+                stream = with_tls(stream, self.host, tls).await?;
+            }
+            Ok(stream)
+        };
+        tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::Timeout(limit)))
+    }
+
+    async fn tcp(&self) -> Result<TcpStream, Error> {
+        self.check_literal()?;
+        let mut found = addresses(self.host, self.loopback).await?;
+        if self.away {
+            // A name is as good a way to an internal address as the address itself.
+            found.retain(|ip| !is_internal(*ip));
+            if found.is_empty() {
+                return Err(Error::Forbidden(self.host.to_owned()));
+            }
+        }
+        tcp(self.host, self.port, found).await
+    }
+
+    fn check_literal(&self) -> Result<(), Error> {
+        let literal = self.host.trim_matches(['[', ']']).parse::<IpAddr>();
+        if self.away && (is_loopback(self.host) || literal.is_ok_and(is_internal)) {
+            return Err(Error::Forbidden(self.host.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+async fn with_tls(
+    stream: Box<dyn Stream>,
+    host: &str,
+    config: &Arc<ClientConfig>,
+) -> Result<Box<dyn Stream>, Error> {
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|e| Error::Url(format!("{host}: {e}")))?;
+    let stream =
+        TlsConnector::from(config.clone()).connect(name, stream).await.map_err(|e| tls_error(host, &e))?;
+    Ok(Box::new(stream))
+}
+
+async fn tcp(host: &str, port: u16, found: Vec<IpAddr>) -> Result<TcpStream, Error> {
     let mut problem = String::from("no address");
-    for ip in addresses(host, loopback).await? {
+    for ip in found {
         match TcpStream::connect(SocketAddr::new(ip, port)).await {
             Ok(tcp) => {
                 // Requests are written whole; waiting for more bytes only costs a round trip.

@@ -43,6 +43,12 @@ pub enum Error {
     /// The trusted certificates given are unusable.
     #[error("trusted certificates: {0}")]
     Roots(String),
+    /// A proxy's address or the list of hosts that need none is unusable.
+    #[error("proxy: {0}")]
+    Proxy(String),
+    /// The address belongs to this machine or to its cloud's internals, and whoever named it has no business there.
+    #[error("{0} is an address of this machine or its platform, to which no other host may lead")]
+    Forbidden(String),
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(std::time::Duration),

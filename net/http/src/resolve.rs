@@ -46,9 +46,74 @@ pub(crate) async fn addresses(host: &str, loopback: Option<IpAddr>) -> Result<Ve
     if all.is_empty() { Err(fail("no address".into())) } else { Ok(all) }
 }
 
+/// Whether an address reaches the machine itself, its link or its cloud's metadata and platform services. Private
+/// networks (10.0.0.0/8, fc00::/7, …) are not among them: registries live there.
+pub(crate) fn is_internal(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            // Metadata and platform services outside of link-local: Alibaba Cloud, Azure, Oracle Cloud.
+            const SERVICES: [[u8; 4]; 3] = [[100, 100, 100, 200], [168, 63, 129, 16], [192, 0, 0, 192]];
+            let [first, ..] = ip.octets();
+            first == 0
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || SERVICES.contains(&ip.octets())
+        }
+        IpAddr::V6(ip) => {
+            let segments = ip.segments();
+            let [.., high, low] = segments;
+            let embedded = IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+            match segments {
+                // NAT64 (RFC 6052) and the obsolete IPv4-compatible form lead to an IPv4 address.
+                [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0, 0, _, _] => is_internal(embedded),
+                // Amazon's and Google's metadata services.
+                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => true,
+                _ => ip.is_unicast_link_local() || ip.is_multicast(),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn internal_addresses_are_known_in_every_disguise() {
+        for ip in [
+            "127.0.0.1",
+            "::1",
+            "::",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "224.0.0.1",
+            "ff02::1",
+        ] {
+            assert!(is_internal(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "169.253.0.1",
+            "1.1.1.1",
+            "fd00::1",
+            "2001:db8::1",
+            "64:ff9b::808:808",
+        ] {
+            assert!(!is_internal(ip.parse().unwrap()), "{ip}");
+        }
+    }
 
     #[tokio::test]
     async fn loopback_is_mapped_and_literals_are_kept() {

@@ -12,26 +12,40 @@ use crate::Error;
 
 const MAX_TEXT: usize = 1 << 20;
 
-/// A user and password for one registry or repository. Secret.
+/// A user and password, or an identity token, for one registry or repository. Secret.
 #[derive(Clone)]
 pub struct Credentials {
     user: String,
     password: Zeroizing<String>,
+    identity: Option<Zeroizing<String>>,
 }
 
 impl Credentials {
     /// From user name and password (or token).
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Credentials { user: user.into(), password: Zeroizing::new(password.into()) }
+        Credentials { user: user.into(), password: Zeroizing::new(password.into()), identity: None }
     }
 
-    /// The `Authorization` field's value for HTTP Basic (RFC 7617).
-    pub(crate) fn basic(&self) -> Zeroizing<String> {
+    /// From an identity token (an OAuth 2.0 refresh token), which the registry's token service exchanges.
+    pub fn from_identity_token(token: impl Into<String>) -> Self {
+        let identity = Some(Zeroizing::new(token.into()));
+        Credentials { user: String::new(), password: Zeroizing::default(), identity }
+    }
+
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.identity.as_ref().map(|i| i.as_str())
+    }
+
+    /// The `Authorization` field's value for HTTP Basic (RFC 7617); `None` for an identity token.
+    pub(crate) fn basic(&self) -> Option<Zeroizing<String>> {
+        if self.identity.is_some() {
+            return None;
+        }
         let pair = Zeroizing::new(format!("{}:{}", self.user, self.password.as_str()));
         let mut coded = STANDARD.encode(pair.as_bytes());
         let value = Zeroizing::new(format!("Basic {coded}"));
         coded.zeroize();
-        value
+        Some(value)
     }
 }
 
@@ -68,12 +82,15 @@ struct Entry {
     username: Option<String>,
     #[serde(default)]
     password: Option<String>,
+    #[serde(default)]
+    identitytoken: Option<String>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         self.auth.zeroize();
         self.password.zeroize();
+        self.identitytoken.zeroize();
     }
 }
 
@@ -90,9 +107,10 @@ impl Auth {
         self
     }
 
-    /// Reads `{"auths": {"<key>": {"auth": base64("user:password")}}}`; `username` and `password` members work too.
-    /// Credential helpers are programs and are not run; that a registry's credentials are with one is remembered for
-    /// the error message.
+    /// Reads `{"auths": {"<key>": {"auth": base64("user:password")}}}`; `username` and `password` members work too, and
+    /// an `identitytoken` goes before both. Keys are `host[:port][/path]`, or API addresses as Docker writes them
+    /// (`https://index.docker.io/v1/`), of which the host counts. Credential helpers are programs and are not run; that
+    /// a registry's credentials are with one is noted in the log and remembered for the error message.
     ///
     /// # Errors
     /// [`Error::Auth`]; the message never quotes the text.
@@ -107,7 +125,12 @@ impl Auth {
             default_helper: file.creds_store.is_some_and(|s| !s.is_empty()),
             ..Auth::default()
         };
-        for (key, entry) in &file.auths {
+        if auth.default_helper || !auth.helpers.is_empty() {
+            tracing::info!("auth.json names credential helpers; they are not run");
+        }
+        // Where two keys are the same to us, the one written as we write it counts.
+        let (own, other): (Vec<_>, Vec<_>) = file.auths.iter().partition(|(key, _)| normal_key(key) == **key);
+        for (key, entry) in other.into_iter().chain(own) {
             if let Some(credentials) = entry.credentials(key)? {
                 auth.entries.insert(normal_key(key), credentials);
             }
@@ -117,7 +140,7 @@ impl Auth {
 
     /// The credentials for a reference: those of the longest prefix of `registry/repository`, down to the host.
     pub fn lookup(&self, reference: &Reference) -> Option<&Credentials> {
-        let name = reference.name();
+        let name = format!("{}/{}", reference.registry.to_ascii_lowercase(), reference.repository);
         let mut key = name.as_str();
         loop {
             if let Some(found) = self.entries.get(key) {
@@ -129,13 +152,16 @@ impl Auth {
 
     /// Whether the credentials are probably with a helper program that is not run.
     pub(crate) fn is_with_helper(&self, reference: &Reference) -> bool {
-        self.default_helper || self.helpers.contains(&reference.registry)
+        self.default_helper || self.helpers.contains(&reference.registry.to_ascii_lowercase())
     }
 }
 
 impl Entry {
     fn credentials(&self, key: &str) -> Result<Option<Credentials>, Error> {
         let malformed = || Error::Auth(format!("the entry {key:?} is not base64 of user:password"));
+        if let Some(token) = self.identitytoken.as_deref().filter(|t| !t.is_empty()) {
+            return Ok(Some(Credentials::from_identity_token(token)));
+        }
         if let Some(auth) = self.auth.as_deref().filter(|a| !a.is_empty()) {
             let bytes = Zeroizing::new(STANDARD.decode(auth.trim()).map_err(|_| malformed())?);
             let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
@@ -157,7 +183,8 @@ fn normal_key(key: &str) -> String {
     // With a scheme it is an API address (`https://index.docker.io/v1/`), of which the host counts.
     let key = if had_scheme { key.split('/').next().unwrap_or(key) } else { key };
     let (host, path) = key.split_once('/').map_or((key, None), |(h, p)| (h, Some(p)));
-    let host = match host {
+    let host = host.to_ascii_lowercase();
+    let host = match host.as_str() {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         other => other,
     };
@@ -172,7 +199,7 @@ mod tests {
     use super::*;
 
     fn basic(auth: &Auth, name: &str) -> Option<String> {
-        auth.lookup(&Reference::parse(name).unwrap()).map(|c| c.basic().to_string())
+        auth.lookup(&Reference::parse(name).unwrap()).and_then(|c| Some(c.basic()?.to_string()))
     }
 
     #[test]
@@ -198,6 +225,30 @@ mod tests {
         ] {
             assert_eq!(basic(&auth, name), expected.map(|e| format!("Basic {}", b64(e))), "{name}");
         }
+    }
+
+    #[test]
+    fn docker_hubs_names_and_identity_tokens() {
+        for key in [
+            "docker.io",
+            "https://index.docker.io/v1/",
+            "index.docker.io",
+            "https://registry-1.docker.io/v2/",
+        ] {
+            let auth =
+                Auth::from_json(&format!(r#"{{"auths":{{"{key}":{{"username":"u","password":"p"}}}}}}"#));
+            assert!(basic(&auth.unwrap(), "docker.io/library/busybox").is_some(), "{key}");
+        }
+        let both = r#"{"auths":{"docker.io":{"username":"a","password":"p"},
+                       "https://index.docker.io/v1/":{"username":"b","password":"p"},
+                       "docker.io/team":{"username":"c","password":"p"}}}"#;
+        let auth = Auth::from_json(both).unwrap();
+        let of = |name: &str| auth.lookup(&Reference::parse(name).unwrap()).unwrap().user.clone();
+        assert_eq!((of("busybox").as_str(), of("team/app").as_str()), ("a", "c"));
+        let text = r#"{"auths":{"Acr.IO":{"auth":"MDA6","identitytoken":"refresh"}}}"#;
+        let auth = Auth::from_json(text).unwrap();
+        let found = auth.lookup(&Reference::parse("acr.io/x").unwrap()).unwrap();
+        assert_eq!((found.identity(), found.basic()), (Some("refresh"), None));
     }
 
     #[test]

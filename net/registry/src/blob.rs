@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use cocoon_http::Response;
-use cocoon_image::{Descriptor, Digest, Reference};
+use cocoon_image::{Descriptor, Digest, Hasher, Reference};
 use http::{Method, StatusCode, header};
 use tokio::time::{Duration, Instant};
 
+use crate::place::{Place, Tour};
 use crate::request::Ask;
 use crate::{Client, Error};
 
@@ -16,8 +17,9 @@ const DRIP_BYTES: u64 = 16 * 1024;
 
 /// A blob being read. Size and digest are for the consumer to check.
 pub struct BlobStream {
+    tour: Tour,
     client: Client,
-    reference: Reference,
+    place: Place,
     digest: Digest,
     size: u64,
     offset: u64,
@@ -28,18 +30,32 @@ pub struct BlobStream {
     since_failure: u64,
     waited: Duration,
     in_window: u64,
+    mirrors: Option<Suspicion>,
+}
+
+/// What mirrors gave so far, so that a liar among them is known.
+struct Suspicion {
+    hasher: Hasher,
+    gave: Vec<Reference>,
 }
 
 impl BlobStream {
     pub(crate) async fn open(
-        client: Client,
-        reference: Reference,
+        client: &Client,
+        reference: &Reference,
         blob: &Descriptor,
         start: u64,
     ) -> Result<Self, Error> {
+        let mut tour = client.tour(reference)?;
+        let Some((client, place)) = tour.next() else {
+            return Err(Error::Transport(format!("there is no place to ask for {reference}")));
+        };
+        let suspicion = || Suspicion { hasher: Hasher::new(blob.digest.algorithm()), gave: Vec::new() };
         let mut stream = BlobStream {
+            mirrors: (start == 0 && !tour.is_last()).then(suspicion),
+            tour,
             client,
-            reference,
+            place,
             digest: blob.digest,
             size: blob.size,
             offset: start,
@@ -59,10 +75,17 @@ impl BlobStream {
         self.offset
     }
 
+    /// Whether this comes from the image's own registry, with no mirror before it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.mirrors.as_ref().is_none_or(|m| m.gave.is_empty()) && self.tour.is_last()
+    }
+
     /// The next piece; `None` where the registry says that the blob ends, be that right or not.
     ///
     /// # Errors
-    /// See [`Error`]; [`Error::Stalled`] where it broke off and did not resume.
+    /// See [`Error`]; [`Error::Stalled`] where it broke off and did not resume. [`Error::Image`] where a mirror gave
+    /// other content than the digest's, which shows at the end: its last piece is not given then. That mirror is not
+    /// asked about this repository again, so reading the blob anew is worth a try.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let Some(answer) = &mut self.answer else {
@@ -77,11 +100,14 @@ impl BlobStream {
             self.waited = self.waited.saturating_add(began.elapsed());
             let problem = match next {
                 Some(Ok(chunk)) => match self.take(chunk) {
-                    Ok(Some(chunk)) => return Ok(Some(chunk)),
+                    Ok(Some(chunk)) => {
+                        self.suspect(&chunk)?;
+                        return Ok(Some(chunk));
+                    }
                     Ok(None) => continue,
                     Err(problem) => problem,
                 },
-                None if self.offset >= self.size || is_delimited(answer) => {
+                None if self.offset >= self.size || (is_delimited(answer) && self.tour.is_last()) => {
                     self.answer = None;
                     self.size = self.size.min(self.offset);
                     return Ok(None);
@@ -119,28 +145,78 @@ impl BlobStream {
         Ok(Some(chunk))
     }
 
+    /// Where mirrors had a part in it, the content must be right once it is complete.
+    fn suspect(&mut self, chunk: &Bytes) -> Result<(), Error> {
+        let Some(mirrors) = &mut self.mirrors else { return Ok(()) };
+        mirrors.hasher.update(chunk);
+        let here = &self.place.reference;
+        if !self.tour.is_last() && mirrors.gave.last() != Some(here) {
+            mirrors.gave.push(here.clone());
+        }
+        if mirrors.gave.is_empty() || self.offset < self.size {
+            return Ok(());
+        }
+        let Some(Suspicion { hasher, gave }) = self.mirrors.take() else { return Ok(()) };
+        let got = hasher.finish();
+        if self.offset == self.size && got == self.digest {
+            return Ok(());
+        }
+        for mirror in &gave {
+            self.client.blame(mirror);
+        }
+        self.answer = None;
+        // So that `is_last` still knows of them.
+        self.mirrors = Some(Suspicion { hasher: Hasher::new(self.digest.algorithm()), gave });
+        let what = format!("blob {} of a mirror", self.digest);
+        Err(match self.offset == self.size {
+            true => cocoon_image::Error::DigestMismatch {
+                what,
+                expected: self.digest.to_string(),
+                got: got.to_string(),
+            },
+            false => cocoon_image::Error::SizeMismatch { what, expected: self.size, got: self.offset },
+        }
+        .into())
+    }
+
+    /// Tries this place again or, where that was the last try here, the next one from the same offset.
     async fn fail(&mut self, problem: String) -> Result<(), Error> {
         self.failures += 1;
         (self.since_failure, self.waited, self.in_window) = (0, Duration::ZERO, 0);
-        let registry = self.reference.registry.clone();
+        let registry = self.place.reference.registry.clone();
         if self.failures >= self.client.retry.attempts {
             let problem =
                 format!("blob {} stopped at byte {} of {}: {problem}", self.digest, self.offset, self.size);
-            return Err(Error::Stalled { registry, problem });
+            return self.go_on(Error::Stalled { registry, problem });
         }
         tracing::debug!(registry, offset = self.offset, problem, "blob transfer is resumed");
-        self.client.retry.wait(self.failures).await;
+        self.client.retry.wait(self.failures, None).await;
+        Ok(())
+    }
+
+    fn go_on(&mut self, e: Error) -> Result<(), Error> {
+        self.tour.failed(e)?;
+        if let Some((client, place)) = self.tour.next() {
+            (self.client, self.place, self.failures) = (client, place, 0);
+        }
         Ok(())
     }
 
     async fn connect(&mut self) -> Result<(), Error> {
-        let registry = self.reference.registry.clone();
-        let what = format!("{}/blobs/{}", self.reference.repository, self.digest);
+        while let Err(e) = self.connect_here().await {
+            self.go_on(e)?;
+        }
+        Ok(())
+    }
+
+    async fn connect_here(&mut self) -> Result<(), Error> {
+        let registry = self.place.reference.registry.clone();
+        let what = format!("{}/blobs/{}", self.place.reference.repository, self.digest);
         let mut ask = Ask::new(Method::GET, &what).header(header::ACCEPT, "*/*");
         if self.offset > 0 {
             ask = ask.header(header::RANGE, &format!("bytes={}-", self.offset));
         }
-        let answer = self.client.send(&self.reference, &ask).await?;
+        let answer = self.client.send(&self.place, &ask).await?;
         if answer.header("content-type").is_some_and(|t| t.starts_with("text/html"))
             && answer.status.is_success()
         {
@@ -159,7 +235,7 @@ impl BlobStream {
                 0
             }
             // There is nothing from here on: the blob is shorter than its descriptor says.
-            StatusCode::RANGE_NOT_SATISFIABLE if self.offset > 0 => {
+            StatusCode::RANGE_NOT_SATISFIABLE if self.offset > 0 && self.tour.is_last() => {
                 self.size = self.offset;
                 return Ok(());
             }

@@ -19,6 +19,9 @@ pub(crate) struct TokenAnswer {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    /// Seconds from now.
+    #[serde(default)]
+    pub(crate) expires_in: Option<u64>,
 }
 
 impl TokenAnswer {

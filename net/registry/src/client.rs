@@ -1,43 +1,16 @@
-//! The client: what is shared by all requests, and manifests.
+//! The client: what is shared by all requests, and blobs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
-use cocoon_image::media_type::MANIFEST_TYPES;
-use cocoon_image::{Descriptor, Digest, MAX_MANIFEST_BYTES, Reference};
-use http::{Method, StatusCode, header};
-use zeroize::Zeroizing;
+use cocoon_image::registries::Registries;
+use cocoon_image::{Descriptor, Reference};
 
 use crate::blob::BlobStream;
-use crate::request::Ask;
-use crate::{Auth, Error};
-
-/// How often and how fast something is tried again.
-#[derive(Clone, Copy, Debug)]
-pub struct Retry {
-    /// Tries in a row without progress, the first included.
-    pub attempts: u32,
-    /// Pause after the first failure; it doubles each time, up to 5 seconds.
-    pub pause: Duration,
-    /// A transfer counts as stalled where it brings less than 16 KiB in this much waiting, however it drips.
-    pub drip: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry { attempts: 5, pause: Duration::from_millis(100), drip: Duration::from_secs(60) }
-    }
-}
-
-impl Retry {
-    /// Waits before the try after `failures` failures.
-    pub(crate) async fn wait(&self, failures: u32) {
-        let factor = 2_u32.saturating_pow(failures.saturating_sub(1).min(10));
-        tokio::time::sleep(self.pause.saturating_mul(factor).min(Duration::from_secs(5))).await;
-    }
-}
+use crate::place::Shared;
+use crate::token::Token;
+use crate::{Auth, Error, Retry};
 
 /// A registry client; cheap to clone, clones share connections and tokens.
 #[derive(Clone)]
@@ -47,7 +20,10 @@ pub struct Client {
     pub(crate) plain: Arc<HashSet<String>>,
     pub(crate) retry: Retry,
     /// `Authorization` values by registry and scope.
-    pub(crate) tokens: Arc<Mutex<HashMap<String, Zeroizing<String>>>>,
+    pub(crate) tokens: Arc<Mutex<HashMap<String, Token>>>,
+    pub(crate) registries: Option<Arc<Registries>>,
+    /// What is held against mirrors.
+    pub(crate) standings: Shared,
 }
 
 impl std::fmt::Debug for Client {
@@ -65,6 +41,8 @@ impl Client {
             plain: Arc::default(),
             retry: Retry::default(),
             tokens: Arc::default(),
+            registries: None,
+            standings: Shared::default(),
         }
     }
 
@@ -82,76 +60,8 @@ impl Client {
         self
     }
 
-    /// The manifest or index that a reference names: by its digest where it has one (and then verified), else by tag.
-    ///
-    /// # Errors
-    /// See [`Error`]; [`Error::Image`] where the bytes do not have the digest.
-    pub async fn resolve(&self, reference: &Reference) -> Result<(Digest, Bytes), Error> {
-        match (&reference.digest, &reference.tag) {
-            (Some(digest), _) => Ok((*digest, self.manifest(reference, digest).await?)),
-            (None, tag) => {
-                let bytes = self.fetch_manifest(reference, tag.as_deref().unwrap_or("latest")).await?;
-                Ok((Digest::sha256(&bytes), bytes))
-            }
-        }
-    }
-
-    /// The manifest or index of this digest in the reference's repository, verified.
-    ///
-    /// # Errors
-    /// As [`Client::resolve`].
-    pub async fn manifest(&self, reference: &Reference, digest: &Digest) -> Result<Bytes, Error> {
-        let bytes = self.fetch_manifest(reference, &digest.to_string()).await?;
-        digest.check(&bytes, "the manifest")?;
-        Ok(bytes)
-    }
-
-    /// The manifest under a tag in the reference's repository, unverified; `None` where there is no such tag. Cosign
-    /// keeps signatures this way.
-    ///
-    /// # Errors
-    /// As [`Client::resolve`].
-    pub async fn tagged(&self, reference: &Reference, tag: &str) -> Result<Option<Bytes>, Error> {
-        match self.fetch_manifest(reference, tag).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    async fn fetch_manifest(&self, reference: &Reference, name: &str) -> Result<Bytes, Error> {
-        let what = format!("{}/manifests/{name}", reference.repository);
-        let accept = MANIFEST_TYPES.join(", ");
-        let ask = Ask::new(Method::GET, &what).header(header::ACCEPT, &accept);
-        let registry = &reference.registry;
-        let mut failures = 0;
-        loop {
-            // The answer's body may break off too, so the whole exchange is tried again.
-            let problem = match self.send(reference, &ask).await {
-                Err(e) => return Err(e),
-                Ok(answer) if answer.status != StatusCode::OK => {
-                    return Err(Error::status(registry, answer.status, &what));
-                }
-                Ok(answer) => {
-                    let kind = answer.header("content-type").unwrap_or_default().to_owned();
-                    match answer.bytes(MAX_MANIFEST_BYTES).await {
-                        Ok(bytes) => return looks_like_json(registry, &kind, bytes),
-                        Err(e @ cocoon_http::Error::TooLarge(_)) => {
-                            return Err(Error::transport(registry, &e));
-                        }
-                        Err(e) => e,
-                    }
-                }
-            };
-            failures += 1;
-            if failures >= self.retry.attempts {
-                return Err(Error::transport(registry, &problem));
-            }
-            self.retry.wait(failures).await;
-        }
-    }
-
-    /// A blob from byte `start` on; it resumes by itself where the transfer breaks. The content is **not** verified.
+    /// A blob from byte `start` on; it resumes by itself where the transfer breaks, at the next place in the end. The
+    /// content is **not** verified (with mirrors a mirror's is, so that a liar is known the next time).
     ///
     /// # Errors
     /// See [`Error`].
@@ -161,7 +71,7 @@ impl Client {
         blob: &Descriptor,
         start: u64,
     ) -> Result<BlobStream, Error> {
-        BlobStream::open(self.clone(), reference.clone(), blob, start).await
+        BlobStream::open(self, reference, blob, start).await
     }
 
     /// A small blob as a whole, verified.
@@ -181,32 +91,34 @@ impl Client {
                 blob.digest, blob.size
             ))
         })?;
-        let mut stream = self.blob(reference, blob, 0).await?;
-        let mut all = Vec::new();
-        let wrong = |got: usize| cocoon_image::Error::SizeMismatch {
-            what: format!("blob {}", blob.digest),
-            expected: blob.size,
-            got: u64::try_from(got).unwrap_or(u64::MAX),
-        };
-        while let Some(chunk) = stream.chunk().await? {
-            all.extend_from_slice(&chunk);
-            if all.len() > size {
-                return Err(wrong(all.len()).into());
+        // Each mirror that gives wrong content is out for the next turn.
+        loop {
+            let stream = self.blob(reference, blob, 0).await?;
+            let is_last = stream.is_last();
+            match read(stream, blob, size).await {
+                Err(Error::Image(_)) if !is_last => {}
+                result => return result,
             }
         }
-        if all.len() != size {
-            return Err(wrong(all.len()).into());
-        }
-        blob.digest.check(&all, "the blob")?;
-        Ok(all.into())
     }
 }
 
-/// Told apart before digests are, because "this is a web page" helps and "digest mismatch" does not.
-fn looks_like_json(registry: &str, kind: &str, bytes: Bytes) -> Result<Bytes, Error> {
-    let is_json = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
-    if kind.starts_with("text/html") || !is_json {
-        return Err(Error::answer(registry, format!("the manifest's answer is {kind:.80?}, not a manifest")));
+async fn read(mut stream: BlobStream, blob: &Descriptor, size: usize) -> Result<Bytes, Error> {
+    let mut all = Vec::new();
+    let wrong = |got: usize| cocoon_image::Error::SizeMismatch {
+        what: format!("blob {}", blob.digest),
+        expected: blob.size,
+        got: u64::try_from(got).unwrap_or(u64::MAX),
+    };
+    while let Some(chunk) = stream.chunk().await? {
+        all.extend_from_slice(&chunk);
+        if all.len() > size {
+            return Err(wrong(all.len()).into());
+        }
     }
-    Ok(bytes)
+    if all.len() != size {
+        return Err(wrong(all.len()).into());
+    }
+    blob.digest.check(&all, "the blob")?;
+    Ok(all.into())
 }

@@ -52,6 +52,9 @@ pub enum Error {
     /// The document does not have the digest by which it was asked for, or is malformed.
     #[error(transparent)]
     Image(#[from] cocoon_image::Error),
+    /// registries.conf blocks the image or cannot be applied to its name.
+    #[error(transparent)]
+    Registries(#[from] cocoon_image::registries::Error),
     /// auth.json is malformed.
     #[error("auth.json: {0}")]
     Auth(String),
@@ -70,9 +73,31 @@ impl Error {
                 Error::Unreachable { registry, problem }
             }
             Http::Timeout(_) | Http::Stalled(_) | Http::Protocol(_) => Error::Stalled { registry, problem },
-            Http::TooLarge(_) => Error::Answer { registry, problem },
-            Http::Url(_) | Http::Roots(_) => Error::Transport(problem),
+            Http::TooLarge(_) | Http::Forbidden(_) => Error::Answer { registry, problem },
+            Http::Url(_) | Http::Roots(_) | Http::Proxy(_) => Error::Transport(problem),
         }
+    }
+
+    /// The same error, saying also how the mirrors asked before failed.
+    pub(crate) fn after(mut self, mirrors: &[String]) -> Error {
+        if mirrors.is_empty() {
+            return self;
+        }
+        let note = format!(" (mirrors before it: {})", mirrors.join("; "));
+        match &mut self {
+            Error::Unreachable { problem, .. }
+            | Error::Stalled { problem, .. }
+            | Error::Answer { problem, .. } => problem.push_str(&note),
+            Error::Unauthorized { hint, .. } => hint.push_str(&note),
+            Error::NotFound { what, .. } => what.push_str(&note),
+            Error::Image(
+                cocoon_image::Error::DigestMismatch { what, .. }
+                | cocoon_image::Error::SizeMismatch { what, .. },
+            ) => what.push_str(&note),
+            Error::Transport(problem) | Error::Auth(problem) => problem.push_str(&note),
+            Error::Image(_) | Error::Registries(_) => {}
+        }
+        self
     }
 
     pub(crate) fn answer(registry: &str, problem: impl Into<String>) -> Error {
@@ -95,6 +120,7 @@ impl From<Error> for Failure {
     fn from(e: Error) -> Failure {
         let code = match e {
             Error::Image(e) => return e.into(),
+            Error::Registries(e) => return e.into(),
             Error::Unreachable { .. } => Code::ImageRegistryUnreachable,
             Error::Stalled { .. } => Code::ImageRegistryStalled,
             Error::Answer { .. } => Code::ImageRegistryAnswer,

@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use crate::challenge::query_value;
+use crate::place::Place;
 use crate::request::{Ask, join};
 use crate::{Client, Error};
 
@@ -52,32 +53,55 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, Error> {
-        let found = match self.referrers_by_api(reference, digest, artifact_type).await? {
-            Some(found) => found,
-            None => self.referrers_by_tag(reference, digest).await?,
-        };
+        let found = self.referrers_anywhere(reference, digest, artifact_type).await?;
         let mut seen = HashSet::new();
         let wanted = |d: &Descriptor| artifact_type.is_none_or(|t| d.artifact_type.as_deref() == Some(t));
         Ok(found.into_iter().filter(|d| wanted(d) && seen.insert(d.digest)).collect())
     }
 
-    /// `None` where the registry does not have the API.
-    async fn referrers_by_api(
+    /// Of the first place that has any. A mirror of images need not be one of what is attached to them.
+    async fn referrers_anywhere(
         &self,
         reference: &Reference,
         digest: &Digest,
         artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let mut tour = self.tour(reference)?;
+        while let Some((client, place)) = tour.next() {
+            let found = match client.referrers_by_api(&place, digest, artifact_type).await {
+                Ok(Some(found)) => Ok(found),
+                Ok(None) => client.referrers_by_tag(&place, digest).await,
+                Err(e) => Err(e),
+            };
+            match found {
+                Ok(found) if !found.is_empty() || tour.is_last() => return Ok(found),
+                Ok(_) => tour.failed(Error::NotFound {
+                    registry: place.reference.registry,
+                    what: format!("referrers of {digest}"),
+                })?,
+                Err(e) => tour.failed(e)?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// `None` where the registry does not have the API.
+    async fn referrers_by_api(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        artifact_type: Option<&str>,
     ) -> Result<Option<Vec<Descriptor>>, Error> {
-        let registry = &reference.registry;
-        let mut what = format!("{}/referrers/{digest}", reference.repository);
+        let registry = &place.reference.registry;
+        let mut what = format!("{}/referrers/{digest}", place.reference.repository);
         if let Some(kind) = artifact_type {
             what.push_str(&format!("?artifactType={}", query_value(kind)));
         }
-        let mut page = self.url(reference, &what)?;
+        let mut page = self.url(place, &what)?;
         let (mut found, mut bytes) = (Vec::new(), 0_usize);
         for number in 0..MAX_PAGES {
             let ask = Ask::new(Method::GET, &page.to_string()).header(header::ACCEPT, INDEX);
-            let answer = self.send(reference, &ask).await?;
+            let answer = self.send(place, &ask).await?;
             let is_index = answer.header("content-type").is_some_and(is_index_type);
             match answer.status {
                 StatusCode::OK if is_index => {}
@@ -116,14 +140,10 @@ impl Client {
         Err(Error::answer(registry, format!("it has more than {MAX_PAGES} pages of referrers")))
     }
 
-    async fn referrers_by_tag(
-        &self,
-        reference: &Reference,
-        digest: &Digest,
-    ) -> Result<Vec<Descriptor>, Error> {
-        match self.tagged(reference, &fallback_tag(digest)).await? {
+    async fn referrers_by_tag(&self, place: &Place, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
+        match self.tagged_at(place, &fallback_tag(digest)).await? {
             None => Ok(Vec::new()),
-            Some(bytes) => parse(&reference.registry, &bytes),
+            Some(bytes) => parse(&place.reference.registry, &bytes),
         }
     }
 
@@ -151,11 +171,12 @@ impl Client {
             annotations: parsed.annotations,
             ..Descriptor::new(kind, Digest::sha256(&manifest), size)
         };
-        let answer = self.put_manifest(reference, &entry.digest.to_string(), kind, manifest).await?;
+        let place = self.home(reference);
+        let answer = self.put_manifest(&place, &entry.digest.to_string(), kind, manifest).await?;
         if answer.headers.contains_key("oci-subject") {
             return Ok(entry);
         }
-        self.extend_fallback(reference, &subject.digest, &entry).await?;
+        self.extend_fallback(&place, &subject.digest, &entry).await?;
         Ok(entry)
     }
 
@@ -163,28 +184,30 @@ impl Client {
     /// afterwards whether somebody else's list took the place of ours.
     async fn extend_fallback(
         &self,
-        reference: &Reference,
+        place: &Place,
         subject: &Digest,
         entry: &Descriptor,
     ) -> Result<(), Error> {
         let tag = fallback_tag(subject);
         for _ in 0..WRITES {
-            let mut listed = self.referrers_by_tag(reference, subject).await?;
+            let mut listed = self.referrers_by_tag(place, subject).await?;
             if listed.iter().any(|d| d.digest == entry.digest) {
                 return Ok(());
             }
             listed.push(entry.clone());
             if listed.len() > MAX_ENTRIES {
-                return Err(Error::answer(&reference.registry, "the image has too many referrers"));
+                return Err(Error::answer(&place.reference.registry, "the image has too many referrers"));
             }
             let list = List { schema_version: 2, media_type: INDEX.to_owned(), manifests: Some(listed) };
             let list = serde_json::to_vec(&list).map_err(|e| Error::Transport(e.to_string()))?;
-            self.put_manifest(reference, &tag, INDEX, list.into()).await?;
+            self.put_manifest(place, &tag, INDEX, list.into()).await?;
         }
-        let listed = self.referrers_by_tag(reference, subject).await?;
+        let listed = self.referrers_by_tag(place, subject).await?;
         match listed.iter().any(|d| d.digest == entry.digest) {
             true => Ok(()),
-            false => Err(Error::answer(&reference.registry, format!("it does not keep the list {tag}"))),
+            false => {
+                Err(Error::answer(&place.reference.registry, format!("it does not keep the list {tag}")))
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ struct State {
     /// Answers by path with query, and the referrers API's presence.
     pages: HashMap<String, Page>,
     keeps_referrers: bool,
+    last_body: Vec<u8>,
 }
 
 /// Content type, `Link` field and body.
@@ -117,6 +118,16 @@ impl Fake {
 
     pub fn demand(&self, authorization: &str, challenge: &str) {
         self.state.lock().unwrap().demand = Some((authorization.to_owned(), challenge.to_owned()));
+    }
+
+    /// Nobody is asked for credentials any more.
+    pub fn demand_nothing(&self) {
+        self.state.lock().unwrap().demand = None;
+    }
+
+    /// The body of the latest request that had one.
+    pub fn last_body(&self) -> String {
+        String::from_utf8(self.state.lock().unwrap().last_body.clone()).unwrap()
     }
 
     /// `/token` gives this answer to requests with this `Authorization` (empty: any).
@@ -188,6 +199,9 @@ async fn serve(mut tcp: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<
 
         let (mut a, fault) = {
             let mut s = state.lock().unwrap();
+            if !body.is_empty() {
+                s.last_body = body.clone();
+            }
             s.log.push(format!(
                 "{method} {path} {} {}",
                 range.as_deref().unwrap_or("-"),
