@@ -2,12 +2,16 @@
 //!
 //! Contract: no network and no clock; time comes in as a value. Signatures are found by others and handed in as bytes,
 //! chosen by an untrusted registry. A signature vouches for *a digest* under *a name*; both are checked.
+//!
+//! [`policy`] says what an image needs and decides; [`cosign`] makes signatures with keys; [`sigstore`], [`simple`] and
+//! [`notation`] verify what was found, each by its own kind of trust.
 
 pub mod cosign;
 mod found;
 mod key;
 pub mod notation;
 pub mod policy;
+mod sealed;
 pub mod sigstore;
 pub mod simple;
 mod strict;

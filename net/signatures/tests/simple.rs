@@ -50,7 +50,9 @@ impl Gpg {
 /// Signs the image with skopeo, into the folder.
 fn sign(registry: &Registry, gpg: &Gpg, name: &str, staging: &Path) {
     let settings = registry.dir("registries.d");
-    let text = format!("default-docker:\n  sigstore-staging: file://{}\n", staging.display());
+    let at = staging.display();
+    // What is there already is read and written again.
+    let text = format!("default-docker:\n  sigstore: file://{at}\n  sigstore-staging: file://{at}\n");
     std::fs::write(settings.join("default.yaml"), text).unwrap();
     let image = format!("docker://{}/app:v1", registry.address);
     let settings = settings.display().to_string();

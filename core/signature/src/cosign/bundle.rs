@@ -69,11 +69,11 @@ mod tests {
         let key = SigningKey::from_pem(&pair.private_pem).unwrap();
         let (digest, elsewhere) = (Digest::sha256(b"m"), Digest::sha256(b"n"));
         let bundle = bundle_for_key(&key, &digest).unwrap();
-        let trust = Trust::keys(&[pair.public_pem.clone()]).unwrap();
+        let trust = Trust::keys(std::slice::from_ref(&pair.public_pem)).unwrap();
         let claim = verify_bundle(&trust, &bundle, &[elsewhere, digest], 0).unwrap();
         assert_eq!((claim.digest, claim.reference, claim.at_unix), (digest, None, None));
         assert!(verify_bundle(&trust, &bundle, &[elsewhere], 0).is_err());
-        let stranger = Trust::keys(&[other.public_pem.clone()]).unwrap();
+        let stranger = Trust::keys(std::slice::from_ref(&other.public_pem)).unwrap();
         assert!(verify_bundle(&stranger, &bundle, &[digest], 0).is_err());
         // Where a log is required, a signature outside it does not count.
         let logged = trust.with_logs(&[other.public_pem]).unwrap();

@@ -27,8 +27,18 @@ pub(super) struct Expected<'a> {
 pub(super) enum Content<'a> {
     /// A message: its SHA-256, and itself where it is at hand.
     Message { sha256: [u8; 32], bytes: Option<&'a [u8]> },
-    /// The payload of a DSSE envelope.
-    Dsse { payload: &'a [u8] },
+    /// The payload of a DSSE envelope, and the bytes that are signed for it.
+    Dsse { payload: &'a [u8], pae: &'a [u8] },
+}
+
+impl<'a> Content<'a> {
+    /// SHA-256 of what the signature is over, and that itself where it is at hand.
+    fn signed(&self) -> ([u8; 32], Option<&'a [u8]>) {
+        match *self {
+            Content::Message { sha256, bytes } => (sha256, bytes),
+            Content::Dsse { pae, .. } => (sha256_of(pae), Some(pae)),
+        }
+    }
 }
 
 /// Checks a recorded body; says why it is another signature's.
@@ -41,34 +51,35 @@ pub(super) fn check(body: &[u8], kind: &str, version: &str, expected: &Expected<
     }
     let at = |pointer: &str| body.pointer(pointer);
     match (kind, version, &expected.content) {
-        ("hashedrekord", "0.0.1", Content::Message { sha256, bytes }) => {
+        ("hashedrekord", "0.0.1", content) => {
             let hash = at("/spec/data/hash").ok_or("the log's record has no hash")?;
-            same_hash(hash, sha256, *bytes)?;
+            let (sha256, bytes) = content.signed();
+            same_hash(hash, &sha256, bytes)?;
             same(at("/spec/signature/content"), expected.signature)?;
             verifier(at("/spec/signature/publicKey/content"), expected)
         }
-        ("hashedrekord", "0.0.2", Content::Message { sha256, .. }) => {
+        ("hashedrekord", "0.0.2", content) => {
             let record = at("/spec/hashedRekordV002").ok_or("the log's record is empty")?;
-            same_digest(record.get("data"), sha256)?;
+            same_digest(record.get("data"), &content.signed().0)?;
             let signature = record.get("signature").ok_or("the log's record has no signature")?;
             same(signature.get("content"), expected.signature)?;
             raw_verifier(signature.get("verifier"), expected)
         }
-        ("dsse", "0.0.1", Content::Dsse { payload }) => {
+        ("dsse", "0.0.1", Content::Dsse { payload, .. }) => {
             let hash = at("/spec/payloadHash").ok_or("the log's record has no hash")?;
             same_hash(hash, &sha256_of(payload), Some(payload))?;
             let signature = only(at("/spec/signatures"))?;
             same(signature.get("signature"), expected.signature)?;
             verifier(signature.get("verifier"), expected)
         }
-        ("dsse", "0.0.2", Content::Dsse { payload }) => {
+        ("dsse", "0.0.2", Content::Dsse { payload, .. }) => {
             let record = at("/spec/dsseV002").ok_or("the log's record is empty")?;
             same_digest(record.get("payloadHash"), &sha256_of(payload))?;
             let signature = only(record.get("signatures"))?;
             same(signature.get("content"), expected.signature)?;
             raw_verifier(signature.get("verifier"), expected)
         }
-        ("intoto", "0.0.2", Content::Dsse { payload }) => {
+        ("intoto", "0.0.2", Content::Dsse { payload, .. }) => {
             let hash = at("/spec/content/payloadHash").ok_or("the log's record has no hash")?;
             same_hash(hash, &sha256_of(payload), Some(payload))?;
             let signature = only(at("/spec/content/envelope/signatures"))?;

@@ -3,7 +3,7 @@
 use cocoon_evidence::x509::{Certificate, path};
 use const_oid::ObjectIdentifier;
 
-use super::trust::{Identity, Name, Roots};
+use super::trust::{Authority, Identity, Name, Roots};
 use super::{sct, tlv};
 use crate::policy::line;
 
@@ -25,33 +25,35 @@ pub(super) fn check(
     identity: &Identity,
     at_unix: u64,
 ) -> Result<(), String> {
-    let mut fault = "no certificate authority was in use when it was signed".to_owned();
-    let in_use = roots.authorities.iter().filter(|a| a.window.contains(at_unix));
-    let mut certified = false;
-    for authority in in_use {
-        let pool = [&authority.intermediates[..], chain].concat();
-        let outcome = path(leaf, &pool, &authority.roots).map_err(|e| e.to_string()).and_then(|path| {
-            if path.expired(at_unix).is_some() {
-                return Err("the certificate or one above it was not valid when it was used".to_owned());
-            }
-            let issuer = path.certificates.get(1).ok_or("the certificate is a root itself")?;
-            sct::check(leaf, issuer, &roots.certificate_logs, at_unix)
-        });
-        match outcome {
-            Ok(()) => {
-                certified = true;
-                break;
-            }
-            Err(why) => fault = why,
-        }
-    }
-    if !certified {
-        return Err(fault);
-    }
+    // What costs nothing comes first: anyone can have certificates of a public authority.
     if !has_usage(leaf, CODE_SIGNING) {
         return Err("the certificate is not for signing code".to_owned());
     }
-    is_of(leaf, identity)
+    is_of(leaf, identity)?;
+    let mut fault = "no certificate authority was in use when it was signed".to_owned();
+    for authority in roots.authorities.iter().filter(|a| a.window.contains(at_unix)) {
+        match is_certified(leaf, chain, authority, roots, at_unix) {
+            Ok(()) => return Ok(()),
+            Err(why) => fault = why,
+        }
+    }
+    Err(fault)
+}
+
+fn is_certified(
+    leaf: &Certificate,
+    chain: &[Certificate],
+    authority: &Authority,
+    roots: &Roots,
+    at_unix: u64,
+) -> Result<(), String> {
+    let pool = [&authority.intermediates[..], chain].concat();
+    let path = path(leaf, &pool, &authority.roots).map_err(|e| e.to_string())?;
+    if path.expired(at_unix).is_some() {
+        return Err("the certificate or one above it was not valid when it was used".to_owned());
+    }
+    let issuer = path.certificates.get(1).ok_or("the certificate is a root itself")?;
+    sct::check(leaf, issuer, &roots.certificate_logs, at_unix)
 }
 
 /// Whether the certificate's extended key usage names this one.

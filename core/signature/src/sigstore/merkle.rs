@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn every_leaf_of_every_small_tree_is_proved_and_nothing_else() {
         for size in 1..=17usize {
-            let leaves: Vec<Hash> = (0..size).map(|i| leaf(&[i as u8])).collect();
+            let leaves: Vec<Hash> = (0..size).map(|i| leaf(&i.to_be_bytes())).collect();
             let expected = tree(&leaves);
             for index in 0..size {
                 let proof = path(index, &leaves);

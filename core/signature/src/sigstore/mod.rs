@@ -30,6 +30,8 @@ pub use verify::{verify_blob, verify_bundle};
 
 use cocoon_image::{Digest, Error};
 
+use crate::policy::line;
+
 /// Media type of the bundles that cosign 3 writes.
 pub const BUNDLE_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The longest bundle, in bytes.
@@ -50,6 +52,7 @@ pub struct Claim {
     pub at_unix: Option<u64>,
 }
 
+/// The reason may quote what a registry chose, so it is bounded here.
 fn wrong(why: impl Into<String>) -> Error {
-    Error::SignatureInvalid(why.into())
+    Error::SignatureInvalid(line(&why.into(), 600))
 }

@@ -83,7 +83,14 @@ pub(super) fn parse(json: &[u8]) -> Result<Roots, Error> {
         return Err(wrong(format!("its media type {:?} is not known", wire.media_type)));
     }
     let logs = |list: Vec<LogWire>| -> Result<Vec<Log>, Error> {
-        list.into_iter().filter_map(|log| log.read().transpose()).collect()
+        let any = !list.is_empty();
+        let logs: Vec<Log> =
+            list.into_iter().filter_map(|l| l.read().transpose()).collect::<Result<_, _>>()?;
+        // Logs of which none is readable must not turn into "no log is needed".
+        if any && logs.is_empty() {
+            return Err(wrong("none of its logs has a usable key".to_owned()));
+        }
+        Ok(logs)
     };
     let authorities = |list: Vec<AuthorityWire>| -> Result<Vec<Authority>, Error> {
         list.into_iter().map(AuthorityWire::read).collect()
@@ -94,13 +101,6 @@ pub(super) fn parse(json: &[u8]) -> Result<Roots, Error> {
         certificate_logs: logs(wire.ctlogs)?,
         timestamp_authorities: authorities(wire.timestamp_authorities)?,
     };
-    // Logs without a readable key must not turn into "no log is needed".
-    if roots.logs.is_empty() {
-        return Err(wrong("it has no transparency log with a usable key".to_owned()));
-    }
-    if roots.certificate_logs.is_empty() {
-        return Err(wrong("it has no certificate log with a usable key".to_owned()));
-    }
     roots.check()?;
     Ok(roots)
 }

@@ -25,7 +25,7 @@ pub fn verify_bundle(trust: &Trust, json: &[u8], accepted: &[Digest], now_unix: 
                 return Err(wrong(format!("the envelope holds {payload_type:?}, not an in-toto statement")));
             }
             let message = pae(payload_type, payload);
-            let content = Content::Dsse { payload };
+            let content = Content::Dsse { payload, pae: &message };
             let proved =
                 prove(trust, &bundle.material(), Message::Bytes(&message), content, signature, now_unix)?;
             // The statement is read only after it is known to come from the signer.
