@@ -11,6 +11,7 @@ mod check;
 mod error;
 mod find;
 mod lookaside;
+mod redirect;
 mod tagged;
 
 pub use check::check;

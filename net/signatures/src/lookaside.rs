@@ -13,6 +13,7 @@ use http::{Request, StatusCode};
 use tokio::io::AsyncReadExt as _;
 
 use crate::find::{Gathered, Places};
+use crate::redirect::{self, MAX_REDIRECTS};
 use crate::{Error, MAX_SIGNATURES};
 
 /// The longest signed message, in bytes.
@@ -102,24 +103,31 @@ enum Attempt {
 
 async fn once(http: &Client, url: &str) -> Result<Answer, Attempt> {
     let wrong = |problem: String| Attempt::Final(Error::Answer { url: url.to_owned(), problem });
-    let request = Request::get(url).body(Bytes::new()).map_err(|e| wrong(e.to_string()))?;
-    let answer = http.send(request).await.map_err(|e| match e {
-        Http::Url(_) | Http::Roots(_) | Http::Certificate { .. } => wrong(e.to_string()),
-        e => Attempt::Again(e.to_string()),
-    })?;
-    match answer.status {
-        StatusCode::OK => match answer.bytes(MAX_BYTES).await {
-            Ok(message) => Ok(Answer::Signature(message.to_vec())),
-            Err(Http::TooLarge(_)) => Ok(Answer::TooLong),
-            Err(e) => Err(Attempt::Again(e.to_string())),
-        },
-        StatusCode::NOT_FOUND => Ok(Answer::Absent),
-        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            Err(Attempt::Again(format!("HTTP {status}")))
+    let mut at = url.to_owned();
+    for _ in 0..=MAX_REDIRECTS {
+        let request = Request::get(&at).body(Bytes::new()).map_err(|e| wrong(e.to_string()))?;
+        let answer = http.send(request).await.map_err(|e| match e {
+            Http::Url(_) | Http::Roots(_) | Http::Certificate { .. } => wrong(e.to_string()),
+            e => Attempt::Again(e.to_string()),
+        })?;
+        match answer.status {
+            StatusCode::OK => {
+                return match answer.bytes(MAX_BYTES).await {
+                    Ok(message) => Ok(Answer::Signature(message.to_vec())),
+                    Err(Http::TooLarge(_)) => Ok(Answer::TooLong),
+                    Err(e) => Err(Attempt::Again(e.to_string())),
+                };
+            }
+            StatusCode::NOT_FOUND => return Ok(Answer::Absent),
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Attempt::Again(format!("HTTP {status}")));
+            }
+            status if status.is_redirection() => {
+                let location = answer.header("location").unwrap_or_default();
+                at = redirect::target(&at, location).map_err(wrong)?;
+            }
+            status => return Err(wrong(format!("HTTP {status}"))),
         }
-        status if status.is_redirection() => {
-            Err(wrong(format!("HTTP {status}: redirects are not followed; name the place itself")))
-        }
-        status => Err(wrong(format!("HTTP {status}"))),
     }
+    Err(wrong(format!("more than {MAX_REDIRECTS} redirects")))
 }

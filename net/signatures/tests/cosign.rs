@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cocoon_image::Digest;
 use cocoon_signature::{Needs, Subject};
@@ -21,7 +21,7 @@ fn keys(registry: &Registry, name: &str) -> PathBuf {
     dir
 }
 
-fn sign(registry: &Registry, keys: &PathBuf, digest: Digest, more: &[&str]) {
+fn sign(registry: &Registry, keys: &Path, digest: Digest, more: &[&str]) {
     let image = format!("{}/app@{digest}", registry.address);
     let mut args = vec!["sign", "--key", "cosign.key", "-y", "--allow-http-registry"];
     args.extend(more);
@@ -32,7 +32,7 @@ fn sign(registry: &Registry, keys: &PathBuf, digest: Digest, more: &[&str]) {
 const LEGACY: [&str; 3] = ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
 const BUNDLE: [&str; 2] = ["--signing-config", "settings.json"];
 
-fn requirement(keys: &PathBuf) -> Value {
+fn requirement(keys: &Path) -> Value {
     json!({"type": "sigstoreSigned", "keyData": base64(std::fs::read(keys.join("cosign.pub")).unwrap())})
 }
 

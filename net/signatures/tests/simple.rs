@@ -50,7 +50,9 @@ impl Gpg {
 /// Signs the image with skopeo, into the folder.
 fn sign(registry: &Registry, gpg: &Gpg, name: &str, staging: &Path) {
     let settings = registry.dir("registries.d");
-    let text = format!("default-docker:\n  sigstore-staging: file://{}\n", staging.display());
+    let at = staging.display();
+    // What is there already is read and written again.
+    let text = format!("default-docker:\n  sigstore: file://{at}\n  sigstore-staging: file://{at}\n");
     std::fs::write(settings.join("default.yaml"), text).unwrap();
     let image = format!("docker://{}/app:v1", registry.address);
     let settings = settings.display().to_string();
@@ -103,6 +105,15 @@ async fn detached_signatures_are_found_over_http_and_in_files() {
     let path = format!("/app@sha256={}/signature-", digest.hex());
     let asked = web.asked.lock().unwrap().clone();
     assert!(asked.contains(&format!("{path}2")) && asked.last() == Some(&format!("{path}3")), "{asked:?}");
+    for (folder, good) in [("moved", true), ("circle", false)] {
+        let text = format!("default-docker:\n  lookaside: http://{}/{folder}\n", web.address);
+        let decided = registry.decide(digest, mine.clone(), &places(&text, false)).await;
+        assert_eq!(
+            decided.map_err(|e| e.code).err(),
+            (!good).then_some(Code::ImageRegistryAnswer),
+            "{folder}"
+        );
+    }
     let e = registry.decide(digest, mine.clone(), &forbidden).await.unwrap_err();
     assert_eq!(e.code, Code::ImageRegistryAnswer, "{e}");
     let e = registry.decide(digest, mine.clone(), &Places::default()).await.unwrap_err();

@@ -9,8 +9,6 @@ use super::{armor, invalid};
 
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 const MAX_PACKETS: usize = 16_384;
-/// Most signatures of its own that are checked for one name or key.
-const MAX_SELF_SIGNATURES: usize = 64;
 
 /// Public keys whose owners are trusted.
 ///
@@ -86,7 +84,8 @@ impl Keyring {
         if !rest.is_empty() {
             return Err(fail("it has too many packets".to_owned()));
         }
-        let certificates = reader.certificates;
+        let mut certificates = reader.certificates;
+        certificates.retain(|c| !c.primary.hashed.is_empty());
         let usable = |c: &Certificate| c.primary.can_verify() || c.subkeys.iter().any(|s| s.key.can_verify());
         if !certificates.iter().any(usable) {
             return Err(fail(
@@ -185,6 +184,7 @@ impl Reader {
 }
 
 impl Certificate {
+    /// Stands for a key that is not read, until the whole keyring is.
     fn unreadable() -> Self {
         let primary =
             Key { algorithm: 0, created: 0, fingerprint: [0; 20], hashed: Vec::new(), material: None };
@@ -238,7 +238,7 @@ impl Certificate {
             }
             _ => None,
         };
-        if let Some(list) = list.filter(|list| list.len() < MAX_SELF_SIGNATURES) {
+        if let Some(list) = list {
             list.push(signature);
         }
     }
