@@ -178,6 +178,7 @@ fn full() {
     let mut file = File::create(at.join("fill")).unwrap();
     let data = guest::pattern(64);
     let mut chunks = 0;
+    let began = Instant::now();
     let error = loop {
         match file.write_all(&data).and_then(|()| if chunks % 16 == 0 { file.sync_data() } else { Ok(()) }) {
             Ok(()) => chunks += 1,
@@ -185,11 +186,13 @@ fn full() {
         }
     };
     assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
-    guest::note(&format!("full after {} KiB", chunks * 256));
+    guest::note(&format!("full after {} KiB, {} ms", chunks * 256, began.elapsed().as_millis()));
     assert!(chunks > 64 * 4 * 3 / 4);
     drop(file);
     guest::forget();
+    let began = Instant::now();
     let blocks = guest::blocks(&at.join("fill"), chunks * 64);
+    guest::note(&format!("read again: {} ms", began.elapsed().as_millis()));
     for (n, block) in blocks.into_iter().enumerate() {
         assert!(block.unwrap() == data[n % 64 * BLOCK..(n % 64 + 1) * BLOCK]);
     }
