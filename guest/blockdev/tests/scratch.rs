@@ -138,13 +138,17 @@ fn secrecy_and_integrity() {
     file.sync_data().unwrap();
     drop(file);
     settle(&device);
+    // Open, since the host alters the file's inode too.
+    let file = File::open(&path).unwrap();
     guest::host("alter");
     guest::forget();
-    let blocks = guest::blocks(&path, FILE);
+    let blocks = guest::blocks_of(&file, FILE);
+    drop(file);
     let bad: Vec<_> = (0..FILE).filter(|n| blocks[*n].is_err()).collect();
-    assert_eq!(bad, [VICTIM], "the altered block is an error, the others are not");
+    // Later kernels read files in larger pieces, which fail as a whole.
+    assert!(bad.contains(&VICTIM) && bad.len() <= 64, "{bad:?}");
     assert_eq!(blocks[VICTIM], Err(libc::EIO));
-    for n in (0..FILE).filter(|n| *n != VICTIM) {
+    for n in (0..FILE).filter(|n| blocks[*n].is_ok()) {
         assert!(blocks[n].as_ref().unwrap() == &data[n * BLOCK..(n + 1) * BLOCK], "{n}");
     }
     guest::host("restore");
