@@ -33,6 +33,8 @@ pub fn begin(sets: &[ModuleSet]) -> bool {
         note(&format!("set {}: {} ms", set.file(), began.elapsed().as_millis()));
         load_modules(folder, *set).expect("again");
     }
+    // As the guest agent does: from here on nothing else can be loaded.
+    fs::write("/proc/sys/kernel/modules_disabled", "1").unwrap();
     true
 }
 
