@@ -130,7 +130,7 @@ fn the_manifest_says_what_is_inside() {
     assert!(holds(b"00-virtio_blk.ko\n01-net_failover.ko\n02-virtio_net.ko\n"));
     assert_eq!(manifest.module_sets["layers"], ["erofs", "dm_mod", "dm_verity"]);
     assert!(holds(b"06-erofs.ko\n07-dm_mod.ko\n08-dm_verity.ko\n"));
-    assert!(holds(b"07-dm_mod.ko\n09-dm_crypt.ko\n?10-aesni_intel.ko\n"));
+    assert!(holds(b"07-dm_mod.ko\n09-dm_crypt.ko\n?10-aesni_intel.ko aes\n"));
     assert!(holds(b"05-sev_guest.ko\n") && holds(b"BEGIN CERTIFICATE"));
 }
 

@@ -74,8 +74,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<G
         selected.modules.iter().filter(|m| m.when == when).map(|m| m.name.clone()).collect()
     };
     let (required_modules, optional_modules) = (names(When::Always), names(When::Optional));
-    let set =
-        |s: &modules::Set| (s.name.to_owned(), s.modules.iter().map(|(name, _)| name.clone()).collect());
+    let set = |s: &modules::Set| (s.name.to_owned(), s.modules.iter().map(|m| m.name.clone()).collect());
     let module_sets = selected.sets.iter().map(set).collect();
 
     progress("writing the initrd");

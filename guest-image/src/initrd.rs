@@ -6,7 +6,7 @@
 //! | `/modules/NN-name.ko` | kernel modules, numbered in load order |
 //! | `/modules/list` | file names of the modules that must load, one a line, in load order |
 //! | `/modules/optional` | the same for those that may fail to load (hardware of some hosts only) |
-//! | `/modules/layers`, `crypt`, `scratch` | sets that only some plans need, likewise; `?` before what may fail to load |
+//! | `/modules/layers`, `crypt`, `scratch` | sets that only some plans need, likewise; before what may fail to load `?`, after it the processor's flag that it is for |
 //! | `/etc/ssl/certs/ca-certificates.crt` | the roots that registries' certificates end in |
 //! | `/etc/passwd`, `/etc/group` | root and nobody |
 //! | `/dev/console` | what the kernel opens as init's standard streams |
@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::modules::{Selected, When};
+use crate::modules::{Member, Selected, When};
 use crate::{Archive, Error};
 
 const PASSWD: &str = "root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
@@ -53,9 +53,13 @@ pub(crate) fn compose(
         files.insert(module.name, file);
     }
     for set in selected.sets {
-        let file = |(name, optional): &(String, bool)| {
-            let mark = if *optional { "?" } else { "" };
-            files.get(name).map(|file| format!("{mark}{file}\n"))
+        let file = |member: &Member| {
+            let file = files.get(&member.name)?;
+            Some(match member.optional {
+                None => format!("{file}\n"),
+                Some("") => format!("?{file}\n"),
+                Some(flag) => format!("?{file} {flag}\n"),
+            })
         };
         let lines: String = set.modules.iter().filter_map(file).collect();
         archive.file(&format!("modules/{}", set.name), 0o644, lines.into())?;

@@ -37,22 +37,36 @@ impl ModuleSet {
     }
 }
 
-/// Loads a set from `folder` (the guest's `/modules`), in the list's order: file names, one a line, those that may fail
-/// after a `?`. To be called before loading is closed for good.
+/// Loads a set from `folder` (the guest's `/modules`), in the list's order: file names, one a line; those that may fail
+/// begin with `?` and may be followed by the processor's flag (of `/proc/cpuinfo`) without which they are passed over.
+/// To be called with /proc mounted and before loading is closed for good.
 ///
 /// # Errors
 /// [`Error::Io`] with the module that failed, or where the image has no such list.
 pub fn load_modules(folder: &Path, set: ModuleSet) -> Result<(), Error> {
     let list = folder.join(set.file());
     let text = fs::read_to_string(&list).map_err(Error::io(format!("read {}", list.display())))?;
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        let (name, optional) = line.strip_prefix(OPTIONAL).map_or((line, false), |name| (name, true));
-        match insert(&folder.join(name)) {
-            Err(e) if optional => tracing::debug!("optional module {name}: {e}"),
-            other => other.map_err(Error::io(format!("load module {name}")))?,
+        let Some(optional) = line.strip_prefix(OPTIONAL) else {
+            insert(&folder.join(line)).map_err(Error::io(format!("load module {line}")))?;
+            continue;
+        };
+        let (name, flag) = optional.split_once(' ').unwrap_or((optional, ""));
+        if !flag.is_empty() && !has_flag(&processor, flag) {
+            continue;
+        }
+        if let Err(e) = insert(&folder.join(name)) {
+            tracing::debug!("optional module {name}: {e}");
         }
     }
     Ok(())
+}
+
+/// Whether the first processor of /proc/cpuinfo has a flag.
+fn has_flag(cpuinfo: &str, flag: &str) -> bool {
+    let flags = cpuinfo.lines().find_map(|l| l.strip_prefix("flags")?.trim_start().strip_prefix(':'));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|f| f == flag))
 }
 
 fn insert(path: &Path) -> io::Result<()> {
@@ -72,10 +86,16 @@ mod tests {
     fn a_module_must_load_unless_it_is_optional() {
         let dir = tempfile::tempdir().unwrap();
         assert!(load_modules(dir.path(), ModuleSet::Layers).is_err(), "an image without the list");
-        fs::write(dir.path().join("layers"), "?00-none.ko\n\n").unwrap();
+        fs::write(dir.path().join("layers"), "?00-none.ko\n\n?02-none.ko aes\n").unwrap();
         load_modules(dir.path(), ModuleSet::Layers).unwrap();
         fs::write(dir.path().join("layers"), "?00-none.ko\n01-none.ko\n").unwrap();
         let error = load_modules(dir.path(), ModuleSet::Layers).unwrap_err().to_string();
         assert!(error.contains("01-none.ko"), "{error}");
+    }
+
+    #[test]
+    fn flags_are_whole_words_of_the_flags_line() {
+        let text = "processor\t: 0\nflags\t\t: fpu aes sha_ni_x\nbugs\t\t: sha_ni\n";
+        assert!(has_flag(text, "aes") && !has_flag(text, "sha_ni") && !has_flag("", "aes"));
     }
 }

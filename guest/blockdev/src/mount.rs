@@ -76,7 +76,8 @@ pub fn mount_erofs(device: &Mapped, at: &Path) -> Result<Mounted, Error> {
 
 /// Mounts the file system that [`crate::make_ext4`] made, at an existing directory. Its inode tables are never
 /// initialised behind one's back (their blocks are written when first used), nothing is flushed to the disk for a power
-/// cut that nothing survives, and after damage to its own blocks it becomes read-only.
+/// cut that nothing survives, and after damage to its own blocks it becomes read-only or, on later kernels, answers
+/// everything with `EIO`.
 ///
 /// # Errors
 /// [`Error::Scratch`].

@@ -55,7 +55,8 @@ fn open(name: &str, disk: &Disk) -> Result<Mapped, Error> {
     }
     clear(&disk.path)?;
     let tags = format!("{name}-tags");
-    // Guards superblock and journal, so that a host cannot steer the kernel's reader of them.
+    // Guards superblock and journal. A host can drop the flag that asks for it; so this keeps accidents and simple
+    // games away from the kernel's reader of them. What protects content is dm-crypt's key alone.
     let guard = random_key::<32>()?;
     // dm-integrity lays the disk out at the first opening; how much of it is left it says only afterwards.
     let trial = integrity(&tags, disk, &guard, BLOCK / 512)?;

@@ -266,7 +266,12 @@ fn altered_block(blocks: u64, root: &[u8; 32]) {
     guest::note(&format!("the watch spoke {} ms later", began.elapsed().as_millis()));
     let file = guest::blocks(&at.join("data"), FILE);
     let bad: Vec<_> = (0..FILE).filter(|n| file[*n] == Err(libc::EIO)).collect();
-    assert_eq!(bad, [VICTIM]);
+    // Later kernels read files in larger pieces, which fail as a whole.
+    assert!(bad.contains(&VICTIM) && bad.len() <= 64, "{bad:?}");
+    let expected = guest::pattern(FILE);
+    for n in (0..FILE).filter(|n| file[*n].is_ok()) {
+        assert!(file[n].as_ref().unwrap() == &expected[n * BLOCK..(n + 1) * BLOCK], "{n}");
+    }
     assert!(receiver.recv_timeout(Duration::from_millis(1200)).is_err(), "once for each device");
     assert!(matches!(open_twice(&disk, blocks, root), Error::Io { .. }));
     mount.close().unwrap();

