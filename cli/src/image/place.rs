@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 enum Home {
-    Registry { client: Client, reference: Reference },
+    Registry { client: Box<Client>, reference: Box<Reference> },
     Layout { layout: Layout, tag: Option<String> },
 }
 
@@ -55,7 +55,8 @@ impl Place {
             None => {
                 let reference = registry::reference(text)?;
                 let auth = registry::auth_json();
-                Home::Registry { client: registry::client(auth.as_deref().map(String::as_str))?, reference }
+                let client = Box::new(registry::client(auth.as_deref().map(String::as_str))?);
+                Home::Registry { client, reference: Box::new(reference) }
             }
         };
         Ok(Place { home, name: text.to_owned() })
@@ -70,7 +71,7 @@ impl Place {
                 return Err(usage(format!("{text:?}: a target has a tag, its digest comes of its content")));
             }
             Home::Registry { reference, .. } if reference.tag.is_none() => {
-                *reference = reference.with_tag("latest");
+                **reference = reference.with_tag("latest");
             }
             Home::Registry { .. } => {}
         }
@@ -217,6 +218,8 @@ impl Blob {
 
 #[cfg(test)]
 mod tests {
+    use cocoon_stage::Code;
+
     use super::*;
 
     #[test]
