@@ -31,9 +31,24 @@ pub struct Descriptor {
     /// In an index: the platform the image runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// In a list of referrers: what kind of artifact the manifest is (image-spec 1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
+    /// A descriptor without annotations, platform or artifact type; `size` in bytes.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Descriptor {
+            media_type: media_type.into(),
+            digest,
+            size,
+            annotations: BTreeMap::new(),
+            platform: None,
+            artifact_type: None,
+        }
+    }
+
     /// What the media type means.
     pub fn kind(&self) -> MediaType {
         MediaType::parse(&self.media_type)
@@ -56,6 +71,9 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// The manifest that this one is attached to, e.g. the signed image of a signature (image-spec 1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Annotations of the image.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -356,6 +374,10 @@ mod tests {
         let mut artifact = manifest("application/vnd.oci.image.layer.v1.tar", 1);
         artifact["artifactType"] = json!("application/x");
         assert!(check(&artifact).is_err());
+        let mut signature = manifest("application/x", 1);
+        signature["subject"] = descriptor("application/vnd.oci.image.manifest.v1+json");
+        let parsed = Manifest::parse(signature.to_string().as_bytes()).unwrap();
+        assert_eq!(parsed.subject.unwrap().digest, Digest::sha256(b"x"));
         let mut helm = manifest("application/vnd.oci.image.layer.v1.tar", 1);
         helm["config"]["mediaType"] = json!("application/vnd.cncf.helm.config.v1+json");
         assert!(check(&helm).is_err());

@@ -1,6 +1,9 @@
-//! Signature keys in PEM: an ECDSA P-256 private key to sign with; P-256, P-384, RSA and Ed25519 public keys to
+//! Signature keys in PEM: an ECDSA P-256 private key to sign with; P-256, P-384, P-521, RSA and Ed25519 public keys to
 //! verify with (the kinds cosign makes and imports).
 
+use std::fmt;
+
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -14,10 +17,13 @@ use zeroize::Zeroizing;
 
 use cocoon_image::Error;
 
+use crate::sealed;
+
 const MAX_PEM: usize = 16 * 1024;
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
@@ -54,12 +60,28 @@ impl SigningKey {
     /// [`Error::Key`]; the message never quotes the input.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
         if pem.contains("ENCRYPTED") {
-            return Err(Error::Key(
-                "it is encrypted with a password; give an unencrypted PKCS#8 key".to_owned(),
-            ));
+            return Err(Error::Key("it is encrypted, and no password is given".to_owned()));
         }
         let der = from_pem(pem, "PRIVATE KEY")?;
-        EcdsaKeyPair::from_pkcs8(&sig::ECDSA_P256_SHA256_ASN1_SIGNING, &der)
+        SigningKey::from_der(&der)
+    }
+
+    /// Reads a key that cosign sealed with a password (`ENCRYPTED SIGSTORE PRIVATE KEY`), or an unencrypted one as
+    /// [`SigningKey::from_pem`] does, for which the password is not used. Takes about half a second.
+    ///
+    /// # Errors
+    /// [`Error::Key`]; the message never quotes the input.
+    pub fn from_pem_with_password(pem: &str, password: &[u8]) -> Result<Self, Error> {
+        let Some(label) = sealed::LABELS.iter().find(|label| pem.contains(**label)) else {
+            return SigningKey::from_pem(pem);
+        };
+        let content = from_pem(pem, label)?;
+        let der = sealed::open(&content, password).map_err(|why| Error::Key(why.to_owned()))?;
+        SigningKey::from_der(&der)
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, Error> {
+        EcdsaKeyPair::from_pkcs8(&sig::ECDSA_P256_SHA256_ASN1_SIGNING, der)
             .map(SigningKey)
             .map_err(|_| Error::Key("it is not an ECDSA P-256 key in PKCS#8".to_owned()))
     }
@@ -71,6 +93,15 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let signature = self.0.sign(&SystemRandom::new(), message);
         signature.map(|s| s.as_ref().to_vec()).map_err(|_| Error::Key("signing failed".to_owned()))
+    }
+
+    /// SHA-256 of the public half's SubjectPublicKeyInfo, standard base64: how bundles hint at a key.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where it cannot be encoded.
+    pub fn hint(&self) -> Result<String, Error> {
+        let public = VerifyingKey::from_pem(&self.public_pem()?)?;
+        Ok(STANDARD.encode(digest(&SHA256, public.der())))
     }
 
     /// The public half, SubjectPublicKeyInfo PEM.
@@ -85,18 +116,39 @@ impl SigningKey {
 }
 
 /// A public key and the signature schemes that cosign uses with its kind.
+#[derive(Clone)]
 pub struct VerifyingKey {
     der: Vec<u8>,
     schemes: &'static [&'static dyn VerificationAlgorithm],
 }
 
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({})", self.fingerprint())
+    }
+}
+
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
 impl VerifyingKey {
-    /// Reads a SubjectPublicKeyInfo.
+    /// Reads a SubjectPublicKeyInfo, PEM.
     ///
     /// # Errors
     /// [`Error::Key`] where it is malformed or of another kind.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
-        let der = from_pem(pem, "PUBLIC KEY")?.to_vec();
+        VerifyingKey::from_der(&from_pem(pem, "PUBLIC KEY")?)
+    }
+
+    /// Reads a SubjectPublicKeyInfo, DER.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where it is malformed or of another kind.
+    pub fn from_der(der: &[u8]) -> Result<Self, Error> {
+        let der = der.to_vec();
         let spki = SubjectPublicKeyInfoRef::from_der(&der)
             .map_err(|_| Error::Key("it is not a SubjectPublicKeyInfo".to_owned()))?;
         let curve = || spki.algorithm.parameters_oid().ok();
@@ -104,11 +156,31 @@ impl VerifyingKey {
             EC if curve() == Some(P256) => &[&sig::ECDSA_P256_SHA256_ASN1],
             // Older cosign hashes with SHA-256 whatever the curve.
             EC if curve() == Some(P384) => &[&sig::ECDSA_P384_SHA384_ASN1, &sig::ECDSA_P384_SHA256_ASN1],
+            EC if curve() == Some(P521) => &[&sig::ECDSA_P521_SHA512_ASN1, &sig::ECDSA_P521_SHA256_ASN1],
             RSA => &[&sig::RSA_PKCS1_2048_8192_SHA256, &sig::RSA_PSS_2048_8192_SHA256],
             ED25519 => &[&sig::ED25519],
-            _ => return Err(Error::Key("it is none of ECDSA P-256, P-384, RSA, Ed25519".to_owned())),
+            _ => return Err(Error::Key("it is none of ECDSA P-256, P-384, P-521, RSA, Ed25519".to_owned())),
         };
         Ok(VerifyingKey { der, schemes })
+    }
+
+    /// The SubjectPublicKeyInfo, DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// `SHA256:` and the hex of the SubjectPublicKeyInfo's hash: a name for people.
+    pub fn fingerprint(&self) -> String {
+        format!("SHA256:{}", hex::encode(digest(&SHA256, &self.der)))
+    }
+
+    /// Whether the signature over a message with this SHA-256 is this key's. Never for Ed25519, which signs the message
+    /// itself.
+    pub fn verifies_sha256(&self, hash: &[u8; 32], signature: &[u8]) -> bool {
+        let Ok(hash) = Digest::import_less_safe(hash, &SHA256) else { return false };
+        self.schemes
+            .iter()
+            .any(|s| UnparsedPublicKey::new(*s, &self.der).verify_digest(&hash, signature).is_ok())
     }
 
     /// Whether the signature over the message is this key's.

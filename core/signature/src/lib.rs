@@ -6,6 +6,12 @@
 pub mod cosign;
 mod found;
 mod key;
+pub mod notation;
+pub mod policy;
+mod sealed;
+pub mod sigstore;
+pub mod simple;
+mod strict;
 
 pub use found::{CosignSignature, Found, Needs, NotationEnvelope, Subject};
 pub use key::{KeyPair, SigningKey, VerifyingKey};

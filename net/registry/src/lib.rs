@@ -12,6 +12,7 @@ mod challenge;
 mod client;
 mod error;
 mod push;
+mod referrers;
 mod request;
 
 pub use auth::{Auth, Credentials};

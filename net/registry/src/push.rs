@@ -94,10 +94,22 @@ impl Client {
     ) -> Result<Digest, Error> {
         let digest = Digest::sha256(&manifest);
         let name = reference.tag.clone().unwrap_or_else(|| digest.to_string());
+        self.put_manifest(reference, &name, kind, manifest).await?;
+        Ok(digest)
+    }
+
+    /// Puts a manifest under a tag or digest; gives the registry's answer, which says what it made of a `subject`.
+    pub(crate) async fn put_manifest(
+        &self,
+        reference: &Reference,
+        name: &str,
+        kind: &str,
+        manifest: Bytes,
+    ) -> Result<Response, Error> {
         let what = format!("{}/manifests/{name}", reference.repository);
         let answer = self.send(reference, &Ask::new(Method::PUT, &what).body(kind, manifest)).await?;
         match answer.status {
-            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => Ok(digest),
+            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => Ok(answer),
             other => Err(Error::status(&reference.registry, other, &what)),
         }
     }

@@ -74,7 +74,7 @@ impl Client {
         authority == home || loopback || self.plain.contains(authority)
     }
 
-    fn url(&self, reference: &Reference, target: &str) -> Result<Uri, Error> {
+    pub(crate) fn url(&self, reference: &Reference, target: &str) -> Result<Uri, Error> {
         let scheme = if self.is_plain(reference) { "http" } else { "https" };
         let text = if target.contains("://") {
             target.to_owned()

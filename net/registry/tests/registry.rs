@@ -23,13 +23,7 @@ fn client() -> Client {
 }
 
 fn descriptor(digest: Digest, size: usize) -> Descriptor {
-    Descriptor {
-        media_type: String::new(),
-        digest,
-        size: size as u64,
-        annotations: Default::default(),
-        platform: None,
-    }
+    Descriptor::new("", digest, size as u64)
 }
 
 async fn read(mut s: BlobStream) -> Result<Vec<u8>, Error> {

@@ -3,9 +3,14 @@
 //!
 //! A valid signature says: the key's holder vouches for *this digest* under *this repository name*. All three are
 //! checked; a signature over another image, or made for another repository, is as good as none.
+//!
+//! And what cosign 3 makes instead: bundles, found among the image's referrers ([`bundle_for_key`]; they are verified
+//! in [`crate::sigstore`]).
 
+mod bundle;
 mod payload;
 
+pub use bundle::{bundle_for_key, bundle_manifest};
 pub use payload::Payload;
 
 use base64::Engine as _;

@@ -26,6 +26,14 @@ pub enum Fault {
     Redirect(String),
     /// Ranges are ignored: always the whole, with status 200.
     NoRanges,
+    /// Another header field in the answer.
+    Field(&'static str, String),
+    /// A status with header fields and an empty body.
+    Answer(u16, Vec<(&'static str, String)>),
+    /// The body a byte at a time, with this many milliseconds between.
+    Drip(u64),
+    /// A range that was not asked for.
+    WrongRange,
 }
 
 struct Rule {
@@ -44,7 +52,13 @@ struct State {
     demand: Option<(String, String)>,
     token: Option<(String, String)>,
     upload: Vec<u8>,
+    /// Answers by path with query, and the referrers API's presence.
+    pages: HashMap<String, Page>,
+    keeps_referrers: bool,
 }
+
+/// Content type, `Link` field and body.
+type Page = (String, Option<String>, Vec<u8>);
 
 /// The registry; it ends with its runtime.
 #[derive(Clone)]
@@ -113,6 +127,17 @@ impl Fake {
     /// Request lines and the header fields that matter, in order.
     pub fn log(&self) -> Vec<String> {
         self.state.lock().unwrap().log.clone()
+    }
+
+    /// `GET path` (with its query) gives this, with a `Link` field where given.
+    pub fn page(&self, path: &str, kind: &str, link: Option<String>, body: impl Into<Vec<u8>>) {
+        let page = (kind.to_owned(), link, body.into());
+        self.state.lock().unwrap().pages.insert(path.to_owned(), page);
+    }
+
+    /// From now on it says of pushed manifests that it keeps them as referrers.
+    pub fn keep_referrers(&self) {
+        self.state.lock().unwrap().keeps_referrers = true;
     }
 
     pub fn stored_blob(&self, digest: &Digest) -> Option<Vec<u8>> {
@@ -185,7 +210,7 @@ async fn serve(mut tcp: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<
                 a.body.drain(..from);
             }
         }
-        let mut stop = None;
+        let (mut stop, mut drip) = (None, None);
         match fault {
             Some(Fault::Html) => {
                 a = answer(200);
@@ -200,6 +225,16 @@ async fn serve(mut tcp: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<
             Some(Fault::Body(body)) => a.body = body,
             Some(Fault::Stall(n)) => stop = Some((n, true)),
             Some(Fault::Cut(n)) => stop = Some((n, false)),
+            Some(Fault::Field(name, value)) => {
+                a.headers.retain(|(n, _)| *n != name);
+                a.headers.push((name, value));
+            }
+            Some(Fault::Answer(status, headers)) => a = Answer { headers, ..answer(status) },
+            Some(Fault::Drip(ms)) => drip = Some(std::time::Duration::from_millis(ms)),
+            Some(Fault::WrongRange) => {
+                a.headers.retain(|(n, _)| *n != "content-range");
+                a.headers.push(("content-range", format!("bytes 0-{}/{whole}", whole.saturating_sub(1))));
+            }
             Some(Fault::NoRanges) | None => {}
         }
         let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\n", a.status, a.body.len());
@@ -210,7 +245,15 @@ async fn serve(mut tcp: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<
         tcp.write_all(head.as_bytes()).await?;
         if method != "HEAD" {
             let n = stop.map_or(a.body.len(), |(n, _)| n.min(a.body.len()));
-            tcp.write_all(&a.body[..n]).await?;
+            match drip {
+                None => tcp.write_all(&a.body[..n]).await?,
+                Some(pause) => {
+                    for byte in &a.body[..n] {
+                        tcp.write_all(&[*byte]).await?;
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
         }
         match stop {
             // Silent until the client gives up and closes.
@@ -232,6 +275,13 @@ fn route(
     kind: &str,
     body: Vec<u8>,
 ) -> Answer {
+    if let Some((kind, link, body)) = s.pages.get(path)
+        && method == "GET"
+    {
+        let mut headers = vec![("content-type", kind.clone())];
+        headers.extend(link.clone().map(|l| ("link", l)));
+        return Answer { status: 200, headers, body: body.clone() };
+    }
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     if path == "/token" {
         let Some((wanted, text)) = &s.token else { return answer(404) };
@@ -255,6 +305,7 @@ fn route(
             }
             None => answer(404),
         },
+        "GET" if path.contains("/referrers/") => answer(404),
         "GET" | "HEAD" if path.contains("/blobs/") => match s.blobs.get(&name) {
             Some(body) => Answer { body: body.clone(), ..answer(200) },
             None => answer(404),
@@ -282,7 +333,11 @@ fn route(
             for n in [name, digest] {
                 s.manifests.insert(n, (kind.to_owned(), body.clone()));
             }
-            answer(201)
+            let keeps = s.keeps_referrers && String::from_utf8_lossy(&body).contains("\"subject\"");
+            Answer {
+                headers: keeps.then(|| ("oci-subject", "x".into())).into_iter().collect(),
+                ..answer(201)
+            }
         }
         _ => answer(405),
     }
