@@ -62,20 +62,27 @@ impl Place {
         Ok(Place { home, name: text.to_owned() })
     }
 
-    /// Where an image is to be written: a layout is made where there is none.
+    /// Where an image is to be written.
     pub fn target(text: &str) -> Result<Place, Failure> {
         let mut place = Place::source(text)?;
         match &mut place.home {
-            Home::Layout { layout, .. } => layout.create()?,
             Home::Registry { reference, .. } if reference.digest.is_some() => {
                 return Err(usage(format!("{text:?}: a target has a tag, its digest comes of its content")));
             }
             Home::Registry { reference, .. } if reference.tag.is_none() => {
                 **reference = reference.with_tag("latest");
             }
-            Home::Registry { .. } => {}
+            Home::Registry { .. } | Home::Layout { .. } => {}
         }
         Ok(place)
+    }
+
+    /// Makes the layout where there is none: before the first blob is written.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        match &self.home {
+            Home::Registry { .. } => Ok(()),
+            Home::Layout { layout, .. } => layout.create(),
+        }
     }
 
     /// As its user wrote it.
