@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Common;
 
@@ -14,22 +14,10 @@ pub enum ImageCommand {
         /// The files' name without ending.
         name: PathBuf,
     },
-    /// Sign an image in its registry (cosign's format).
-    Sign {
-        /// Private key (PEM file).
-        #[arg(long)]
-        key: PathBuf,
-        /// The image.
-        image: String,
-    },
-    /// Verify an image's signature.
-    Verify {
-        /// Public key (PEM file).
-        #[arg(long)]
-        key: PathBuf,
-        /// The image.
-        image: String,
-    },
+    /// Sign an image in its registry.
+    Sign(ImageSignArgs),
+    /// Verify an image's signatures. Each kind of flag that is given must be met.
+    Verify(Box<ImageVerifyArgs>),
     /// Copy an image, or a whole index of images, with its layers encrypted.
     Encrypt(Box<EncryptArgs>),
     /// Copy an encrypted image with its layers in the clear.
@@ -55,6 +43,7 @@ impl ImageCommand {
             ImageCommand::Decrypt(args) => args.common.json,
             ImageCommand::Keyprovider(args) => args.common.json,
             ImageCommand::Inspect { json, .. } => *json,
+            ImageCommand::Verify(args) => args.json,
             _ => false,
         }
     }
@@ -143,4 +132,70 @@ pub struct KeyproviderArgs {
     /// Where keys are kept.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// How a signature is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SignatureFormat {
+    /// Under the tag sha256-DIGEST.sig, as cosign 1 and 2 do.
+    #[default]
+    Cosign,
+    /// A Sigstore bundle among the image's referrers, as cosign 3 does.
+    Bundle,
+}
+
+/// `cocoon image sign`.
+#[derive(Debug, Args)]
+pub struct ImageSignArgs {
+    /// Private key (PEM file), of `cocoon image keygen` or of cosign; one that cosign sealed takes its password from the
+    /// variable COSIGN_PASSWORD.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// How the signature is kept.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: SignatureFormat,
+    /// Of an index, sign also each of its images.
+    #[arg(long)]
+    pub recursive: bool,
+    /// The image, in a registry.
+    pub image: String,
+}
+
+/// `cocoon image verify`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("by").required(true).multiple(true)
+    .args(["key", "policy", "certificate_identity", "notation_root", "gpg_key"]))]
+pub struct ImageVerifyArgs {
+    /// A public key (PEM file): cosign's signatures and bundles. Of several, one must have signed.
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// A signature policy (containers-policy.json(5)).
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Who signed keyless: an e-mail address, or the URI of a workflow.
+    #[arg(long, value_name = "ID", requires_all = ["certificate_oidc_issuer", "trust_root"])]
+    pub certificate_identity: Option<String>,
+    /// Who vouched for that identity.
+    #[arg(long, value_name = "URL", requires = "certificate_identity")]
+    pub certificate_oidc_issuer: Option<String>,
+    /// Sigstore's trusted root (JSON file): certificate authorities and logs. Nothing is fetched.
+    #[arg(long, value_name = "FILE", requires = "certificate_identity")]
+    pub trust_root: Option<PathBuf>,
+    /// A root certificate (PEM file) of Notation's signatures. May be given again.
+    #[arg(long, value_name = "FILE")]
+    pub notation_root: Vec<PathBuf>,
+    /// Which subject of those certificates may have signed, `x509.subject: C=…`; default: any.
+    #[arg(long, value_name = "SUBJECT", requires = "notation_root")]
+    pub notation_identity: Vec<String>,
+    /// OpenPGP public keys (file) of simple signing. Of several, one must have signed.
+    #[arg(long, value_name = "FILE", requires = "lookaside")]
+    pub gpg_key: Vec<PathBuf>,
+    /// Where detached signatures lie: a file as in containers' registries.d.
+    #[arg(long, value_name = "FILE")]
+    pub lookaside: Option<PathBuf>,
+    /// Answers and failures as JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The image, in a registry. Of an index, the index must be signed.
+    pub image: String,
 }

@@ -106,7 +106,9 @@ impl Copy {
     /// Makes the copy.
     pub async fn run(self, work: Arc<dyn Work>) -> Result<Copied, Failure> {
         let (digest, bytes) = self.from.resolve().await?;
-        match Document::parse(&bytes)? {
+        let document = Document::parse(&bytes)?;
+        self.to.prepare()?;
+        match document {
             Document::Manifest(manifest) => self.single(work, digest, bytes, *manifest).await,
             Document::Index(index) => self.index(work, bytes, &index.manifests).await,
         }

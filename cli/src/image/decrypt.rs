@@ -95,8 +95,8 @@ impl Work for Decryption {
         to.put(spool).await?;
         let mut annotations = layer.annotations.clone();
         annotations.retain(|name, _| !name.starts_with(ENC_PREFIX));
-        let media_type = layer.media_type.strip_suffix("+encrypted").unwrap_or(&layer.media_type).to_owned();
-        Ok(Descriptor { media_type, digest, size, annotations, artifact_type: None, platform: None })
+        let kind = layer.media_type.strip_suffix("+encrypted").unwrap_or(&layer.media_type);
+        Ok(Descriptor { annotations, ..Descriptor::new(kind, digest, size) })
     }
 
     fn makes_oci(&self) -> bool {

@@ -180,14 +180,8 @@ impl Work for Encryption {
         let wrapped = self.recipients.wrap(&sealed.private, sealed.public).await?;
         let mut annotations = layer.annotations.clone();
         annotations.extend(wrapped.annotations()?);
-        Ok(Descriptor {
-            media_type: format!("{}+encrypted", compression.oci_layer_type()),
-            digest: sealed.digest,
-            size: sealed.size,
-            annotations,
-            artifact_type: None,
-            platform: None,
-        })
+        let kind = format!("{}+encrypted", compression.oci_layer_type());
+        Ok(Descriptor { annotations, ..Descriptor::new(&kind, sealed.digest, sealed.size) })
     }
 
     fn makes_oci(&self) -> bool {

@@ -15,6 +15,7 @@ mod sign;
 mod signatures;
 mod spool;
 mod stream;
+mod verify;
 
 use cocoon_stage::{Code, Failure, Stage};
 
@@ -23,8 +24,8 @@ use crate::args::ImageCommand;
 pub async fn main(command: ImageCommand) -> Result<(), Failure> {
     match command {
         ImageCommand::Keygen { name } => sign::keygen(&name),
-        ImageCommand::Sign { key, image } => sign::sign(&key, &image).await,
-        ImageCommand::Verify { key, image } => sign::verify(&key, &image).await,
+        ImageCommand::Sign(args) => sign::main(&args).await,
+        ImageCommand::Verify(args) => verify::main(&args).await,
         ImageCommand::Encrypt(args) => encrypt::main(*args).await,
         ImageCommand::Decrypt(args) => decrypt::main(*args).await,
         ImageCommand::Inspect { image, json } => inspect::main(&image, json).await,

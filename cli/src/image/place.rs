@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 enum Home {
-    Registry { client: Client, reference: Reference },
+    Registry { client: Box<Client>, reference: Box<Reference> },
     Layout { layout: Layout, tag: Option<String> },
 }
 
@@ -55,26 +55,34 @@ impl Place {
             None => {
                 let reference = registry::reference(text)?;
                 let auth = registry::auth_json();
-                Home::Registry { client: registry::client(auth.as_deref().map(String::as_str))?, reference }
+                let client = Box::new(registry::client(auth.as_deref().map(String::as_str))?);
+                Home::Registry { client, reference: Box::new(reference) }
             }
         };
         Ok(Place { home, name: text.to_owned() })
     }
 
-    /// Where an image is to be written: a layout is made where there is none.
+    /// Where an image is to be written.
     pub fn target(text: &str) -> Result<Place, Failure> {
         let mut place = Place::source(text)?;
         match &mut place.home {
-            Home::Layout { layout, .. } => layout.create()?,
             Home::Registry { reference, .. } if reference.digest.is_some() => {
                 return Err(usage(format!("{text:?}: a target has a tag, its digest comes of its content")));
             }
             Home::Registry { reference, .. } if reference.tag.is_none() => {
-                *reference = reference.with_tag("latest");
+                **reference = reference.with_tag("latest");
             }
-            Home::Registry { .. } => {}
+            Home::Registry { .. } | Home::Layout { .. } => {}
         }
         Ok(place)
+    }
+
+    /// Makes the layout where there is none: before the first blob is written.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        match &self.home {
+            Home::Registry { .. } => Ok(()),
+            Home::Layout { layout, .. } => layout.create(),
+        }
     }
 
     /// As its user wrote it.
@@ -217,6 +225,8 @@ impl Blob {
 
 #[cfg(test)]
 mod tests {
+    use cocoon_stage::Code;
+
     use super::*;
 
     #[test]

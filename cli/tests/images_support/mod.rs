@@ -103,7 +103,8 @@ impl Layout {
     /// All files, hidden ones too.
     pub fn files(&self) -> Vec<PathBuf> {
         fn walk(dir: &Path, all: &mut Vec<PathBuf>) {
-            for entry in std::fs::read_dir(dir).unwrap() {
+            // A layout that was never begun has none.
+            for entry in std::fs::read_dir(dir).into_iter().flatten() {
                 let path = entry.unwrap().path();
                 if path.is_dir() { walk(&path, all) } else { all.push(path) }
             }

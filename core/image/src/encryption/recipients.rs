@@ -189,13 +189,8 @@ mod tests {
     use crate::encryption::{annotations, read_annotations, wrap_key};
 
     fn layer(annotations: BTreeMap<String, String>) -> Descriptor {
-        Descriptor {
-            media_type: "application/vnd.docker.image.rootfs.diff.tar.gzip+encrypted".to_owned(),
-            digest: Digest::sha256(b"x"),
-            size: 1,
-            annotations,
-            artifact_type: None, platform: None,
-        }
+        let kind = "application/vnd.docker.image.rootfs.diff.tar.gzip+encrypted";
+        Descriptor { annotations, ..Descriptor::new(kind, Digest::sha256(b"x"), 1) }
     }
 
     fn sealed() -> BTreeMap<String, String> {
