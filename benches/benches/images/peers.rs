@@ -30,7 +30,10 @@ pub fn skopeo(image: &Image, target: &Path) -> Result<Run> {
         .arg(format!("docker://{}", image.reference))
         .arg(&layout);
     if image.reference.ends_with("-encrypted") {
-        copy.args(["--decryption-key", "provider:attestation-agent"]);
+        // Some key must be given for skopeo to decrypt at all; the one that fits comes from the provider.
+        let unused = target.join("unused.pem");
+        watch::run(Command::new("openssl").args(["genrsa", "-out"]).arg(&unused).arg("2048"))?;
+        copy.arg("--decryption-key").arg(unused);
     }
     let copied = watch::run(&mut copy)?;
     let mut unpack = Command::new("umoci");
@@ -50,12 +53,17 @@ impl Containerd {
     pub fn start(work: &Path, target: &Path) -> Result<Containerd> {
         let socket = work.join("containerd.sock");
         let keys = provider_config(work)?;
+        // Without a folder of keys the decoder waits for keys from containerd's client; keys come from the provider.
+        let unused = work.join("unused-keys");
+        std::fs::create_dir(&unused)?;
         let processor = |name: &str, kind: &str| {
             format!(
                 "[stream_processors.\"io.containerd.ocicrypt.decoder.v1.{name}\"]\n\
                  accepts = [\"application/vnd.oci.image.layer.v1.{kind}+encrypted\"]\n\
                  returns = \"application/vnd.oci.image.layer.v1.{kind}\"\npath = \"ctd-decoder\"\n\
+                 args = [\"--decryption-keys-path\", \"{}\"]\n\
                  env = [\"OCICRYPT_KEYPROVIDER_CONFIG={}\"]\n",
+                unused.display(),
                 keys.display()
             )
         };
