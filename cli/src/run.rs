@@ -49,7 +49,15 @@ pub async fn main(args: RunArgs) -> Result<u8, Failure> {
         }
         timeline
     });
-    let mut run = Run { args, output, began, observer: Some(observer), registrar: None, registered: None, leases: Vec::new() };
+    let mut run = Run {
+        args,
+        output,
+        began,
+        observer: Some(observer),
+        registrar: None,
+        registered: None,
+        leases: Vec::new(),
+    };
     let mut signals = Signals::new()?;
     let result = run.job(&mut signals).await;
     let registrar = run.clean_up().await;
@@ -271,9 +279,8 @@ impl Run {
         // On a disk: the runtime folder is often in memory.
         let scratch_dir = dirs::data_dir()?.join("scratch");
         if self.args.delivery.scratch.is_some() {
-            std::fs::create_dir_all(&scratch_dir).map_err(|e| {
-                Failure::new(Code::BootDiskFull, format!("{}: {e}", scratch_dir.display()))
-            })?;
+            std::fs::create_dir_all(&scratch_dir)
+                .map_err(|e| Failure::new(Code::BootDiskFull, format!("{}: {e}", scratch_dir.display())))?;
         }
         let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
         self.leases = leases;
