@@ -87,14 +87,19 @@ pub async fn main(args: RunArgs) -> Result<u8, Failure> {
 }
 
 fn narrate(output: Output, event: &StageEvent) {
+    if let Mark::Fail(Code::ImageLayerTampered) = event.mark {
+        let code = Code::ImageLayerTampered;
+        output.warn(&format!("{code}: {} Layer {}. {}", code.summary(), event.subject, code.next_step()));
+        return;
+    }
     let text = match (event.stage, event.mark) {
         (Stage::Boot, Mark::Begin) => "starting the pod VM",
         (Stage::Boot, Mark::End) => "the guest is up",
         (Stage::Attest, Mark::Begin) => "the guest collects evidence and asks Trustee for a token",
         (Stage::Attest, Mark::End) => "Trustee verified the evidence",
         (Stage::Fetch, Mark::End) => "secrets released to the guest",
-        (Stage::Pull, Mark::Begin) => "the guest pulls the image",
-        (Stage::Pull, Mark::End) => "image verified and unpacked",
+        (Stage::Pull, Mark::Begin) => "the guest takes the image",
+        (Stage::Pull, Mark::End) => "image verified and in place",
         (Stage::Start, Mark::End) => "container started",
         _ => return,
     };
