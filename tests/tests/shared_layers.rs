@@ -12,7 +12,7 @@ use cocoon_tests::{Home, Layout, Registry, run};
 
 const TREASURE: &str = "the model weights, say";
 /// What a container sees of three layers, the topmost of which deletes from the lower ones.
-const LOOK: &str = "cat /data/treasure /data/over; ls /data /etc; stat -c '%a %u %s %Y %n' /bin/busybox /data /etc/passwd; \
+const LOOK: &str = "cat /data/treasure /data/over; ls /data /etc; stat -c '%a %u %s %Y %n' /bin/busybox /etc/passwd; stat -c '%a %u %n' /data; \
                     echo more > /data/new; cat /data/new; readlink -f /bin/sh 2>/dev/null; id";
 
 fn manifest(reference: &str) -> Manifest {
@@ -110,7 +110,7 @@ fn what_a_container_writes_to_the_scratch_disk_the_host_cannot_read() {
          cat /data/over; tail -n 1 /data/big; echo written; sleep 600"
     );
     let mut command = home.run_command(["--scratch", "256M", &image, "--", "/bin/sh", "-c", &script]);
-    let mut job = cocoon_tests::Job::start_vm_with_stdout({
+    let mut job = cocoon_tests::Job::start_vm({
         command.stdin(std::process::Stdio::null());
         command
     })
