@@ -94,12 +94,12 @@ impl Delivery {
         cocoon_registry::for_plan(&settings, http.clone(), Auth::anonymous())
             .map_err(|e| invalid(e.to_string()))?;
         Ok(Delivery {
+            shared: SharedLayers::new(events, Arc::clone(&hub)),
             hub,
             settings,
             http,
             places,
             space: OnceCell::new(),
-            shared: SharedLayers::new(events),
             roots: Mutex::default(),
         })
     }
@@ -198,7 +198,7 @@ impl Delivery {
         }
         let mut mounts = Vec::with_capacity(layers.len());
         for layer in layers {
-            mounts.push(self.shared.mount(layer, self.hub.as_ref()).await?);
+            mounts.push(self.shared.mount(layer).await?);
         }
         let lowest = mounts.iter().rposition(|m| m.is_opaque()).unwrap_or(0);
         let paths = mounts.iter().skip(lowest).map(|m| m.at().to_owned()).collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cocoon_blockdev::{
     Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
 };
+use cocoon_datahub::DataHub;
 use cocoon_image::AnnotationPacket;
 use cocoon_image::encryption::PrivateOptions;
 use cocoon_plan::images::SharedLayer;
@@ -28,7 +29,9 @@ const SERIAL: usize = 20;
 /// The shared layers of a pod, each mounted once.
 pub(super) struct SharedLayers {
     events: Events,
-    mounted: Mutex<BTreeMap<String, Weak<Mount>>>,
+    hub: Arc<DataHub>,
+    /// By root hash, and whether it was opened with a key.
+    mounted: Mutex<BTreeMap<(String, bool), Weak<Mount>>>,
 }
 
 /// A mounted layer. Fields are dropped in this order.
@@ -53,8 +56,8 @@ impl Mount {
 }
 
 impl SharedLayers {
-    pub(super) fn new(events: Events) -> Self {
-        SharedLayers { events, mounted: Mutex::default() }
+    pub(super) fn new(events: Events, hub: Arc<DataHub>) -> Self {
+        SharedLayers { events, hub, mounted: Mutex::default() }
     }
 
     /// Mounts a layer, or finds it mounted. A layer whose blocks are encrypted needs its key each time, so that only a
@@ -62,23 +65,34 @@ impl SharedLayers {
     ///
     /// # Errors
     /// `IMAGE-LAYER-UNAVAILABLE`, `IMAGE-LAYER-TAMPERED`, `IMAGE-KEY-UNAVAILABLE`, `IMAGE-UNDECRYPTABLE`.
-    pub(super) async fn mount(
-        &self,
-        layer: &SharedLayer,
-        keys: &dyn KeyProvider,
-    ) -> Result<Arc<Mount>, Failure> {
+    pub(super) async fn mount(&self, layer: &SharedLayer) -> Result<Arc<Mount>, Failure> {
         let key = match &layer.key {
-            Some(packet) => Some(unwrap(packet, keys).await?),
+            Some(packet) => Some(unwrap(packet, self.hub.as_ref()).await?),
             None => None,
         };
+        let name = (layer.root.clone(), key.is_some());
         let mut mounted = self.mounted.lock().await;
-        if let Some(mount) = mounted.get(&layer.root).and_then(Weak::upgrade) {
+        if let Some(mount) = mounted.get(&name).and_then(Weak::upgrade) {
             return Ok(mount);
         }
-        let (wanted, events) = (layer.clone(), self.events.clone());
-        let mount = Arc::new(blocking(move || open(&wanted, key.as_ref(), events)).await?);
-        mounted.insert(layer.root.clone(), Arc::downgrade(&mount));
+        let (wanted, tell) = (layer.clone(), self.teller());
+        let mount = Arc::new(blocking(move || open(&wanted, key.as_ref(), tell)).await?);
+        mounted.insert(name, Arc::downgrade(&mount));
         Ok(mount)
+    }
+
+    /// Tells of an altered layer: the host's stream of events hears code and layer, and the owner, whom the host can
+    /// keep from hearing that, finds it with Trustee.
+    fn teller(&self) -> impl FnMut(&str) + Send + 'static {
+        let (events, hub) = (self.events.clone(), Arc::clone(&self.hub));
+        let runtime = tokio::runtime::Handle::current();
+        move |diff_id| {
+            let why = format!("layer {diff_id}: the host's copy is not what the plan's root hash says");
+            let failure = Failure::new(Code::ImageLayerTampered, why);
+            events.fail(&failure, diff_id);
+            let hub = Arc::clone(&hub);
+            runtime.spawn(async move { hub.report(&failure).await });
+        }
     }
 }
 
@@ -88,24 +102,32 @@ async fn unwrap(packet: &str, keys: &dyn KeyProvider) -> Result<Zeroizing<[u8; 6
     Ok(cocoon_erofs::derive_key(&options.symkey))
 }
 
-fn open(layer: &SharedLayer, key: Option<&Zeroizing<[u8; 64]>>, events: Events) -> Result<Mount, Failure> {
+fn open(
+    layer: &SharedLayer,
+    key: Option<&Zeroizing<[u8; 64]>>,
+    tell: impl FnMut(&str) + Send + 'static,
+) -> Result<Mount, Failure> {
     let invalid = || Failure::new(Code::PlanInvalid, "a layer's root is not 32 bytes in hex").at(Stage::Pull);
     let root: [u8; 32] = hex::decode(&layer.root).ok().and_then(|r| r.try_into().ok()).ok_or_else(invalid)?;
     let serial = layer.root.get(..SERIAL).ok_or_else(invalid)?;
     let disk = find_disk(serial, PATIENCE)?;
-    let verity = open_verity(&format!("verity-{}", layer.root), &disk, layer.blocks, &root)?;
-    let label = layer.diff_id.clone();
-    let watch = watch_verity(&[(&verity, &label)], move |diff_id| {
-        let why = format!("layer {diff_id}: the host's copy is not what the plan's root hash says");
-        events.fail(&Failure::new(Code::ImageLayerTampered, why), diff_id);
-    })?;
+    let kind = if key.is_some() { "below" } else { "verity" };
+    let verity = open_verity(&format!("{kind}-{}", layer.root), &disk, layer.blocks, &root)?;
+    let watch = watch_verity(&[(&verity, &layer.diff_id)], tell)?;
     let device = match key {
         Some(key) => open_crypt(&format!("crypt-{}", layer.root), &verity, key)?.over(verity),
         None => verity,
     };
-    let at: PathBuf = Path::new(mounts::LAYERS).join(&layer.root);
+    let at: PathBuf = Path::new(mounts::LAYERS).join(kind).join(&layer.root);
     std::fs::create_dir_all(&at)
         .map_err(|e| Failure::new(Code::ImageLayerUnavailable, format!("{}: {e}", at.display())))?;
-    let mounted = mount_erofs(&device, &at)?;
+    let mounted = mount_erofs(&device, &at).map_err(|e| match (key, e.code()) {
+        // The blocks are what the plan says, so what they decrypt to is the key's matter.
+        (Some(_), Code::ImageLayerUnavailable) => {
+            let why = format!("layer {}: its key does not open it", layer.diff_id);
+            Failure::new(Code::ImageUndecryptable, why)
+        }
+        _ => e.into(),
+    })?;
     Ok(Mount { mounted, _watch: watch, _device: device })
 }
