@@ -35,7 +35,7 @@ impl<'a> Header<'a> {
         Ok(Some(header))
     }
 
-    fn field(&self, at: usize, len: usize) -> &'a [u8] {
+    pub(super) fn field(&self, at: usize, len: usize) -> &'a [u8] {
         self.0.get(at..at.saturating_add(len)).unwrap_or_default()
     }
 
@@ -91,7 +91,7 @@ impl<'a> Header<'a> {
 }
 
 /// A numeric field: octal text, or GNU's base-256 with the top bit set.
-fn number(field: &[u8]) -> Option<u64> {
+pub(super) fn number(field: &[u8]) -> Option<u64> {
     let (first, rest) = field.split_first()?;
     if first & 0x80 == 0 {
         return octal(field);

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::tar::Time;
+use crate::tar::sparse::Records;
 
 /// What the extended headers before an entry said of it. An empty value takes a record back.
 #[derive(Default)]
@@ -13,10 +14,12 @@ pub(super) struct Extended {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Time>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) sparse: Records,
 }
 
 /// The most extended attributes of one entry.
 const MAX_XATTRS: usize = 256;
+const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
 fn corrupt(what: &str) -> Error {
@@ -44,10 +47,10 @@ impl Extended {
             b"uid" => self.uid = if given { Some(decimal(value).ok_or_else(bad)?) } else { None },
             b"gid" => self.gid = if given { Some(decimal(value).ok_or_else(bad)?) } else { None },
             b"mtime" => self.mtime = if given { Some(time(value).ok_or_else(bad)?) } else { None },
-            _ if key.starts_with(b"GNU.sparse.") => {
-                return Err(Error::Corrupt("tar: sparse files are not supported in layers".to_owned()));
-            }
             _ => {
+                if let Some(key) = key.strip_prefix(SPARSE_PREFIX) {
+                    return self.sparse.apply(key, value);
+                }
                 if let Some(name) = key.strip_prefix(XATTR_PREFIX)
                     && !name.is_empty()
                 {
@@ -78,7 +81,7 @@ fn record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (!key.is_empty() && !cut).then_some((key, value, rest))
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -138,7 +141,7 @@ mod tests {
             b"10 size=-1\n",
             b"11 size=1x\n",
             b"99999999999999999999999 a=b\n",
-            b"22 GNU.sparse.major=1\n",
+            b"24 GNU.sparse.unknown=1\n",
             b"5 =a\n",
             b"10 mtime=x\n",
             b"0 a=b\n",

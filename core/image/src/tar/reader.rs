@@ -4,6 +4,7 @@ use std::io::{self, BufRead};
 
 use super::header::{BLOCK, Header};
 use super::pax::Extended;
+use super::sparse::{self, Form, Parts};
 use crate::Error;
 
 /// The largest extended header, in bytes (Linux keeps at most 64 KiB of one attribute).
@@ -66,6 +67,9 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// What holes of sparse files are read from.
+static ZEROS: [u8; 32 * 1024] = [0; 32 * 1024];
+
 /// Reads entries from a tar stream; the content of one is read with [`Reader::data`] before the next is asked for.
 pub struct Reader<R> {
     inner: R,
@@ -73,6 +77,8 @@ pub struct Reader<R> {
     remaining: u64,
     /// Padding after them.
     padding: u64,
+    /// Where they belong, if the file is sparse.
+    sparse: Option<Parts>,
     /// Metadata bytes read so far, for the caller's accounting.
     metadata: u64,
     ended: bool,
@@ -89,7 +95,7 @@ fn read_error(e: io::Error) -> Error {
 impl<R: BufRead> Reader<R> {
     /// Reads a tar stream.
     pub fn new(inner: R) -> Self {
-        Reader { inner, remaining: 0, padding: 0, metadata: 0, ended: false }
+        Reader { inner, remaining: 0, padding: 0, sparse: None, metadata: 0, ended: false }
     }
 
     /// Bytes of headers read so far.
@@ -148,7 +154,8 @@ impl<R: BufRead> Reader<R> {
         long_name: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,
     ) -> Result<Entry, Error> {
-        let path = extended.path.or(long_name).unwrap_or_else(|| header.name());
+        let mut sparse = extended.sparse;
+        let path = sparse.name.take().or(extended.path).or(long_name).unwrap_or_else(|| header.name());
         let kind = match header.type_flag() {
             // Before ustar a directory was a file whose name ends in a slash.
             0 | b'0' | b'7' if path.ends_with(b"/") => Kind::Directory,
@@ -159,7 +166,7 @@ impl<R: BufRead> Reader<R> {
             b'4' => Kind::BlockDevice,
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
-            b'S' => return Err(corrupt("sparse files are not supported in layers")),
+            b'S' => Kind::File,
             other => {
                 return Err(corrupt(&format!("entries of type {:?} are not supported", char::from(other))));
             }
@@ -174,6 +181,11 @@ impl<R: BufRead> Reader<R> {
         };
         self.remaining = size;
         self.padding = padding(size);
+        let size = match (kind, header.type_flag()) {
+            (Kind::File, b'S') => self.old_sparse(header)?,
+            (Kind::File, _) => self.sparse(sparse.form()?)?,
+            _ => size,
+        };
         let mtime = match extended.mtime {
             Some(t) => t,
             None => Time { seconds: i64::try_from(header.mtime()?).unwrap_or(0), nanoseconds: 0 },
@@ -191,16 +203,63 @@ impl<R: BufRead> Reader<R> {
         })
     }
 
+    /// Prepares to read a sparse file by PAX records; gives the file's whole size.
+    fn sparse(&mut self, form: Form) -> Result<u64, Error> {
+        let (parts, size) = match form {
+            Form::Whole => return Ok(self.remaining),
+            Form::Mapped { parts, size } => (parts, size),
+            Form::MapInContent { size } => {
+                let (parts, read) = sparse::map_in_content(|| {
+                    let byte = self.data()?.first().copied();
+                    self.consume(1);
+                    byte.ok_or_else(|| corrupt("it ends within a sparse file's map"))
+                })?;
+                self.metadata = self.metadata.saturating_add(read);
+                (parts, size)
+            }
+        };
+        self.sparse = Some(Parts::new(parts, size, self.remaining)?);
+        Ok(size)
+    }
+
+    /// The same of a header of type `S`, whose map goes on in blocks behind it.
+    fn old_sparse(&mut self, header: &Header<'_>) -> Result<u64, Error> {
+        let (mut parts, size, mut more) = sparse::old_header(header)?;
+        let mut blocks = 0;
+        while more {
+            blocks += 1;
+            if blocks > sparse::MAX_EXTENSIONS {
+                return Err(corrupt("a sparse file's map is too long"));
+            }
+            let mut block = [0; BLOCK];
+            if !self.read_block(&mut block)? {
+                return Err(corrupt("it ends within a sparse file's map"));
+            }
+            more = sparse::old_extension(&block, &mut parts)?;
+        }
+        self.sparse = Some(Parts::new(parts, size, self.remaining)?);
+        Ok(size)
+    }
+
     /// The next piece of the current entry's content, without copying; empty at its end. Call
-    /// [`Reader::consume`] with what was used.
+    /// [`Reader::consume`] with what was used. Of a sparse file's holes it gives zeros.
     ///
     /// # Errors
     /// [`Error::Corrupt`] where the stream ends within the content, and whatever it gives.
     pub fn data(&mut self) -> Result<&[u8], Error> {
-        if self.remaining == 0 {
+        let limit = match self.sparse.as_ref().map(Parts::next) {
+            None => self.remaining,
+            Some(None) => 0,
+            Some(Some((true, stored))) => stored.min(self.remaining),
+            Some(Some((false, zeros))) => {
+                let n = usize::try_from(zeros).unwrap_or(usize::MAX).min(ZEROS.len());
+                return Ok(ZEROS.get(..n).unwrap_or_default());
+            }
+        };
+        if limit == 0 {
             return Ok(&[]);
         }
-        let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let piece = fill(&mut self.inner)?;
         if piece.is_empty() {
             return Err(corrupt("it ends within a file"));
@@ -215,8 +274,16 @@ impl<R: BufRead> Reader<R> {
 
     /// Marks `n` bytes of what [`Reader::data`] gave as used.
     pub fn consume(&mut self, n: usize) {
+        let bytes = u64::try_from(n).unwrap_or(u64::MAX);
+        if let Some(parts) = &mut self.sparse {
+            let hole = matches!(parts.next(), Some((false, _)));
+            parts.advance(bytes);
+            if hole {
+                return;
+            }
+        }
         self.inner.consume(n);
-        self.remaining = self.remaining.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
+        self.remaining = self.remaining.saturating_sub(bytes);
     }
 
     /// Reads what follows the archive's end marker up to the stream's own end, so that the stages below verify.
@@ -241,6 +308,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn skip_content(&mut self) -> Result<(), Error> {
+        self.sparse = None;
         let mut left = self.remaining.saturating_add(self.padding);
         while left > 0 {
             let piece = fill(&mut self.inner)?.len();
@@ -426,8 +494,8 @@ mod tests {
     }
 
     #[test]
-    fn sparse_and_unknown_types_are_refused() {
-        for kind in [b'S', b'M', b'V', b'D', 200] {
+    fn unknown_types_are_refused() {
+        for kind in [b'M', b'V', b'D', 200] {
             let mut h = ::tar::Header::new_gnu();
             h.set_entry_type(::tar::EntryType::new(kind));
             h.set_size(0);
