@@ -1,19 +1,15 @@
 //! Kernel modules, loaded in the order in which the guest image lists them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::io::Errno;
-use rustix::system::finit_module;
+use cocoon_blockdev::insert_module as insert;
 
 use crate::Error;
 
 /// Where the guest image keeps them: the modules, `list` and `optional` (file names, one a line).
 pub(crate) const FOLDER: &str = "/modules";
-
-/// `MODULE_INIT_COMPRESSED_FILE`, linux/module.h: the kernel decompresses.
-const COMPRESSED: i32 = 4;
 
 /// Loads all modules; those of `optional` may fail, for they belong to hardware that is not always there.
 ///
@@ -44,15 +40,6 @@ fn names(list: &Path) -> Result<Vec<String>, Error> {
         Ok(text) => Ok(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(Error::boot(format!("read {}", list.display()))(e)),
-    }
-}
-
-fn insert(path: &Path) -> io::Result<()> {
-    let flags = if path.extension().is_some_and(|e| e == "ko") { 0 } else { COMPRESSED };
-    match finit_module(File::open(path)?, c"", flags) {
-        // Loaded already, or built in.
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -30,7 +30,7 @@ pub use disk::{Disk, find_disk};
 pub use error::Error;
 pub use ext4::make_ext4;
 pub use mapped::{Mapped, open_crypt, open_verity};
-pub use modules::{ModuleSet, load_modules};
+pub use modules::{ModuleSet, insert_module, load_modules};
 pub use mount::{MAX_LOWERS, Mounted, OverlayOptions, mount_erofs, mount_ext4, mount_overlay};
 pub use scratch::open_scratch;
 pub use watch::{Watch, watch_verity};

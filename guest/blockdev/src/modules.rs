@@ -49,14 +49,14 @@ pub fn load_modules(folder: &Path, set: ModuleSet) -> Result<(), Error> {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let Some(optional) = line.strip_prefix(OPTIONAL) else {
-            insert(&folder.join(line)).map_err(Error::io(format!("load module {line}")))?;
+            insert_module(&folder.join(line)).map_err(Error::io(format!("load module {line}")))?;
             continue;
         };
         let (name, flag) = optional.split_once(' ').unwrap_or((optional, ""));
         if !flag.is_empty() && !has_flag(&processor, flag) {
             continue;
         }
-        if let Err(e) = insert(&folder.join(name)) {
+        if let Err(e) = insert_module(&folder.join(name)) {
             tracing::debug!("optional module {name}: {e}");
         }
     }
@@ -69,7 +69,12 @@ fn has_flag(cpuinfo: &str, flag: &str) -> bool {
     flags.is_some_and(|flags| flags.split_whitespace().any(|f| f == flag))
 }
 
-fn insert(path: &Path) -> io::Result<()> {
+/// Loads one module from a file: an ELF object (`.ko`), or one that the kernel decompresses. One that is loaded already, or
+/// built in, is no error.
+///
+/// # Errors
+/// What the kernel says, or that the file cannot be read.
+pub fn insert_module(path: &Path) -> io::Result<()> {
     let flags = if path.extension().is_some_and(|e| e == "ko") { 0 } else { COMPRESSED };
     match finit_module(File::open(path)?, c"", flags) {
         // Loaded already, or built in.

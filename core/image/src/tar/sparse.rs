@@ -158,7 +158,7 @@ pub(super) fn map_in_content(mut next: impl FnMut() -> Result<u8, Error>) -> Res
     for _ in 0..count {
         parts.push((line()?, line()?));
     }
-    while read % 512 != 0 {
+    while !read.is_multiple_of(512) {
         next()?;
         read += 1;
     }
