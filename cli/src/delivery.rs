@@ -1,5 +1,6 @@
 //! How the image of `cocoon run` reaches the guest: flags to the plan's settings, shared layers to disks.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use cocoon_signature::Needs;
 use cocoon_signature::policy::{self, Policy};
 use cocoon_signature::simple::SigstoreD;
 use cocoon_stage::{Code, Failure, Stage};
+use cocoon_trustee::ResourcePath;
 use cocoon_vmm::Disk;
 
 use crate::args::{DeliveryArgs, LayersPlace};
@@ -40,8 +42,15 @@ pub fn settings(args: &DeliveryArgs) -> Result<ImageSettings, Failure> {
     for file in &args.ca_certificates {
         settings.ca_certificates.push(text("--ca-certificate", file)?);
     }
+    if let Some(bad) = args.plain_http.iter().find(|r| !is_registry(r)) {
+        return Err(usage(format!("--plain-http {bad:?} is not a registry: write HOST or HOST:PORT")));
+    }
     match args.policy.as_deref() {
-        Some(uri) if uri.starts_with("kbs:///") => settings.policy_uri = Some(uri.to_owned()),
+        Some(uri) if uri.starts_with("kbs:") => {
+            let path = uri.strip_prefix("kbs:///").unwrap_or_default();
+            path.parse::<ResourcePath>().map_err(|e| usage(format!("--policy {uri}: {e}")))?;
+            settings.policy_uri = Some(uri.to_owned());
+        }
         Some(file) => settings.policy = Some(policy_of(Path::new(file))?),
         None => {}
     }
@@ -56,11 +65,25 @@ fn usage(reason: String) -> Failure {
 
 fn text(flag: &str, file: &Path) -> Result<String, Failure> {
     let wrong = |e: &dyn std::fmt::Display| usage(format!("{flag} {}: {e}", file.display()));
-    let length = std::fs::metadata(file).map_err(|e| wrong(&e))?.len();
-    if length > MAX_FILE {
-        return Err(wrong(&format!("{length} bytes are more than {MAX_FILE}")));
+    let bytes = bounded(file).map_err(|e| wrong(&e))?;
+    String::from_utf8(bytes).map_err(|e| wrong(&e.utf8_error()))
+}
+
+/// A file of at most [`MAX_FILE`] bytes, whatever its length claims: a device or a pipe has none.
+fn bounded(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        let problem = format!("it holds more than {MAX_FILE} bytes");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem));
     }
-    std::fs::read_to_string(file).map_err(|e| wrong(&e))
+    Ok(bytes)
+}
+
+/// `host[:port]`, as at the front of references.
+fn is_registry(text: &str) -> bool {
+    let one = Reference::parse(&format!("{text}/x")).is_ok_and(|r| r.registry == text);
+    one && !text.contains('/')
 }
 
 fn policy_of(file: &Path) -> Result<serde_json::Value, Failure> {
@@ -73,7 +96,7 @@ fn policy_of(file: &Path) -> Result<serde_json::Value, Failure> {
     let read = |named: &str| {
         let beside = folder.join(named);
         let path = if Path::new(named).exists() { Path::new(named) } else { &beside };
-        std::fs::read(path).map_err(|e| format!("{named}: {e}"))
+        bounded(path).map_err(|e| format!("{named}: {e}"))
     };
     Policy::inlined(text.as_bytes(), &read).map_err(|e| invalid(&e))
 }
@@ -151,7 +174,7 @@ pub async fn shared(
         .iter()
         .map(|lease| Disk { path: lease.path.clone(), serial: lease.serial(), read_only: true })
         .collect();
-    output.progress(Stage::Plan, &format!("{} layers attached from this machine's cache", leases.len()));
+    output.progress(Stage::Plan, &format!("layers attached from this machine's cache: {}", leases.len()));
     Ok(Shared { layers: described, disks, leases })
 }
 
@@ -167,4 +190,36 @@ fn key_of(descriptor: &Descriptor) -> Result<Option<String>, Failure> {
     };
     let packet = packets.first().ok_or_else(lost)?.to_json().map_err(|e| Failure::from(e).at(Stage::Plan))?;
     String::from_utf8(packet).map(Some).map_err(|_| lost())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_are_host_and_port() {
+        for good in
+            ["registry.example", "registry.example:5000", "10.0.0.1:80", "localhost", "[fd00::1]:5000"]
+        {
+            assert!(is_registry(good), "{good}");
+        }
+        for bad in ["", "http://registry.example", "registry.example/team", "*.example", "a b", "x:y", "name"]
+        {
+            assert!(!is_registry(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn endless_files_and_uris_that_are_none_are_refused() {
+        let code = |args: DeliveryArgs| settings(&args).unwrap_err().code;
+        let endless = || Some("/dev/zero".into());
+        assert_eq!(code(DeliveryArgs { registries: endless(), ..Default::default() }), Code::UsageInvalid);
+        assert_eq!(code(DeliveryArgs { lookaside: endless(), ..Default::default() }), Code::UsageInvalid);
+        for policy in ["/dev/zero", "kbs:///x", "kbs:///a/b/c/d", "kbs://host/a/b/c"] {
+            let args = DeliveryArgs { policy: Some(policy.into()), ..Default::default() };
+            assert_eq!(code(args), Code::UsageInvalid, "{policy}");
+        }
+        let args = DeliveryArgs { plain_http: vec!["http://x.example".into()], ..Default::default() };
+        assert_eq!(code(args), Code::UsageInvalid);
+    }
 }

@@ -129,6 +129,24 @@ impl Home {
         processes().into_iter().filter(|(_, line)| contains(line, &mark)).map(|(pid, _)| pid).collect()
     }
 
+    /// The files without a name that a process holds open, as paths that open them while it lives.
+    ///
+    /// # Errors
+    /// Where the process is gone.
+    pub fn unnamed_files(pid: Pid) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))?.flatten() {
+            let unnamed = fs::metadata(entry.path())
+                .is_ok_and(|m| m.is_file() && std::os::unix::fs::MetadataExt::nlink(&m) == 0);
+            // Not memory that merely has a descriptor.
+            let memory = fs::read_link(entry.path()).is_ok_and(|l| l.starts_with("/memfd:"));
+            if unnamed && !memory {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
     /// Waits until there is a VM; gives its process.
     ///
     /// # Errors

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use cocoon_image::Digest;
 use tempfile::TempDir;
 
 /// Keeps the registry's life tied to ours without signals: when our end of standard input closes, because the
@@ -24,6 +26,22 @@ impl Registry {
     /// # Errors
     /// Where `docker-registry` is not installed or ends at once: with the last it said.
     pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// [`Registry::start`] with TLS: files of a certificate and its key, PEM.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Result<Self> {
+        Self::start_with(&format!(
+            ", tls: {{certificate: '{}', key: '{}'}}",
+            certificate.display(),
+            key.display()
+        ))
+    }
+
+    fn start_with(more: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("config.yml");
         let blobs = folder.path().join("blobs");
@@ -33,7 +51,7 @@ impl Registry {
                 "version: 0.1\n\
                  log: {{level: info, accesslog: {{disabled: true}}}}\n\
                  storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n\
-                 http: {{addr: '127.0.0.1:0'}}\n",
+                 http: {{addr: '127.0.0.1:0'{more}}}\n",
                 blobs.display()
             ),
         )?;
@@ -84,6 +102,31 @@ impl Registry {
     /// The folder that holds its blobs; tests of damaged images change files there.
     pub fn blobs(&self) -> std::path::PathBuf {
         self.folder.path().join("blobs/docker/registry/v2/blobs")
+    }
+
+    /// A blob vanishes.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn lose(&self, digest: &Digest) -> Result<()> {
+        Ok(fs::remove_dir_all(self.blob(digest))?)
+    }
+
+    /// A bit in the middle of a blob flips; its length stays.
+    ///
+    /// # Errors
+    /// Where it is not there or empty.
+    pub fn alter(&self, digest: &Digest) -> Result<()> {
+        let file = self.blob(digest).join("data");
+        let mut bytes = fs::read(&file)?;
+        let middle = bytes.len() / 2;
+        *bytes.get_mut(middle).context("an empty blob")? ^= 1;
+        Ok(fs::write(file, bytes)?)
+    }
+
+    fn blob(&self, digest: &Digest) -> std::path::PathBuf {
+        let hex = digest.hex();
+        self.blobs().join("sha256").join(hex.get(..2).unwrap_or_default()).join(hex)
     }
 }
 
