@@ -226,3 +226,34 @@ fn skopeo_reads_and_writes_the_same_registry() {
     let layer = home.file("layer.gz", &opened.layers(&opened.document("v1"))[0]);
     assert_eq!(tool("gzip", &["-dc", &layer]).as_bytes(), TREASURE);
 }
+
+#[test]
+fn notations_signatures_are_verified() {
+    if !has("docker-registry") || !has("notation") {
+        return;
+    }
+    let home = Home::new();
+    let registry = Registry::start(&home);
+    let image = pushed(&home, &registry);
+    let folder = home.path("notation");
+    let notation = |args: &[&str]| {
+        let mut command = Command::new("notation");
+        command
+            .args(args)
+            .env("XDG_CONFIG_HOME", &folder)
+            .env("HOME", home.path("home"))
+            .stdin(Stdio::null());
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    notation(&["cert", "generate-test", "--default", "owner.example"]);
+    notation(&["cert", "generate-test", "stranger.example"]);
+    let root = |name: &str| folder.join(format!("notation/localkeys/{name}.crt")).display().to_string();
+    let (owner, stranger) = (root("owner.example"), root("stranger.example"));
+    home.refused("IMAGE-SIGNATURE-MISSING", &["image", "verify", "--notation-root", &owner, &image]);
+    notation(&["sign", "--insecure-registry", &image]);
+    home.ok(&["image", "verify", "--notation-root", &owner, &image]);
+    home.refused("IMAGE-SIGNATURE-INVALID", &["image", "verify", "--notation-root", &stranger, &image]);
+    let seen = home.json(&["image", "inspect", "--json", &image]);
+    assert_eq!(seen["signatures"][0]["kind"], "notation");
+}
