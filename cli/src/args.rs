@@ -5,8 +5,8 @@ mod collateral;
 mod common;
 mod delivery;
 mod evidence;
-mod layers;
 mod image;
+mod layers;
 mod policy;
 mod trustee;
 
@@ -18,8 +18,8 @@ pub use admin::*;
 pub use collateral::*;
 pub use delivery::*;
 pub use evidence::*;
-pub use layers::*;
 pub use image::*;
+pub use layers::*;
 pub use policy::*;
 pub use trustee::*;
 

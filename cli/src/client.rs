@@ -25,7 +25,7 @@ pub struct AdminClient {
 
 enum Home {
     Embedded(Box<Embedded>),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// What an API answered.
@@ -41,7 +41,7 @@ impl AdminClient {
         let home = match &common.trustee {
             Some(url) => {
                 let (token, cert) = (common.trustee_token.as_deref(), common.trustee_cert.as_deref());
-                Home::Remote(Remote::new(url, token, cert)?)
+                Home::Remote(Box::new(Remote::new(url, token, cert)?))
             }
             None => Home::Embedded(Box::new(Embedded::open(None)?)),
         };
@@ -55,7 +55,7 @@ impl AdminClient {
 
     /// The API of a Trustee elsewhere.
     pub fn of_remote(remote: Remote) -> Self {
-        AdminClient { home: Home::Remote(remote), prefix: String::new() }
+        AdminClient { home: Home::Remote(Box::new(remote)), prefix: String::new() }
     }
 
     /// The embedded Trustee, if it is that.

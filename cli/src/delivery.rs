@@ -97,7 +97,8 @@ fn check(settings: &ImageSettings) -> Result<(), Failure> {
 /// `IMAGE-POLICY-INVALID`.
 pub fn demands_signature(settings: &ImageSettings, reference: &Reference) -> Result<bool, Failure> {
     let Some(policy) = &settings.policy else { return Ok(false) };
-    let policy = Policy::parse(policy.to_string().as_bytes()).map_err(|e| Failure::from(e).at(Stage::Plan))?;
+    let policy =
+        Policy::parse(policy.to_string().as_bytes()).map_err(|e| Failure::from(e).at(Stage::Plan))?;
     Ok(policy::needs(policy.for_image(reference)) != Needs::default())
 }
 
@@ -127,8 +128,9 @@ pub async fn shared(
     let roots = Roots::open(&dirs::data_dir()?.join("roots")).map_err(at_plan)?;
     let (manifest, config) = (&image.manifest, &image.config);
     let quiet: cocoon_layers::OnProgress = Arc::new(|_| {});
-    let planned =
-        plan_roots(&roots, Some(&cache), client, reference, manifest, config, quiet.clone()).await.map_err(at_plan)?;
+    let planned = plan_roots(&roots, Some(&cache), client, reference, manifest, config, quiet.clone())
+        .await
+        .map_err(at_plan)?;
     let mut described = Vec::with_capacity(planned.layers.len());
     for (known, descriptor) in planned.layers.iter().zip(&manifest.layers) {
         described.push(SharedLayer {

@@ -49,7 +49,15 @@ pub async fn main(args: RunArgs) -> Result<u8, Failure> {
         }
         timeline
     });
-    let mut run = Run { args, output, began, observer: Some(observer), registrar: None, registered: None, leases: Vec::new() };
+    let mut run = Run {
+        args,
+        output,
+        began,
+        observer: Some(observer),
+        registrar: None,
+        registered: None,
+        leases: Vec::new(),
+    };
     let mut signals = Signals::new()?;
     let result = run.job(&mut signals).await;
     let registrar = run.clean_up().await;
@@ -79,14 +87,19 @@ pub async fn main(args: RunArgs) -> Result<u8, Failure> {
 }
 
 fn narrate(output: Output, event: &StageEvent) {
+    if let Mark::Fail(Code::ImageLayerTampered) = event.mark {
+        let code = Code::ImageLayerTampered;
+        output.warn(&format!("{code}: {} Layer {}. {}", code.summary(), event.subject, code.next_step()));
+        return;
+    }
     let text = match (event.stage, event.mark) {
         (Stage::Boot, Mark::Begin) => "starting the pod VM",
         (Stage::Boot, Mark::End) => "the guest is up",
         (Stage::Attest, Mark::Begin) => "the guest collects evidence and asks Trustee for a token",
         (Stage::Attest, Mark::End) => "Trustee verified the evidence",
         (Stage::Fetch, Mark::End) => "secrets released to the guest",
-        (Stage::Pull, Mark::Begin) => "the guest pulls the image",
-        (Stage::Pull, Mark::End) => "image verified and unpacked",
+        (Stage::Pull, Mark::Begin) => "the guest takes the image",
+        (Stage::Pull, Mark::End) => "image verified and in place",
         (Stage::Start, Mark::End) => "container started",
         _ => return,
     };
@@ -271,9 +284,8 @@ impl Run {
         // On a disk: the runtime folder is often in memory.
         let scratch_dir = dirs::data_dir()?.join("scratch");
         if self.args.delivery.scratch.is_some() {
-            std::fs::create_dir_all(&scratch_dir).map_err(|e| {
-                Failure::new(Code::BootDiskFull, format!("{}: {e}", scratch_dir.display()))
-            })?;
+            std::fs::create_dir_all(&scratch_dir)
+                .map_err(|e| Failure::new(Code::BootDiskFull, format!("{}: {e}", scratch_dir.display())))?;
         }
         let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
         self.leases = leases;

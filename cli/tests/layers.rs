@@ -1,5 +1,5 @@
 //! `cocoon layers`: what an operator of a node does with the cache.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod support;
 

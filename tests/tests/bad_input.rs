@@ -4,7 +4,6 @@
 #[path = "../../net/registry/tests/fake/mod.rs"]
 mod fake;
 #[path = "../../guest/pull/tests/image/mod.rs"]
-#[allow(dead_code)] // other tests use the rest
 mod image;
 
 use std::io::Read;

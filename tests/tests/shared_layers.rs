@@ -22,7 +22,8 @@ fn manifest(reference: &str) -> Manifest {
 
 /// An image of five layers.
 fn pushed(registry: &Registry, name: &str) -> String {
-    let layout = Layout::busybox(&["/bin/sh", "-c", LOOK], &[("/data/treasure", TREASURE.as_bytes())]).unwrap();
+    let layout =
+        Layout::busybox(&["/bin/sh", "-c", LOOK], &[("/data/treasure", TREASURE.as_bytes())]).unwrap();
     layout.layer(&[("/data/over", b"lower\n"), ("/data/gone", b"gone\n")], &[]).unwrap();
     layout.layer(&[("/data/over", b"upper\n")], &["/data/gone", "/etc/group"]).unwrap();
     layout.push(registry, name).unwrap()
@@ -116,12 +117,8 @@ fn what_a_container_writes_to_the_scratch_disk_the_host_cannot_read() {
     .unwrap();
     job.wait_for_stdout("written", cocoon_tests::VM_LIMIT).unwrap();
     // The registry keeps its blobs compressed and elsewhere; the run folder holds the disk.
-    let readable: Vec<_> = home
-        .files_with(TREASURE)
-        .unwrap()
-        .into_iter()
-        .filter(|f| f.starts_with(home.run_folder()))
-        .collect();
+    let readable: Vec<_> =
+        home.files_with(TREASURE).unwrap().into_iter().filter(|f| f.starts_with(home.run_folder())).collect();
     assert_eq!(readable, Vec::<PathBuf>::new(), "the host reads the scratch disk");
     job.signal(rustix::process::Signal::TERM).unwrap();
     let outcome = job.finish(cocoon_tests::VM_LIMIT).unwrap();
@@ -157,7 +154,10 @@ fn a_policy_decides_on_the_name_in_the_plan_whichever_way_an_image_comes() {
     let file = policy(&signed);
     let unsigned = home.run_vm(["--json", "--layers", "shared", "--policy", &file, &image]).unwrap();
     let code = unsigned.json_refusal().unwrap().code;
-    assert!(code == Code::ImagePolicyRejected.as_str() || code == Code::ImageSignatureMissing.as_str(), "{code}");
+    assert!(
+        code == Code::ImagePolicyRejected.as_str() || code == Code::ImageSignatureMissing.as_str(),
+        "{code}"
+    );
     home.succeed(["image", "sign", "--key", &format!("{name}.key"), &image]).unwrap();
     for way in ["shared", "guest"] {
         let good = home.run_vm(["--layers", way, "--policy", &file, &image]).unwrap();

@@ -26,6 +26,8 @@ pub struct Image {
     pub reference: String,
     /// Of its manifest.
     pub digest: Digest,
+    /// Whether its layers are encrypted.
+    pub encrypted: bool,
     /// Number of layers.
     pub layers: usize,
     /// Bytes of all blobs.
@@ -62,7 +64,7 @@ impl Random {
                 let syllable = usize::try_from(word >> shift & 15).unwrap_or(0);
                 text.extend_from_slice(SYLLABLES.get(syllable).unwrap_or(&"x").as_bytes());
             }
-            text.push(if self.next() % 12 == 0 { b'\n' } else { b' ' });
+            text.push(if self.next().is_multiple_of(12) { b'\n' } else { b' ' });
         }
         text.truncate(length);
         text
@@ -223,10 +225,11 @@ pub fn push(work: &Path, registry: &Registry) -> Result<Vec<Image>> {
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": stored, "size": config.len()},
             "layers": layers})
         .to_string();
+        let encrypted = kind.ends_with("+encrypted");
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let digest = runtime.block_on(client.push_manifest(&reference, kind, manifest.into()))?;
         let unpacked = hashes.iter().map(|(_, n)| n).sum();
-        images.push(Image { reference: name, digest, layers: layers.len(), packed, unpacked });
+        images.push(Image { reference: name, digest, encrypted, layers: layers.len(), packed, unpacked });
     }
     for tar in tars {
         std::fs::remove_file(tar)?;

@@ -1,6 +1,5 @@
-//! This repository's pull as a child process, and the key provider of encrypted images.
+//! This repository's pull as a child process.
 
-use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -8,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use cocoon_image::encryption::unwrap_key;
-use cocoon_image::encryption::{KeyProviderInput, KeyProviderOutput};
 use cocoon_image::{AnnotationPacket, Reference};
 use cocoon_pull::{KeyProvider, PullRequest, Store};
 use cocoon_registry::{Auth, Client};
@@ -20,8 +18,6 @@ use crate::watch::{self, Run};
 
 /// First argument of the child that pulls: then reference, digest, folder.
 pub const MODE: &str = "--pull";
-/// First argument of the key provider.
-pub const PROVIDER: &str = "--key-provider";
 
 /// Pulls in a child.
 pub fn run(image: &Image, target: &Path) -> Result<Run> {
@@ -52,16 +48,4 @@ pub fn child(arguments: Vec<String>) -> Result<()> {
         println!("{} layers, {} bytes", pulled.layers.len(), pulled.unpacked_bytes);
         Ok(())
     })
-}
-
-/// ocicrypt's key provider as a command: a request on standard input, the answer on standard output.
-pub fn provider() -> Result<()> {
-    let mut input = Vec::new();
-    std::io::stdin().read_to_end(&mut input)?;
-    let KeyProviderInput::KeyUnwrap { annotation } = KeyProviderInput::parse(&input)? else {
-        anyhow::bail!("only keys are unwrapped here");
-    };
-    let packet = AnnotationPacket::parse(&annotation)?;
-    let output = KeyProviderOutput::KeyUnwrap { options: unwrap_key(&KEK, &packet)? };
-    Ok(std::io::stdout().write_all(&output.to_json()?)?)
 }

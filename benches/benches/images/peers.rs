@@ -7,31 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::content::Image;
-use crate::ours::PROVIDER;
 use crate::watch::{self, Run};
-
-/// ocicrypt's configuration that names this program as the key provider of encrypted images.
-fn provider_config(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join("ocicrypt.json");
-    let program = std::env::current_exe()?;
-    let text = serde_json::json!({"key-providers": {"attestation-agent": {
-        "cmd": {"path": program, "args": [PROVIDER]}}}});
-    std::fs::write(&path, text.to_string())?;
-    Ok(path)
-}
 
 /// Copies with skopeo, then unpacks with umoci.
 pub fn skopeo(image: &Image, target: &Path) -> Result<Run> {
-    let keys = provider_config(target)?;
     let layout = format!("oci:{}:image", target.join("layout").display());
     let mut copy = Command::new("skopeo");
     copy.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"])
-        .env("OCICRYPT_KEYPROVIDER_CONFIG", &keys)
         .arg(format!("docker://{}", image.reference))
         .arg(&layout);
-    if image.reference.ends_with("-encrypted") {
-        copy.args(["--decryption-key", "provider:attestation-agent"]);
-    }
     let copied = watch::run(&mut copy)?;
     let mut unpack = Command::new("umoci");
     unpack.args(["unpack", "--image"]).arg(format!("{}:image", target.join("layout").display()));
@@ -49,26 +33,14 @@ impl Containerd {
     /// Starts one whose content and snapshots lie in `target`.
     pub fn start(work: &Path, target: &Path) -> Result<Containerd> {
         let socket = work.join("containerd.sock");
-        let keys = provider_config(work)?;
-        let processor = |name: &str, kind: &str| {
-            format!(
-                "[stream_processors.\"io.containerd.ocicrypt.decoder.v1.{name}\"]\n\
-                 accepts = [\"application/vnd.oci.image.layer.v1.{kind}+encrypted\"]\n\
-                 returns = \"application/vnd.oci.image.layer.v1.{kind}\"\npath = \"ctd-decoder\"\n\
-                 env = [\"OCICRYPT_KEYPROVIDER_CONFIG={}\"]\n",
-                keys.display()
-            )
-        };
         let config = format!(
             "version = 2\nroot = \"{0}/containerd\"\nstate = \"{1}/containerd-state\"\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.snapshotter.v1.zfs\", \
              \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.devmapper\", \
-             \"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = \"{2}\"\n{3}{4}",
+             \"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = \"{2}\"\n",
             target.display(),
             work.display(),
             socket.display(),
-            processor("tar.gzip", "tar+gzip"),
-            processor("tar.zstd", "tar+zstd"),
         );
         let path = work.join("containerd.toml");
         std::fs::write(&path, config)?;

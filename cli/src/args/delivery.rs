@@ -56,7 +56,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         .unwrap_or((lower, 0));
     let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
     match bytes {
-        Some(bytes) if bytes >= 64 << 20 && bytes <= 16 << 40 && bytes % 4096 == 0 => Ok(bytes),
+        Some(bytes) if (64 << 20..=16 << 40).contains(&bytes) && bytes % 4096 == 0 => Ok(bytes),
         _ => Err("must be 64M to 16T in whole pages of 4096 bytes, such as 512M or 20G".into()),
     }
 }

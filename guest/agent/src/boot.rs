@@ -35,7 +35,8 @@ const MAGIC: &[u8; 8] = b"initdata";
 pub(crate) fn run() -> ExitCode {
     syscalls::limit_arenas();
     console::init();
-    let served = set_up().and_then(|(settings, initdata)| serve(settings, initdata).map_err(Error::boot("serve")));
+    let served =
+        set_up().and_then(|(settings, initdata)| serve(settings, initdata).map_err(Error::boot("serve")));
     if let Err(e) = served {
         console::report(&e.into());
     }

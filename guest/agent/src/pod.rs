@@ -262,7 +262,8 @@ impl Pod {
         if let Some(container) = &container {
             container.destroy().await;
         }
-        let (preparation, name) = (self.with(|running| Ok(Arc::clone(&running.preparation)))?, name.to_owned());
+        let (preparation, name) =
+            (self.with(|running| Ok(Arc::clone(&running.preparation)))?, name.to_owned());
         // Space goes back to the pod in the background; nobody waits for it.
         tokio::spawn(async move { preparation.remove(&name).await });
         Ok(container)

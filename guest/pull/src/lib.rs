@@ -53,13 +53,7 @@ pub struct PullRequest {
 impl PullRequest {
     /// A request with default limits for this machine's platform.
     pub fn new(reference: Reference, digest: Digest) -> Self {
-        PullRequest {
-            reference,
-            digest,
-            gate: None,
-            limits: Limits::default(),
-            platform: Platform::host(),
-        }
+        PullRequest { reference, digest, gate: None, limits: Limits::default(), platform: Platform::host() }
     }
 }
 

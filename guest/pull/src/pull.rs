@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cocoon_image::{Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, Platform, Reference, UnpackOptions};
+use cocoon_image::{
+    Config, Digest, Document, MAX_CONFIG_BYTES, Manifest, Platform, Reference, UnpackOptions,
+};
 use cocoon_registry::Client;
 use cocoon_signature::Subject;
 use tokio::sync::mpsc;
@@ -30,7 +32,8 @@ impl Store {
         keys: &dyn KeyProvider,
         progress: OnProgress,
     ) -> Result<Pulled, Error> {
-        let (manifest_digest, manifest) = manifest(registry, &request.reference, &request.digest, &request.platform).await?;
+        let (manifest_digest, manifest) =
+            manifest(registry, &request.reference, &request.digest, &request.platform).await?;
         manifest.check_image()?;
         // Before anything stored is looked at: that another image was allowed to use a layer says nothing of this one.
         if let Some(gate) = &request.gate {

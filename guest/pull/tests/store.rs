@@ -110,10 +110,7 @@ async fn the_signature_is_decided_for_every_pull_also_when_all_is_here() {
     let digest = image_of(&fake, &[&base]);
     let held = place.pull(request(&fake.name("app"), digest)).await.unwrap();
     let key_pem = KeyPair::generate().unwrap().public_pem;
-    let signed = PullRequest {
-        gate: Signed::by(&key_pem),
-        ..request(&fake.name("app"), digest)
-    };
+    let signed = PullRequest { gate: Signed::by(&key_pem), ..request(&fake.name("app"), digest) };
     let failure = place.pull(signed).await.unwrap_err();
     assert_eq!(failure.code, Code::ImageSignatureMissing);
     drop(held);

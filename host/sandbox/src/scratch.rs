@@ -1,8 +1,9 @@
 //! A pod's scratch disk. The guest encrypts it with a key of its own, so to this host it is noise.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use cocoon_stage::{Code, Failure, Stage};
@@ -38,6 +39,8 @@ impl Scratch {
             return Err(Failure::new(Code::BootDiskFull, why));
         }
         let file = tempfile::tempfile_in(within).map_err(disk)?;
+        // It has no name, but a number in /proc.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(disk)?;
         file.set_len(bytes).map_err(|e| match e.kind() {
             // Larger than any file of this file system.
             io::ErrorKind::FileTooLarge => disk(io::ErrorKind::StorageFull.into()),

@@ -11,7 +11,8 @@ fn descriptor(kind: &str, blob: &[u8]) -> Descriptor {
         digest: Digest::sha256(blob),
         size: blob.len() as u64,
         annotations: Default::default(),
-        artifact_type: None, platform: None,
+        artifact_type: None,
+        platform: None,
     }
 }
 

@@ -88,7 +88,7 @@ impl Delivery {
     ) -> Result<Self, Failure> {
         let invalid = |e: String| Failure::new(Code::ImagePolicyInvalid, e).at(Stage::Pull);
         let http = cocoon_registry::http_for_plan(&settings, loopback).map_err(|e| invalid(e.to_string()))?;
-        let lookaside = settings.lookaside.as_deref().map(|text| SigstoreD::parse(text)).transpose();
+        let lookaside = settings.lookaside.as_deref().map(SigstoreD::parse).transpose();
         let places = Places { lookaside: lookaside.map_err(|e| invalid(e.to_string()))?, files: false };
         // What is wrong with the registries is known before any image is asked for.
         cocoon_registry::for_plan(&settings, http.clone(), Auth::anonymous())
@@ -140,7 +140,11 @@ impl Delivery {
         (!required.is_empty()).then(|| Arc::new(Signatures { http, places, required }) as _)
     }
 
-    fn registry(&self, reference: &Reference, documents: &Documents) -> Result<cocoon_registry::Client, Failure> {
+    fn registry(
+        &self,
+        reference: &Reference,
+        documents: &Documents,
+    ) -> Result<cocoon_registry::Client, Failure> {
         let auth = match &documents.auth {
             // Plain HTTP through the host, wherever it says that its loopback is.
             Some(_) if reference.is_loopback() => {
@@ -187,7 +191,8 @@ impl Delivery {
         layers: &[SharedLayer],
     ) -> Result<(Vec<PathBuf>, Below), Failure> {
         if let Some(gate) = self.gate(required) {
-            let (manifest, _) = cocoon_pull::manifest(registry, reference, &digest, &Platform::host()).await?;
+            let (manifest, _) =
+                cocoon_pull::manifest(registry, reference, &digest, &Platform::host()).await?;
             let digests = if manifest == digest { vec![digest] } else { vec![digest, manifest] };
             gate.admit(registry, &Subject { reference, digests: &digests }).await?;
         }
@@ -248,10 +253,7 @@ impl Images for Delivery {
             Ok(Root { _overlay: overlay, _below: below, _writable: writable })
         })
         .await?;
-        self.roots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(container.name.clone(), root);
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), root);
         Ok(())
     }
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cocoon_blockdev::{Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity};
+use cocoon_blockdev::{
+    Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
+};
 use cocoon_image::AnnotationPacket;
 use cocoon_image::encryption::PrivateOptions;
 use cocoon_plan::images::SharedLayer;
@@ -86,11 +88,7 @@ async fn unwrap(packet: &str, keys: &dyn KeyProvider) -> Result<Zeroizing<[u8; 6
     Ok(cocoon_erofs::derive_key(&options.symkey))
 }
 
-fn open(
-    layer: &SharedLayer,
-    key: Option<&Zeroizing<[u8; 64]>>,
-    events: Events,
-) -> Result<Mount, Failure> {
+fn open(layer: &SharedLayer, key: Option<&Zeroizing<[u8; 64]>>, events: Events) -> Result<Mount, Failure> {
     let invalid = || Failure::new(Code::PlanInvalid, "a layer's root is not 32 bytes in hex").at(Stage::Pull);
     let root: [u8; 32] = hex::decode(&layer.root).ok().and_then(|r| r.try_into().ok()).ok_or_else(invalid)?;
     let serial = layer.root.get(..SERIAL).ok_or_else(invalid)?;

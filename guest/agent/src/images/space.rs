@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_blockdev::{Mounted, OverlayOptions, find_disk, make_ext4, mount_ext4, mount_overlay, open_scratch};
+use cocoon_blockdev::{
+    Mounted, OverlayOptions, find_disk, make_ext4, mount_ext4, mount_overlay, open_scratch,
+};
 use cocoon_plan::images::Space as Kind;
 use cocoon_pull::Store;
 use cocoon_stage::{Code, Failure, Stage};

@@ -48,7 +48,8 @@ impl Signed {
 impl Gate for Signed {
     async fn admit(&self, registry: &Client, subject: &Subject<'_>) -> Result<(), Failure> {
         let http = cocoon_http::Client::new(cocoon_http::Options::default()).unwrap();
-        cocoon_signatures::check(registry, &http, &Places::default(), subject, &self.0, 1_800_000_000).await?;
+        cocoon_signatures::check(registry, &http, &Places::default(), subject, &self.0, 1_800_000_000)
+            .await?;
         Ok(())
     }
 }

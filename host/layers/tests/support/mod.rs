@@ -65,6 +65,7 @@ pub fn descriptor(kind: &str, blob: &[u8]) -> Descriptor {
         digest: Digest::sha256(blob),
         size: blob.len() as u64,
         annotations: Default::default(),
+        artifact_type: None,
         platform: None,
     }
 }
