@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cocoon_blockdev::{
-    Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
+    Error, Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
 };
 use cocoon_image::AnnotationPacket;
 use cocoon_image::encryption::PrivateOptions;
