@@ -12,7 +12,7 @@ use cocoon_tests::{Home, Job, Layout, Registry, run};
 
 const TREASURE: &str = "the model weights, say";
 /// What a container sees of three layers, the topmost of which deletes from the lower ones.
-const LOOK: &str = "cat /data/treasure /data/over; ls /data /etc; stat -c '%a %u %s %Y %n' /bin/busybox /data /etc/passwd; \
+const LOOK: &str = "cat /data/treasure /data/over; ls /data /etc; stat -c '%a %u %s %Y %n' /bin/busybox /etc/passwd; stat -c '%a %u %n' /data; \
                     echo more > /data/new; cat /data/new; readlink -f /bin/sh 2>/dev/null; id";
 
 fn manifest(reference: &str) -> Manifest {
