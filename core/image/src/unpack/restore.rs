@@ -303,12 +303,11 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
         Err(Errno::OPNOTSUPP) => 0,
         Err(e) => return Err(e),
     };
-    let mut value = Vec::new();
+    let mut value = vec![0_u8; 65_536];
     for name in names.get(..n).unwrap_or_default().split(|b| *b == 0) {
         if !super::meta::is_layers_own(name) {
             continue;
         }
-        value.resize(65_536, 0);
         let n = rustix::fs::fgetxattr(from, name, &mut value[..])?;
         let value = value.get(..n).unwrap_or_default();
         match rustix::fs::fsetxattr(to, name, value, rustix::fs::XattrFlags::empty()) {
