@@ -5,12 +5,12 @@ use std::io::{self, BufRead, Read};
 
 use cocoon_image::Limits;
 use cocoon_image::tar::{Entry, Kind, Reader};
+use cocoon_image::unpack::name::{self, Target};
 
 use crate::disk::inode::{self, Data, Inode, Meta};
 use crate::disk::xattr::Xattrs;
 use crate::disk::{BLOCK, BLOCK_U64, FileType};
 use crate::ledger::Ledger;
-use crate::name::{self, Target};
 use crate::output::Output;
 use crate::tree::{Id, Leaf, Made, Missing, Node, ROOT, Tree};
 use crate::{Built, Error, finish};
@@ -35,7 +35,10 @@ pub(crate) fn build(tar: impl BufRead, out: &File, limits: &Limits) -> Result<Bu
         ledger: Ledger::new(limits),
         entries: 0,
     };
-    let done = builder.run().and_then(|()| finish::finish(&builder.tree, &mut builder.out, out));
+    let done = builder.run().and_then(|()| {
+        builder.tree.note_implied();
+        finish::finish(&builder.tree, &mut builder.out, out)
+    });
     let entries = builder.entries;
     drop(builder);
     match done {
@@ -142,6 +145,8 @@ impl<R: BufRead> Builder<'_, R> {
             Some(id) => {
                 if let Some(d) = self.tree.directory_mut(id) {
                     d.opaque = true;
+                    // It is another directory than the one below.
+                    d.implied = false;
                 }
                 Ok(())
             }
@@ -177,6 +182,7 @@ impl<R: BufRead> Builder<'_, R> {
     /// Gives a directory its owner, mode, time and attributes; attributes that it has stay.
     fn describe(&mut self, id: Id, entry: &Entry) -> Result<(), Error> {
         let Some(d) = self.tree.directory_mut(id) else { return Ok(()) };
+        d.implied = false;
         d.meta = meta(entry, entry.mode);
         let kept = d.xattrs.add(&entry.path, &entry.xattrs)?;
         self.ledger.keep(kept)
@@ -185,7 +191,7 @@ impl<R: BufRead> Builder<'_, R> {
     fn file(&mut self, entry: &Entry, parent: Id, base: &[u8]) -> Result<(), Error> {
         let mut xattrs = Xattrs::default();
         xattrs.add(&entry.path, &entry.xattrs)?;
-        let xattrs = xattrs.encode(false);
+        let xattrs = xattrs.encode(false, None);
         let meta = meta(entry, entry.mode);
         let compact = inode::is_compact(&meta, entry.size, 1);
         let rest = usize::try_from(entry.size % BLOCK_U64).unwrap_or(0);

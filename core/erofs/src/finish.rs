@@ -5,6 +5,8 @@ use std::fs::File;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::os::unix::fs::FileExt;
 
+use cocoon_image::unpack::implied;
+
 use crate::Error;
 use crate::disk::dirent::{self, Dirent};
 use crate::disk::inode::{self, Data, Inode};
@@ -146,7 +148,7 @@ impl Layout<'_> {
     /// The inode with what follows it.
     fn record(&self, id: Id, plan: &Plan) -> Result<Vec<u8>, Error> {
         let Some(d) = self.tree.directory(id) else { return Ok(Vec::new()) };
-        let xattrs = d.xattrs.encode(d.opaque);
+        let xattrs = d.xattrs.encode(d.opaque, mark(d));
         let data = if plan.inline { Data::Inline(plan.first) } else { Data::Plain(plan.first) };
         let (kind, meta, size, links) = (FileType::Directory, &d.meta, plan.size, plan.links);
         let mut record = Inode { kind, meta, size, data, links, xattrs: &xattrs }.encode();
@@ -181,9 +183,18 @@ impl Layout<'_> {
     }
 }
 
+/// What says that a directory is implied, or has such below it.
+fn mark(d: &Directory) -> Option<u8> {
+    match (d.implied, d.below) {
+        (true, _) => Some(implied::IMPLIED),
+        (false, true) => Some(implied::BELOW),
+        (false, false) => None,
+    }
+}
+
 /// Bytes of a directory's inode and attributes.
 fn head(d: &Directory, size: u64, links: u32) -> usize {
-    inode::len(inode::is_compact(&d.meta, size, links)) + d.xattrs.encode(d.opaque).len()
+    inode::len(inode::is_compact(&d.meta, size, links)) + d.xattrs.encode(d.opaque, mark(d)).len()
 }
 
 const _: () = assert!(ROOT_OFFSET == 36 * 32 && ROOT_NID == 36);

@@ -21,7 +21,6 @@ mod error;
 mod finish;
 mod key;
 mod ledger;
-mod name;
 mod output;
 mod tree;
 pub mod verity;
@@ -50,7 +49,8 @@ pub struct Built {
 /// layer stands alone here: a whiteout `.wh.NAME` becomes a character device 0:0 of that name (mode 0, of 1970)
 /// unless the layer has an entry of the name, which wins and, if a directory, is marked opaque; `.wh..wh..opq` marks
 /// its directory opaque; a hard link to what is not in this layer is refused; directories that no entry describes are
-/// 0755, root's, of 1970. Directories implied by names count as entries.
+/// 0755, root's, of 1970, and marked as [`cocoon_image::unpack::implied`] says. Directories implied by names count as
+/// entries.
 ///
 /// Memory: about 150 bytes and the name for each entry, at most about 256 MiB; a layer that needs more is too large.
 /// Content flows through. Nothing is synced. On an error `out` holds garbage, for the caller to delete.

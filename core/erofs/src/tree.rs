@@ -4,10 +4,12 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use cocoon_image::unpack::name::MAX_COMPONENT;
+
 use crate::disk::FileType;
 use crate::disk::inode::Meta;
 use crate::disk::xattr::Xattrs;
-use crate::name::MAX_COMPONENT;
+
 use crate::output::Place;
 
 /// Index of a node.
@@ -45,6 +47,10 @@ pub(crate) struct Directory {
     pub(crate) xattrs: Xattrs,
     /// Hides what lower layers have of it.
     pub(crate) opaque: bool,
+    /// No entry describes it, and it is the one that lower layers have.
+    pub(crate) implied: bool,
+    /// There are implied ones below it.
+    pub(crate) below: bool,
 }
 
 /// Why a path leads to no directory.
@@ -81,7 +87,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// A root alone. `steps` bounds the work of look-ups: a hostile layer can make each name a long way.
     pub(crate) fn new(steps: u64) -> Self {
-        let root = Directory { meta: implied(), ..Directory::default() };
+        let root = Directory { meta: implied(), implied: true, ..Directory::default() };
         Tree { nodes: vec![Node::Directory(Box::new(root))], steps: Cell::new(steps) }
     }
 
@@ -153,8 +159,28 @@ impl Tree {
     pub(crate) fn add_directory(&mut self, above: Id, name: &[u8]) -> Option<Id> {
         let opaque = self.child(above, name).is_some();
         self.remove(above, name);
-        let d = Directory { parent: above, meta: implied(), opaque, ..Directory::default() };
+        let d =
+            Directory { parent: above, meta: implied(), opaque, implied: !opaque, ..Directory::default() };
         self.add(above, name, Node::Directory(Box::new(d)))
+    }
+
+    /// Notes of directories that there are implied ones below them: in an image nobody looks elsewhere.
+    pub(crate) fn note_implied(&mut self) {
+        let implied: Vec<_> = self
+            .nodes()
+            .filter_map(|(_, node)| match node {
+                Node::Directory(d) if d.implied => Some(d.parent),
+                _ => None,
+            })
+            .collect();
+        for mut id in implied {
+            while let Some(d) = self.directory_mut(id)
+                && !d.below
+            {
+                d.below = true;
+                id = d.parent;
+            }
+        }
     }
 
     /// Removes a name with everything below it.

@@ -52,8 +52,7 @@ fn layer(entries: &[Random]) -> Vec<u8> {
             kind: r.kind,
             link: if linked { r.link.as_bytes() } else { b"" },
             content: if r.kind == EntryType::Regular { &content } else { b"" },
-            // Below a directory with the setgid bit unpacking's implied directories inherit its group.
-            mode: if r.kind == EntryType::Directory { r.mode & !0o2000 } else { r.mode },
+            mode: r.mode,
             owner: (r.owner, r.owner / 3),
             mtime: &format!("{}", r.mtime * 1_000_000),
             xattrs: if r.mtime == 2 { &[("user.x", b"value")] } else { &[] },
@@ -112,13 +111,24 @@ proptest! {
 
 proptest! {
     #![proptest_config(config(150))]
+    /// Modes and owners too, where layers do not describe their directories.
+    #[test]
+    fn implied_directories_are_those_of_lower_layers(
+        lower in proptest::collection::vec(random("((a|b)/){0,3}(a|b|c)", TREE, "a"), 0..14),
+        upper in proptest::collection::vec(random("((a|b)/){0,3}(a|b|c)", TREE, "a"), 0..8),
+    ) {
+        if let Some((stacked, unpacked)) = stack(&layer(&lower), &layer(&upper), |i| (i.mode, i.owner.0, i.content)) {
+            prop_assert_eq!(stacked, unpacked);
+        }
+    }
+
     #[test]
     fn stacked_layers_are_what_unpacking_them_gives(
         lower in proptest::collection::vec(random("((a|b)/){0,3}(a|b|c)", TREE, "a"), 0..14),
         upper in proptest::collection::vec(random("((a|b)/){0,3}(a|b|c|\\.wh\\.(a|b)|\\.wh\\.\\.wh\\.\\.opq)", TREE, "a"), 0..10),
     ) {
         let (low, up) = (layer(&lower), layer(&described(&upper)));
-        if let Some((stacked, unpacked)) = stack(&low, &up) {
+        if let Some((stacked, unpacked)) = stack(&low, &up, |i| (i.mode & 0o170_000, 0, i.content)) {
             prop_assert_eq!(stacked, unpacked);
         }
     }
@@ -142,13 +152,16 @@ fn described(entries: &[Random]) -> Vec<Random> {
     all
 }
 
-/// Paths with type and content: of both images stacked by overlayfs, and of both layers unpacked into one folder.
+/// What is shown by path: of both images stacked by overlayfs, and of both layers unpacked into one folder.
 #[allow(clippy::type_complexity)]
 fn stack(
     low: &[u8],
     up: &[u8],
-) -> Option<(BTreeMap<Vec<u8>, (u32, Vec<u8>)>, BTreeMap<Vec<u8>, (u32, Vec<u8>)>)> {
+    shown: impl Fn(common::Item) -> (u32, u32, Vec<u8>),
+) -> Option<(BTreeMap<Vec<u8>, (u32, u32, Vec<u8>)>, BTreeMap<Vec<u8>, (u32, u32, Vec<u8>)>)> {
     let folder = tempfile::tempdir().unwrap();
+    let plain = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), plain).unwrap();
     let root = File::open(folder.path()).unwrap();
     let mut budget = Budget::new(Limits::default());
     let options = UnpackOptions { preserve_owner: is_root() };
@@ -166,12 +179,17 @@ fn stack(
     let over = tempfile::tempdir().unwrap();
     let empty = tempfile::tempdir().unwrap();
     let below = if cut { empty.path() } else { &lower.0 };
-    let layers = format!("lowerdir={}:{}", upper.0.display(), below.display());
+    // What would be the writable directory is one more layer here, for it cannot lie on an overlay itself.
+    let front = tempfile::tempdir().unwrap();
+    let layers = [upper.0.clone(), below.to_owned()];
+    match cocoon_image::restore(&layers, front.path()) {
+        Err(cocoon_image::Error::Unsafe { .. }) => return None,
+        other => other.unwrap(),
+    };
+    let layers = format!("lowerdir={}:{}:{}", front.path().display(), upper.0.display(), below.display());
     let out = run("mount", &["-t", "overlay", "-o", &layers, "overlay", over.path().to_str().unwrap()])?;
     assert!(out.status.success(), "{}", text(&out));
     let over = common::Mounted::with(over);
-    let plain = |root: &std::path::Path| {
-        tree(root).into_iter().map(|(p, i)| (p, (i.mode & 0o170_000, i.content))).collect()
-    };
+    let plain = |root: &std::path::Path| tree(root).into_iter().map(|(p, i)| (p, shown(i))).collect();
     Some((plain(&over.0), plain(folder.path())))
 }

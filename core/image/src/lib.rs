@@ -33,4 +33,4 @@ pub use manifest::{
 pub use media_type::{Compression, MediaType};
 pub use platform::Platform;
 pub use reference::Reference;
-pub use unpack::{Account, Budget, Limits, UnpackOptions, remove_tree, unpack, unpack_layer};
+pub use unpack::{Account, Budget, Limits, UnpackOptions, remove_tree, restore, unpack, unpack_layer};

@@ -1,6 +1,7 @@
 //! Extended attributes behind an inode (`struct erofs_xattr_ibody_header`, `struct erofs_xattr_entry`).
 
 use cocoon_image::Error;
+use cocoon_image::unpack::{implied, is_layers_own};
 
 use crate::error::printable;
 
@@ -27,7 +28,7 @@ impl Xattrs {
     pub(crate) fn add(&mut self, path: &[u8], given: &[(Vec<u8>, Vec<u8>)]) -> Result<usize, Error> {
         let mut kept = 0;
         for (name, value) in given {
-            if !name.starts_with(b"user.") && name != b"security.capability" {
+            if !is_layers_own(name) {
                 continue;
             }
             if name.len() > MAX_NAME || name == b"user." || (name.starts_with(b"s") && !is_capability(value))
@@ -38,7 +39,7 @@ impl Xattrs {
             kept += name.len() + value.len();
             self.0.insert(name.as_slice().into(), value.as_slice().into());
         }
-        if kept > 0 && self.encode(false).len() > MAX_AREA {
+        if kept > 0 && self.encode(false, None).len() > MAX_AREA {
             return Err(Error::TooLarge(format!(
                 "entry {} has more than {MAX_AREA} bytes of extended attributes",
                 printable(path)
@@ -48,11 +49,13 @@ impl Xattrs {
     }
 
     /// The area behind an inode, a multiple of 4 bytes; empty without attributes. `opaque` adds overlayfs' mark of a
-    /// directory that hides what lower layers have there.
-    pub(crate) fn encode(&self, opaque: bool) -> Vec<u8> {
+    /// directory that hides what lower layers have there, `mark` the value of [`implied::MARK`].
+    pub(crate) fn encode(&self, opaque: bool, mark: Option<u8>) -> Vec<u8> {
         let mut out = Vec::new();
-        let mark = opaque.then_some((OPAQUE, &b"y"[..]));
-        for (name, value) in self.0.iter().map(|(n, v)| (&n[..], &v[..])).chain(mark) {
+        let opaque = opaque.then_some((OPAQUE, &b"y"[..]));
+        let value = mark.map(|m| [m]);
+        let mark = value.as_ref().map(|v| (implied::MARK.as_bytes(), &v[..]));
+        for (name, value) in self.0.iter().map(|(n, v)| (&n[..], &v[..])).chain(opaque).chain(mark) {
             let Some((rest, index)) =
                 PREFIXES.iter().find_map(|(p, index)| Some((name.strip_prefix(*p)?, *index)))
             else {
@@ -97,8 +100,8 @@ mod tests {
     #[test]
     fn only_a_layers_own_attributes_pass() {
         let x = add(&[(b"trusted.overlay.opaque", b"y"), (b"security.selinux", b"x"), (b"system.a", b"")]);
-        assert!(x.unwrap().encode(false).is_empty());
-        let x = add(&[(b"user.b", b"2"), (b"user.a", b"1"), (b"user.b", b"3")]).unwrap().encode(true);
+        assert!(x.unwrap().encode(false, None).is_empty());
+        let x = add(&[(b"user.b", b"2"), (b"user.a", b"1"), (b"user.b", b"3")]).unwrap().encode(true, None);
         assert_eq!(&x[12..18], [1, 1, 1, 0, b'a', b'1']);
         assert_eq!(&x[20..26], [1, 1, 1, 0, b'b', b'3']);
         assert_eq!(&x[28..32], [14, 4, 1, 0]);

@@ -324,7 +324,7 @@ fn item(at: &Path, m: &std::fs::Metadata) -> Item {
 
 /// Compares an image as the kernel shows it with the same layer unpacked. `described` says of a directory's path
 /// whether exactly one entry describes it; others have times (and after a second one, modes) that may differ. Marks of
-/// opaque directories are not compared.
+/// opaque and implied directories are not compared.
 pub fn compare(
     image: &BTreeMap<Vec<u8>, Item>,
     unpacked: &BTreeMap<Vec<u8>, Item>,
@@ -337,6 +337,7 @@ pub fn compare(
     for ((path, a), b) in image.iter().zip(unpacked.values()) {
         let (mut a, mut b) = (a.clone(), b.clone());
         a.xattrs.remove(&b"trusted.overlay.opaque"[..]);
+        a.xattrs.remove(&b"trusted.cocoon.implied"[..]);
         if a.mode & 0o170_000 == 0o040_000 {
             // Not all file systems count a directory's links.
             b.links = a.links;

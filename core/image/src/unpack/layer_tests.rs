@@ -217,7 +217,8 @@ fn mounted(layers: &[PathBuf], at: &Path) -> Option<BTreeMap<PathBuf, String>> {
 }
 
 /// Directories end in a slash in these names, so that no file is a parent; links are never parents.
-const NAMES: [&str; 11] = ["a", "b", "d/", "d/a", "d/e/", "d/e/a", "d/e/b", "f/", "f/a", "d/e", "f"];
+pub(super) const NAMES: [&str; 11] =
+    ["a", "b", "d/", "d/a", "d/e/", "d/e/a", "d/e/b", "f/", "f/a", "d/e", "f"];
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]

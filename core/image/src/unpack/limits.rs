@@ -70,25 +70,54 @@ impl Budget {
     }
 
     /// Accounts for an entry by its header, before any of its content is read: a bomb is seen by what it claims.
-    pub(super) fn take_entry(&mut self, entry: &Entry, header_bytes: u64) -> Result<(), Error> {
+    /// `header_bytes` are those of its extended headers.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn take_entry(&mut self, entry: &Entry, header_bytes: u64) -> Result<(), Error> {
         let pages = entry.size.div_ceil(PAGE).saturating_mul(PAGE);
-        let cost = pages.saturating_add(ENTRY_COST).saturating_add(header_bytes);
+        self.take(&entry.path, entry.size, pages.saturating_add(header_bytes))
+    }
+
+    /// Accounts for a directory that the name `path` implies: one long name may imply thousands.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn take_directory(&mut self, path: &[u8]) -> Result<(), Error> {
+        self.take(path, 0, 0)
+    }
+
+    fn take(&mut self, path: &[u8], size: u64, more: u64) -> Result<(), Error> {
+        let cost = more.saturating_add(ENTRY_COST);
         self.bytes = self.bytes.saturating_add(cost);
         self.entries = self.entries.saturating_add(1);
         if self.bytes > self.limits.total_bytes {
             return Err(Error::TooLarge(format!(
-                "the image needs more than {} bytes unpacked (entry {} has {} bytes)",
+                "the image needs more than {} bytes unpacked (entry {} has {size} bytes)",
                 self.limits.total_bytes,
-                printable(&entry.path),
-                entry.size
+                printable(path),
             )));
         }
         if self.entries > self.limits.entries {
-            return Err(Error::TooLarge(format!("the image has more than {} entries", self.limits.entries)));
+            return Err(Error::TooLarge(format!(
+                "the image has more than {} entries (at entry {})",
+                self.limits.entries,
+                printable(path)
+            )));
         }
         if let Some(account) = &mut self.account {
-            account.take(cost)?;
+            account.take(cost).map_err(|e| name_entry(e, path, size))?;
         }
         Ok(())
+    }
+}
+
+/// Says at which entry there was no more room.
+fn name_entry(e: Error, path: &[u8], size: u64) -> Error {
+    match e {
+        Error::TooLarge(why) => {
+            Error::TooLarge(format!("{why} (entry {} has {size} bytes)", printable(path)))
+        }
+        e => e,
     }
 }

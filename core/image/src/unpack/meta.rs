@@ -3,6 +3,7 @@
 //! Order matters: changing the owner clears setuid bits and `security.capability`, so it comes first. Directories
 //! get theirs last of all, because what is put into them changes their times.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
@@ -27,6 +28,12 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(id(entry.uid))), Some(Gid::from_raw(id(entry.gid))))
 }
 
+/// Whether an extended attribute is a layer's to set: `user.…` and `security.capability`. Others (trusted.overlay.*, security.selinux …) steer the kernel, or us.
+pub fn is_layers_own(name: &[u8]) -> bool {
+    // Overlayfs mounted with `userxattr` takes its marks from `user.overlay.`.
+    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") || name == b"security.capability"
+}
+
 /// Sets metadata of an open file or directory; gives the number of `user.` attributes not supported.
 pub(super) fn apply_to_open(fd: impl AsFd, entry: &Entry, options: &UnpackOptions) -> Result<u64, Error> {
     let fd = fd.as_fd();
@@ -38,15 +45,12 @@ pub(super) fn apply_to_open(fd: impl AsFd, entry: &Entry, options: &UnpackOption
     rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(fail)?;
     let mut skipped = 0;
     for (name, value) in &entry.xattrs {
-        // Overlayfs mounted with `userxattr` takes its marks from here.
-        let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        // Others (trusted.overlay.*, security.selinux …) steer the kernel and are not a layer's to set.
-        if !user && name != b"security.capability" {
+        if !is_layers_own(name) {
             continue;
         }
         match rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()) {
             Ok(()) => {}
-            Err(Errno::OPNOTSUPP) if user => skipped += 1,
+            Err(Errno::OPNOTSUPP) if name.starts_with(b"user.") => skipped += 1,
             Err(e) => return Err(fail(e)),
         }
     }
@@ -82,10 +86,13 @@ pub(super) fn apply_to_fifo(
         .map_err(|e| Error::filesystem(&entry.path, e))
 }
 
+/// A directory by path and inode, and what it is to get.
+type Waiting = (Vec<u8>, u64, Mode, Time);
+
 /// Directories whose mode and time are set at the layer's end.
 #[derive(Default)]
 pub(super) struct Deferred {
-    waiting: Vec<(Vec<u8>, Mode, Time)>,
+    waiting: Vec<Waiting>,
     bytes: usize,
 }
 
@@ -100,17 +107,19 @@ impl Deferred {
         summary: &mut Summary,
     ) -> Result<(), Error> {
         let fd = root.open_directory(&path).map_err(|e| Error::filesystem(&entry.path, e))?;
+        let inode = rustix::fs::fstat(&fd).map_err(|e| Error::filesystem(&entry.path, e))?.st_ino;
         let writable = Entry { mode: entry.mode | 0o700, ..entry.clone() };
         summary.skipped_xattrs += apply_to_open(fd, &writable, options)?;
-        self.bytes = self.bytes.saturating_add(path.len() + size_of::<(Vec<u8>, Mode, Time)>());
-        self.waiting.push((path, Mode::from_raw_mode(entry.mode), entry.mtime));
+        self.bytes = self.bytes.saturating_add(path.len() + size_of::<Waiting>());
+        self.waiting.push((path, inode, Mode::from_raw_mode(entry.mode), entry.mtime));
         if self.bytes > MAX_DEFERRED_BYTES { self.flush(root) } else { Ok(()) }
     }
 
-    /// Sets what waits, innermost first.
+    /// Sets what waits, innermost first; of a directory that was described twice, what was said last.
     pub(super) fn flush(&mut self, root: &Root<'_>) -> Result<(), Error> {
         self.bytes = 0;
-        while let Some((path, mode, mtime)) = self.waiting.pop() {
+        let mut done = HashSet::new();
+        while let Some((path, inode, mode, mtime)) = self.waiting.pop() {
             let fail = |e| Error::filesystem(&path, e);
             let fd = match root.open_directory(&path) {
                 Ok(fd) => fd,
@@ -118,6 +127,10 @@ impl Deferred {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(e) => return Err(fail(e)),
             };
+            let there = rustix::fs::fstat(&fd).map_err(fail)?.st_ino;
+            if there != inode || !done.insert(inode) {
+                continue;
+            }
             rustix::fs::fchmod(&fd, mode).map_err(fail)?;
             rustix::fs::futimens(&fd, &times(mtime)).map_err(fail)?;
         }

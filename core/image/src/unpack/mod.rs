@@ -8,11 +8,13 @@
 //!
 //! Nothing here is verified until the stream ended: on any error the caller deletes the whole directory.
 
+pub mod implied;
 mod limits;
 mod meta;
-mod name;
+pub mod name;
 pub mod overlay;
 mod remove;
+mod restore;
 mod root;
 mod whiteout;
 
@@ -23,7 +25,9 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use limits::{Account, Budget, Limits};
+pub use meta::is_layers_own;
 pub use remove::remove_tree;
+pub use restore::restore;
 
 use crate::error::printable;
 use crate::tar::{Entry, Kind, Reader};
@@ -34,7 +38,8 @@ use crate::{Error, tar};
 /// How a layer is unpacked.
 #[derive(Clone, Copy, Debug)]
 pub struct UnpackOptions {
-    /// Keep owners (needs root). Without it everything belongs to the calling user.
+    /// Keep owners (needs root). Without it everything belongs to the calling user, and [`unpack_layer`] does not mark
+    /// directories that are only [`implied`].
     pub preserve_owner: bool,
 }
 
@@ -85,7 +90,7 @@ pub fn unpack_layer(
     options: &UnpackOptions,
     budget: &mut Budget,
 ) -> Result<Summary, Error> {
-    run(reader, Root::overlay(root), options, budget)
+    run(reader, Root::overlay(root, options.preserve_owner), options, budget)
 }
 
 fn run(
@@ -101,6 +106,7 @@ fn run(
         budget,
         made: whiteout::Made::default(),
         noted: Vec::new(),
+        root_described: false,
         directories: meta::Deferred::default(),
         summary: Summary::default(),
     };
@@ -120,6 +126,7 @@ struct Unpacker<'a, R> {
     made: whiteout::Made,
     /// The directory whose parents were noted last.
     noted: Vec<u8>,
+    root_described: bool,
     directories: meta::Deferred,
     summary: Summary,
 }
@@ -135,13 +142,15 @@ impl<R: BufRead> Unpacker<'_, R> {
             self.summary.entries += 1;
         }
         self.tar.drain()?;
-        self.directories.flush(&self.root)
+        self.directories.flush(&self.root)?;
+        if self.root_described { Ok(()) } else { self.root.imply() }
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), Error> {
         let target = name::target(&entry.path, self.budget.limits().path_bytes)?;
         let (parent, base) = match target {
             Target::Root if entry.kind == Kind::Directory => {
+                self.root_described = true;
                 return self.directories.push(
                     &self.root,
                     Vec::new(),
@@ -153,16 +162,16 @@ impl<R: BufRead> Unpacker<'_, R> {
             Target::Root => return Err(unsafe_entry(entry, "only a directory can be the root")),
             Target::Whiteout { parent, name } if self.root.is_overlay() => {
                 // Where this layer has something else than a directory here, that hides everything below by itself.
-                let Some(dir) = self.root.parent(&parent, true)? else { return Ok(()) };
+                let Some(dir) = self.parent(&parent)? else { return Ok(()) };
                 return overlay::white_out(&dir, &name).map_err(|e| Error::filesystem(&entry.path, e));
             }
             Target::Opaque { parent } if self.root.is_overlay() => {
                 // Where this layer has something else than a directory here, that hides everything below by itself.
-                let Some(dir) = self.root.parent(&parent, true)? else { return Ok(()) };
+                let Some(dir) = self.parent(&parent)? else { return Ok(()) };
                 return overlay::make_opaque(&dir).map_err(|e| Error::filesystem(&entry.path, e));
             }
             Target::Whiteout { parent, name } => {
-                if let Some(parent) = self.root.parent(&parent, false)? {
+                if let Some(parent) = self.root.parent(&parent)? {
                     let removed = self.made.remove_lower(&parent, &name, 0);
                     self.root.forget();
                     removed.map_err(|e| whiteout_error(entry, e))?;
@@ -170,7 +179,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                 return Ok(());
             }
             Target::Opaque { parent } => {
-                if let Some(parent) = self.root.parent(&parent, true)? {
+                if let Some(parent) = self.parent(&parent)? {
                     let emptied = self.made.empty_lower(&parent, 0);
                     self.root.forget();
                     emptied.map_err(|e| whiteout_error(entry, e))?;
@@ -180,7 +189,7 @@ impl<R: BufRead> Unpacker<'_, R> {
             Target::AufsMetadata => return Ok(()),
             Target::Name { parent, name } => (parent, name),
         };
-        let Some(parent_dir) = self.root.parent_made(&parent, &mut self.made)? else {
+        let Some(parent_dir) = self.parent(&parent)? else {
             return Err(unsafe_entry(entry, "its parent is not a directory"));
         };
         if !self.root.is_overlay() {
@@ -197,6 +206,10 @@ impl<R: BufRead> Unpacker<'_, R> {
                 Err(unsafe_entry(entry, "layers may not hold device nodes"))
             }
         }
+    }
+
+    fn parent(&mut self, path: &[u8]) -> Result<Option<Parent>, Error> {
+        self.root.parent_made(path, &mut self.made, self.budget)
     }
 
     /// Directories above what this layer made count as made by it, also where a lower layer had them: a whiteout of one
@@ -254,6 +267,8 @@ impl<R: BufRead> Unpacker<'_, R> {
                     if self.root.is_overlay() {
                         overlay::make_child_opaque(parent, base).map_err(fail)?;
                     }
+                } else if self.root.is_overlay() {
+                    overlay::settle_child(parent, base).map_err(fail)?;
                 }
             }
             Err(e) => return Err(fail(e)),
@@ -366,5 +381,7 @@ impl<R: BufRead> tar::Reader<R> {
 mod attacks;
 #[cfg(test)]
 mod layer_tests;
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 mod tests;

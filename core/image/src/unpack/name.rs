@@ -6,28 +6,44 @@ use crate::error::printable;
 /// Where an entry goes. Paths are relative, cleaned, without empty, `.` or `..` components; an empty parent is the
 /// root.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub enum Target {
     /// The root itself.
     Root,
     /// A name in a directory.
-    Name { parent: Vec<u8>, name: Vec<u8> },
+    Name {
+        /// The directory.
+        parent: Vec<u8>,
+        /// The last component.
+        name: Vec<u8>,
+    },
     /// `.wh.NAME`: lower layers' NAME goes.
-    Whiteout { parent: Vec<u8>, name: Vec<u8> },
+    Whiteout {
+        /// The directory.
+        parent: Vec<u8>,
+        /// NAME.
+        name: Vec<u8>,
+    },
     /// `.wh..wh..opq`: everything that lower layers left in the directory goes.
-    Opaque { parent: Vec<u8> },
+    Opaque {
+        /// The directory.
+        parent: Vec<u8>,
+    },
     /// `.wh..wh.…`: bookkeeping of the AUFS driver, without meaning.
     AufsMetadata,
 }
 
 /// Longest file name on Linux.
-const MAX_COMPONENT: usize = 255;
+pub const MAX_COMPONENT: usize = 255;
 
 /// Parent and last component.
-type Split = (Vec<u8>, Vec<u8>);
+pub type Split = (Vec<u8>, Vec<u8>);
 
 /// Cleans a name as Go's `filepath.Clean("/" + name)` would, but refuses to climb above the root instead of
-/// stopping there. `None` is the root; else parent and last component.
-pub(super) fn clean(path: &[u8], limit: usize) -> Result<Option<Split>, Error> {
+/// stopping there. `None` is the root; else parent and last component. `limit` is the longest name, in bytes.
+///
+/// # Errors
+/// [`Error::Unsafe`].
+pub fn clean(path: &[u8], limit: usize) -> Result<Option<Split>, Error> {
     let refuse = |reason| Error::Unsafe { path: printable(path), reason };
     if path.is_empty() || path.contains(&0) {
         return Err(refuse("its name is empty or holds a NUL"));
@@ -50,8 +66,11 @@ pub(super) fn clean(path: &[u8], limit: usize) -> Result<Option<Split>, Error> {
     Ok(Some((parts.join(&b'/'), name.to_vec())))
 }
 
-/// Where the entry of this name goes.
-pub(super) fn target(path: &[u8], limit: usize) -> Result<Target, Error> {
+/// Where the entry of this name goes. `limit` is the longest name, in bytes.
+///
+/// # Errors
+/// [`Error::Unsafe`].
+pub fn target(path: &[u8], limit: usize) -> Result<Target, Error> {
     let Some((parent, name)) = clean(path, limit)? else { return Ok(Target::Root) };
     if name == b".wh..wh..opq" {
         return Ok(Target::Opaque { parent });

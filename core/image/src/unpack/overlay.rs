@@ -11,14 +11,15 @@
 //!   layers asks [`is_opaque`] and leaves the layers below such a root out.
 //! - A mark needs its directory, which is made where the layer does not have it. (Where no lower layer has that directory,
 //!   it shows, and listing it gives the marked names, though they cannot be looked up: so is overlayfs.)
-//! - A directory that a layer uses without describing it is made with mode 0755 and root as owner, which overlayfs shows
-//!   in place of the lower layer's. Image builders describe all parents.
+//! - A directory that a layer uses without describing it is made with mode 0755 and root as owner, and marked
+//!   ([`super::implied`]) so that the lower layer's can be put in its place.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
+use crate::unpack::implied;
 use crate::unpack::root::Parent;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -36,7 +37,11 @@ pub(super) fn white_out(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
     }
     let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(there.st_mode) {
-        FileType::Directory => make_child_opaque(parent, name),
+        FileType::Directory => {
+            make_child_opaque(parent, name)?;
+            // It is another directory than the one below.
+            settle_child(parent, name)
+        }
         _ => Ok(()),
     }
 }
@@ -49,6 +54,11 @@ pub(super) fn make_opaque(directory: &Parent) -> Result<(), Errno> {
 /// Marks a directory in `parent` opaque.
 pub(super) fn make_child_opaque(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
     rustix::fs::fsetxattr(open(parent, name)?, OPAQUE, b"y", XattrFlags::empty())
+}
+
+/// A directory in `parent` that may have been implied is described.
+pub(super) fn settle_child(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
+    implied::settle(open(parent, name)?)
 }
 
 /// Turns the mark of a deleted name into a directory; false where the name is something else.
@@ -72,10 +82,15 @@ fn open(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// What the system said.
 pub fn is_opaque(root: impl AsFd) -> std::io::Result<bool> {
+    Ok(has_mark(root)?)
+}
+
+/// Whether a directory is opaque.
+pub(super) fn has_mark(directory: impl AsFd) -> Result<bool, Errno> {
     let mut value = [0_u8; 2];
-    match rustix::fs::fgetxattr(root, OPAQUE, &mut value[..]) {
+    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]) {
         Ok(n) => Ok(value.get(..n) == Some(b"y")),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-        Err(e) => Err(e.into()),
+        Err(e) => Err(e),
     }
 }

@@ -7,8 +7,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::Error;
-use crate::unpack::overlay;
 use crate::unpack::whiteout::Made;
+use crate::unpack::{Budget, implied, overlay};
 
 /// A directory below the root, and its inode number.
 #[derive(Clone)]
@@ -38,6 +38,8 @@ pub(super) struct Root<'a> {
     fd: BorrowedFd<'a>,
     /// Whether it holds one layer in overlayfs' form, else all layers merged.
     overlay: bool,
+    /// Whether directories that are only implied get their mark.
+    marks: bool,
     /// The directory used last: entries of a directory come together.
     last: Option<(Vec<u8>, Parent)>,
 }
@@ -49,16 +51,26 @@ const TRIES: u32 = 16;
 impl<'a> Root<'a> {
     /// A directory that layers are merged in.
     pub(super) fn merged(fd: BorrowedFd<'a>) -> Self {
-        Root { fd, overlay: false, last: None }
+        Root { fd, overlay: false, marks: false, last: None }
     }
 
     /// A directory for one layer in overlayfs' form.
-    pub(super) fn overlay(fd: BorrowedFd<'a>) -> Self {
-        Root { fd, overlay: true, last: None }
+    pub(super) fn overlay(fd: BorrowedFd<'a>, marks: bool) -> Self {
+        Root { fd, overlay: true, marks, last: None }
     }
 
     pub(super) fn is_overlay(&self) -> bool {
         self.overlay
+    }
+
+    /// Marks the root itself as only implied.
+    pub(super) fn imply(&self) -> Result<(), Error> {
+        if !self.marks {
+            return Ok(());
+        }
+        implied::reopen(self.fd, c".")
+            .and_then(|fd| implied::set(fd, implied::IMPLIED))
+            .map_err(|e| Error::filesystem(b"/", e))
     }
 
     /// Forgets the last directory: something was removed, so its name may now lead elsewhere.
@@ -89,11 +101,8 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// The directory of this path, made if `create`; `None` where it is missing (or not a directory) and not made.
-    pub(super) fn parent(&mut self, path: &[u8], create: bool) -> Result<Option<Parent>, Error> {
-        if create {
-            return self.parent_made(path, &mut Made::default());
-        }
+    /// The directory of this path; `None` where it is missing or not a directory.
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Option<Parent>, Error> {
         if let Some((known, parent)) = &self.last
             && known == path
         {
@@ -108,10 +117,15 @@ impl<'a> Root<'a> {
         Ok(Some(parent))
     }
 
-    /// The directory of this path; missing ones are made with mode 0755 and noted in `made`. `None` where a part of
-    /// it is something else than a directory.
-    pub(super) fn parent_made(&mut self, path: &[u8], made: &mut Made) -> Result<Option<Parent>, Error> {
-        if let Some(parent) = self.parent(path, false)? {
+    /// The directory of this path; missing ones are charged to `budget`, made with mode 0755 and noted in `made`.
+    /// `None` where a part of it is something else than a directory.
+    pub(super) fn parent_made(
+        &mut self,
+        path: &[u8],
+        made: &mut Made,
+        budget: &mut Budget,
+    ) -> Result<Option<Parent>, Error> {
+        if let Some(parent) = self.parent(path)? {
             return Ok(Some(parent));
         }
         let fail = |e| Error::filesystem(path, e);
@@ -126,19 +140,28 @@ impl<'a> Root<'a> {
             above = match self.lookup(&have) {
                 Ok(fd) => Parent::from_fd(fd).map_err(fail)?,
                 Err(Errno::NOENT) => {
+                    budget.take_directory(path)?;
                     match rustix::fs::mkdirat(&above, part, mode) {
                         Ok(()) => made.add(&above, part),
                         // A link that leads nowhere.
                         Err(Errno::EXIST) => return Ok(None),
                         Err(e) => return Err(fail(e)),
                     }
-                    self.lookup(&have).and_then(Parent::from_fd).map_err(fail)?
+                    let made = self.lookup(&have).and_then(Parent::from_fd).map_err(fail)?;
+                    plain(&made).map_err(fail)?;
+                    if self.marks {
+                        implied::mark(&made, self.fd).map_err(fail)?;
+                    }
+                    made
                 }
                 // A whiteout of this name came first: the directory is new, and nothing below it shows.
                 Err(Errno::NOTDIR)
                     if self.overlay && overlay::mark_to_directory(&above, part, mode).map_err(fail)? =>
                 {
-                    self.lookup(&have).and_then(Parent::from_fd).map_err(fail)?
+                    budget.take_directory(path)?;
+                    let made = self.lookup(&have).and_then(Parent::from_fd).map_err(fail)?;
+                    plain(&made).map_err(fail)?;
+                    made
                 }
                 Err(Errno::NOTDIR) => return Ok(None),
                 Err(e) => return Err(fail(e)),
@@ -147,4 +170,13 @@ impl<'a> Root<'a> {
         self.last = Some((path.to_vec(), above.clone()));
         Ok(Some(above))
     }
+}
+
+/// What a directory gets that no entry describes, whatever the umask says and whatever group the directory above it
+/// hands down.
+fn plain(directory: &Parent) -> Result<(), Errno> {
+    let directory = implied::reopen(directory, c".")?;
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    rustix::fs::fchown(&directory, Some(user), Some(group))?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))
 }

@@ -89,23 +89,13 @@ impl Space {
         for path in [&upper, &work, &at.to_owned()] {
             fs::create_dir_all(path).map_err(|e| failed(path, e))?;
         }
-        // What the root directory of a container is to others: the image's own, which the upper one would hide.
-        copy_root(lowers, &upper).map_err(|e| failed(&upper, e))?;
+        // The root directory is the image's own, which the upper one would hide; and so is every other directory that a
+        // layer uses without describing it.
+        cocoon_image::restore(lowers, &upper).map_err(|e| Failure::from(e).at(Stage::Pull))?;
         let options = OverlayOptions { read_only: false, volatile: self.volatile };
         let overlay = mount_overlay(lowers, &upper, &work, at, options).map_err(Failure::from)?;
         Ok((writable, overlay))
     }
-}
-
-/// Gives the upper root the owner, mode and times of the topmost layer that has one: the merged root shows the upper's.
-fn copy_root(lowers: &[PathBuf], upper: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let Some(top) = lowers.first() else { return Ok(()) };
-    let root = fs::metadata(top)?;
-    std::os::unix::fs::chown(upper, Some(root.uid()), Some(root.gid()))?;
-    fs::set_permissions(upper, fs::Permissions::from_mode(root.mode() & 0o7777))?;
-    let times = fs::FileTimes::new().set_modified(root.modified()?).set_accessed(root.modified()?);
-    fs::File::open(upper)?.set_times(times)
 }
 
 fn scratch(wanted: u64, at: &Path) -> Result<u64, Failure> {
