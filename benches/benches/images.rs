@@ -1,15 +1,14 @@
-//! Pull, verify and unpack of a real image of several layers (more than 500 MB) from a registry on loopback: this
-//! repository's engine, skopeo with umoci, and containerd, in turns and into the same file system. gzip and zstd, plain
-//! and encrypted; throughput, ratios, and the peak memory of each.
+//! Pull, verify and unpack of an image of several layers from a registry on loopback: this repository's engine, skopeo
+//! with umoci, and containerd, in turns and into the same file system. gzip and zstd, plain and encrypted; throughput,
+//! ratios, processor time, and the peak memory of each.
 //!
 //! `cargo bench -p cocoon-benches --bench images [-- ROUNDS]`, as root. Needs `docker-registry`; peers that are not
-//! installed are left out. `COCOON_BENCH_DIR` says where to unpack (default: `/dev/shm`, where it has 6 GiB).
+//! installed are left out. `COCOON_BENCH_MIB` is the image's size (560), `COCOON_BENCH_DIR` where all of it lies (the
+//! folder for temporary files).
 //!
-//! The program runs itself as the pull under test, so that its memory is its own. Encrypted images are pulled by this
-//! engine only, to be compared with the plain ones; umoci does not read zstd.
+//! The program runs itself as the pull under test, so that its memory is its own. Encrypted layers are wrapped twice,
+//! for this engine's key packets and for a JWE recipient, so that skopeo opens the very same blobs.
 
-#[path = "images/content.rs"]
-mod content;
 #[path = "images/ours.rs"]
 mod ours;
 #[path = "images/peers.rs"]
@@ -20,13 +19,22 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use cocoon_benches::content::{self, Random, Tar};
+use cocoon_benches::push::{Image, Packing, Pusher};
+use cocoon_benches::{load, place};
 use cocoon_tests::Registry;
 
-use crate::content::{Image, KINDS};
+use crate::peers::{Containerd, Opener};
 use crate::watch::Run;
 
+/// The image's size in MiB where nothing else is said.
+const FULL: u64 = 560;
+/// The most that the engine's heap may have, in MiB.
+const HEAP_GOAL: u64 = 64;
+
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    // `cargo bench` adds a flag of its own.
+    let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     match arguments.next().as_deref() {
         Some(ours::MODE) => ours::child(arguments.collect()),
         first => {
@@ -36,91 +44,174 @@ fn main() -> Result<()> {
     }
 }
 
-/// One way to pull, and what it took in each round.
-struct Way {
-    name: &'static str,
-    runs: Vec<Run>,
-    /// It cannot do this kind of image.
-    failed: bool,
+/// Who pulls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Cocoon,
+    Skopeo,
+    Containerd,
+}
+
+impl Way {
+    const ALL: [Way; 3] = [Way::Cocoon, Way::Skopeo, Way::Containerd];
+
+    fn name(self, containerd: Option<&Containerd>) -> String {
+        match self {
+            Way::Cocoon => "cocoon".to_owned(),
+            Way::Skopeo => "skopeo copy + umoci unpack".to_owned(),
+            Way::Containerd => {
+                format!("containerd, {}", containerd.map_or("absent", |c| c.snapshotter))
+            }
+        }
+    }
+
+    /// Why it cannot pull such an image; empty where it can.
+    fn unable(self, image: &Image) -> &'static str {
+        match (self, image.encrypted, image.packing) {
+            (Way::Skopeo, _, Packing::Zstd) => "umoci does not read zstd",
+            (Way::Containerd, true, _) => "its own client gives no keys to decryption",
+            _ => "",
+        }
+    }
 }
 
 fn compare(rounds: usize) -> Result<()> {
-    let work = tempfile::tempdir()?;
+    let work = tempfile::Builder::new().prefix("cocoon-bench-").tempdir_in(place())?;
     let target = tempfile::Builder::new().prefix("cocoon-bench-").tempdir_in(place())?;
     let registry = Registry::start()?;
-    let images = content::push(work.path(), &registry)?;
-    println!("unpacking into {}", target.path().display());
-    let containerd = peers::Containerd::start(work.path(), target.path())
-        .inspect_err(|e| println!("left out: containerd: {e:#}"))
+    let opener = Opener::new(work.path()).inspect_err(|e| println!("no JWE key: {e:#}")).ok();
+    let images = push(work.path(), &registry, opener.as_ref())?;
+    println!("{rounds} rounds in turn, unpacked in {}; {}", place().display(), load());
+    let containerd = Containerd::start(work.path(), target.path(), images.first())
+        .inspect_err(|e| println!("containerd is left out: {e:#}"))
         .ok();
-    for (image, kind) in images.iter().zip(KINDS) {
+    let mut missed = Vec::new();
+    for image in &images {
         println!(
-            "\n{kind}: {} layers, {} MiB packed, {} MiB unpacked",
+            "\n{}{}: {} layers, {} MiB packed, {} MiB unpacked",
+            image.packing.name(),
+            if image.encrypted { ", encrypted" } else { "" },
             image.layers,
             image.packed >> 20,
             image.unpacked >> 20
         );
-        one_kind(image, &target.path().join("t"), containerd.as_ref(), rounds)?;
+        missed.extend(one_image(
+            image,
+            &target.path().join("t"),
+            opener.as_ref(),
+            containerd.as_ref(),
+            rounds,
+        )?);
+    }
+    println!("\n{}", load());
+    match missed.as_slice() {
+        [] => println!("goals met: faster than each peer, heap at most {HEAP_GOAL} MiB"),
+        missed => println!("GOALS MISSED: {}", missed.join("; ")),
     }
     Ok(())
 }
 
-fn one_kind(
+/// The image in five layers, in each way of packing.
+fn push(work: &Path, registry: &Registry, opener: Option<&Opener>) -> Result<Vec<Image>> {
+    let mib = content::mib(FULL);
+    let mut random = Random::default();
+    let mut tars: Vec<PathBuf> = Vec::new();
+    for layer in ["programs", "text", "noise", "small", "changes"] {
+        let mut tar = Tar::create(&work.join(layer))?;
+        match layer {
+            "programs" => tar.programs(mib * 60 / 100, &mut random)?,
+            "text" => tar.text(mib * 18 / 100, &mut random)?,
+            "noise" => tar.noise(mib * 12 / 100, &mut random)?,
+            "small" => tar.small(mib * 10 / 100, &mut random)?,
+            _ => {
+                tar.file("srv/text/.wh.0.txt", 0o644, b"")?;
+                tar.file("srv/text/1.txt", 0o644, b"changed\n")?;
+            }
+        }
+        tars.push(tar.finish()?);
+    }
+    let pusher = Pusher::new(registry, work)?;
+    let recipient = opener.map(|o| &o.recipient);
+    let mut images = Vec::new();
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        images.extend(pusher.push("bench", &tars, packing, &[], Some(recipient))?);
+    }
+    for tar in tars {
+        std::fs::remove_file(tar)?;
+    }
+    Ok(images)
+}
+
+/// Rounds of all that can pull it, and what they took; gives the goals that were missed.
+fn one_image(
     image: &Image,
     target: &Path,
-    containerd: Option<&peers::Containerd>,
+    opener: Option<&Opener>,
+    containerd: Option<&Containerd>,
     rounds: usize,
-) -> Result<()> {
-    let mut ways: Vec<Way> =
-        ["cocoon", "skopeo copy + umoci unpack", "containerd, overlayfs", "containerd, native"]
-            .map(|name| Way { name, runs: Vec::new(), failed: false })
-            .into();
+) -> Result<Vec<String>> {
+    let mut runs: Vec<(Way, Vec<Run>)> = Vec::new();
+    for way in Way::ALL {
+        match way.unable(image) {
+            "" => runs.push((way, Vec::new())),
+            why => println!("{:<28} no peer here: {why}", way.name(containerd)),
+        }
+    }
+    let mut failed: Vec<Way> = Vec::new();
     for _ in 0..rounds {
-        for way in ways.iter_mut().filter(|w| !w.failed && (w.name == "cocoon" || !image.encrypted)) {
+        for (way, runs) in runs.iter_mut().filter(|(w, _)| !failed.contains(w)) {
             std::fs::create_dir(target).context("the target")?;
-            let run = match way.name {
-                "cocoon" => ours::run(image, target).map(Some),
-                "containerd, overlayfs" => containerd.map(|c| c.pull(image, "overlayfs")).transpose(),
-                "containerd, native" => containerd.map(|c| c.pull(image, "native")).transpose(),
-                _ => peers::skopeo(image, target).map(Some),
+            // Nobody waits for what the one before left unwritten.
+            rustix::fs::sync();
+            let run = match way {
+                Way::Cocoon => ours::run(image, target).map(Some),
+                Way::Skopeo => peers::skopeo(image, target, opener).map(Some),
+                Way::Containerd => containerd.map(|c| c.pull(image)).transpose(),
             };
             cocoon_image::remove_tree(target)?;
             match run {
-                Ok(Some(run)) => way.runs.push(run),
-                Ok(None) => {}
-                Err(e) if way.name == "cocoon" => return Err(e),
+                Ok(run) => runs.extend(run),
+                Err(e) if *way == Way::Cocoon => return Err(e),
                 Err(e) => {
-                    println!("left out: {}: {e:#}", way.name);
-                    way.failed = true;
+                    println!("{:<28} fails: {e:#}", way.name(containerd));
+                    failed.push(*way);
                 }
             }
         }
     }
-    let ours = ways.first().and_then(|w| watch::median(&w.runs));
-    for way in &ways {
-        let Some(median) = watch::median(&way.runs) else { continue };
-        let rate = |seconds: f64| image.unpacked as f64 / f64::from(1 << 20) / seconds;
-        let (slowest, fastest) = watch::range(&way.runs);
-        let ratio = ours.map_or(1.0, |o| median.seconds / o.seconds);
+    let what = format!("{}{}", image.packing.name(), if image.encrypted { ", encrypted" } else { "" });
+    let ours = runs.first().and_then(|(_, runs)| watch::median(runs)).context("a round")?;
+    let mut missed = Vec::new();
+    println!(
+        "{:<28} {:>8} {:>18} {:>8} {:>8} {:>10} {:>8}",
+        "", "MiB/s", "(range)", "s", "CPU s", "x ours", "RSS MiB"
+    );
+    for (way, runs) in &runs {
+        let Some(median) = watch::median(runs) else { continue };
+        let rate = |seconds: f64| image.unpacked as f64 / content::MIB as f64 / seconds;
+        let (slowest, fastest) = watch::range(runs);
+        let peak = |of: fn(&Run) -> u64| runs.iter().map(of).max().unwrap_or(0) / 1024;
+        let ratio = median.seconds / ours.seconds;
         println!(
-            "{:<28} {:>7.1} MiB/s ({:.1} to {:.1})  {:>6.2} s  {ratio:>5.2} times ours  peak {:>5} MiB",
-            way.name,
+            "{:<28} {:>8.1} {:>18} {:>8.2} {:>8.2} {ratio:>10.2} {:>8}",
+            way.name(containerd),
             rate(median.seconds),
-            rate(slowest),
-            rate(fastest),
+            format!("({:.1} to {:.1})", rate(slowest), rate(fastest)),
             median.seconds,
-            way.runs.iter().map(|r| r.peak_kib).max().unwrap_or(0) / 1024,
+            median.processor,
+            peak(|r| r.peak_kib),
         );
+        if *way != Way::Cocoon {
+            if ratio < 1.0 {
+                missed.push(format!("{what}: {} is faster", way.name(containerd)));
+            }
+            continue;
+        }
+        let heap = peak(|r| r.anonymous_kib);
+        println!("{:<28} heap and stacks at most {heap} MiB (goal {HEAP_GOAL})", "");
+        if heap > HEAP_GOAL {
+            missed.push(format!("{what}: {heap} MiB of heap"));
+        }
     }
-    Ok(())
-}
-
-/// Where to unpack: memory, as guests do, where there is enough of it.
-fn place() -> PathBuf {
-    if let Some(given) = std::env::var_os("COCOON_BENCH_DIR") {
-        return given.into();
-    }
-    let shm = PathBuf::from("/dev/shm");
-    let free = rustix::fs::statvfs(&shm).map_or(0, |s| s.f_bavail * s.f_frsize);
-    if free > 6 << 30 { shm } else { std::env::temp_dir() }
+    Ok(missed)
 }

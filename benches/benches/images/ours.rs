@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
+use cocoon_benches::push::{Image, KEK};
 use cocoon_image::encryption::unwrap_key;
 use cocoon_image::{AnnotationPacket, Reference};
 use cocoon_pull::{KeyProvider, PullRequest, Store};
@@ -13,7 +14,6 @@ use cocoon_registry::{Auth, Client};
 use cocoon_stage::Failure;
 use zeroize::Zeroizing;
 
-use crate::content::{Image, KEK};
 use crate::watch::{self, Run};
 
 /// First argument of the child that pulls: then reference, digest, folder.
@@ -23,7 +23,10 @@ pub const MODE: &str = "--pull";
 pub fn run(image: &Image, target: &Path) -> Result<Run> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(MODE).arg(&image.reference).arg(image.digest.to_string()).arg(target.join("images"));
-    watch::run(&mut command)
+    let run = watch::run(&mut command)?;
+    let whole = format!("{} layers", image.layers);
+    ensure!(run.output.starts_with(&whole), "of {whole} it pulled: {}", run.output);
+    Ok(run)
 }
 
 struct Keys;
