@@ -264,6 +264,74 @@ fn a_tree_nested_through_its_own_links_is_removed() {
     assert!(!root.exists());
 }
 
+/// A directory with its own mode and time.
+fn described(b: &mut Builder<Vec<u8>>, name: &str, mode: u32, mtime: u64) {
+    let mut h = Header::new_gnu();
+    h.set_path(name).unwrap();
+    h.set_entry_type(EntryType::Directory);
+    h.set_mode(mode);
+    h.set_size(0);
+    h.set_gid(7);
+    h.set_mtime(mtime);
+    h.set_cksum();
+    b.append(&h, &b""[..]).unwrap();
+}
+
+#[test]
+fn of_a_directory_described_twice_the_last_word_counts() {
+    for way in [apply, super::layer_tests::apply_layer] {
+        let t = tempfile::tempdir().unwrap();
+        let data = layer(|b| {
+            described(b, "d", 0o700, 1);
+            described(b, "d/e", 0o700, 2);
+            file(b, "d/e/f", "");
+            described(b, "d", 0o751, 3);
+        });
+        way(t.path(), &data).unwrap();
+        let seen = |p: &str| {
+            let m = std::fs::metadata(t.path().join(p)).unwrap();
+            (m.permissions().mode() & 0o7777, m.mtime())
+        };
+        assert_eq!((seen("d"), seen("d/e")), ((0o751, 3), (0o700, 2)));
+    }
+}
+
+#[test]
+fn implied_directories_are_plain_and_counted() {
+    for way in [apply, super::layer_tests::apply_layer] {
+        let t = tempfile::tempdir().unwrap();
+        let data = layer(|b| {
+            described(b, "d", 0o2775, 1);
+            file(b, "d/a/b/f", "");
+        });
+        way(t.path(), &data).unwrap();
+        for p in ["d/a", "d/a/b"] {
+            let m = std::fs::metadata(t.path().join(p)).unwrap();
+            let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            assert_eq!((m.permissions().mode() & 0o7777, m.uid(), m.gid()), (0o755, own.0, own.1), "{p}");
+        }
+    }
+    let deep = layer(|b| file(b, &"d/".repeat(40), ""));
+    for (entries, fits) in [(40, true), (39, false)] {
+        let t = tempfile::tempdir().unwrap();
+        let done = apply_with(t.path(), &deep, Limits { entries, ..Limits::default() });
+        assert_eq!(done.is_ok(), fits, "{entries}: {done:?}");
+    }
+}
+
+#[test]
+fn a_whiteout_leaves_what_its_own_layer_put_into_lower_directories() {
+    let t = tempfile::tempdir().unwrap();
+    apply(t.path(), &layer(|b| file(b, "d/sub/old", ""))).unwrap();
+    let data = layer(|b| {
+        file(b, "d/sub/new", "");
+        file(b, "d/.wh.sub", "");
+        file(b, ".wh.d", "");
+    });
+    apply(t.path(), &data).unwrap();
+    assert!(t.path().join("d/sub/new").exists() && !t.path().join("d/sub/old").exists());
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     #[test]
