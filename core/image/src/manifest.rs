@@ -13,6 +13,8 @@ pub const MAX_CONFIG_BYTES: usize = 4 << 20;
 /// The most layers an image may have (overlay's own limit is near it).
 pub const MAX_LAYERS: usize = 128;
 const MAX_INDEX_ENTRIES: usize = 1024;
+/// Most characters of a document that an error quotes.
+const MAX_QUOTED: usize = 200;
 
 /// A content descriptor (image-spec, descriptor.md).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +139,7 @@ impl Document {
             }
             _ => Err(Error::Manifest(format!(
                 "the manifest's media type {:?} is not that of an image",
-                shape.media_type.unwrap_or_default().chars().take(120).collect::<String>()
+                short(&shape.media_type.unwrap_or_default())
             ))),
         }
     }
@@ -165,12 +167,15 @@ impl Manifest {
     /// [`Error::Manifest`] naming the media type that is foreign, non-distributable or not a layer's.
     pub fn check_image(&self) -> Result<(), Error> {
         if let Some(artifact) = self.artifact_type.as_deref().filter(|t| !t.is_empty()) {
-            return Err(Error::Manifest(format!("it is an artifact of type {artifact:?}, not an image")));
+            return Err(Error::Manifest(format!(
+                "it is an artifact of type {:?}, not an image",
+                short(artifact)
+            )));
         }
         if !matches!(self.config.kind(), MediaType::OciConfig | MediaType::DockerConfig) {
             return Err(Error::Manifest(format!(
                 "its config is of type {:?}: it is an artifact, not an image",
-                self.config.media_type
+                short(&self.config.media_type)
             )));
         }
         if usize::try_from(self.config.size).map_or(true, |n| n > MAX_CONFIG_BYTES) {
@@ -182,13 +187,15 @@ impl Manifest {
                 MediaType::ForeignLayer => {
                     return Err(Error::Manifest(format!(
                         "layer {} is foreign or non-distributable ({}): its content is not in the registry",
-                        layer.digest, layer.media_type
+                        layer.digest,
+                        short(&layer.media_type)
                     )));
                 }
                 _ => {
                     return Err(Error::Manifest(format!(
                         "layer {} is of the unsupported type {:?}",
-                        layer.digest, layer.media_type
+                        layer.digest,
+                        short(&layer.media_type)
                     )));
                 }
             }
@@ -304,7 +311,17 @@ fn json<'de, T: Deserialize<'de>>(bytes: &'de [u8], limit: usize, what: &str) ->
     if bytes.len() > limit {
         return Err(Error::Manifest(format!("{what} is larger than {limit} bytes")));
     }
-    serde_json::from_slice(bytes).map_err(|e| Error::Manifest(format!("{what} is malformed: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::Manifest(format!("{what} is malformed: {}", short(&e.to_string()))))
+}
+
+/// Text that a registry chose, or that quotes it, cut to what an error message should hold.
+fn short(text: &str) -> String {
+    let mut out: String = text.chars().take(MAX_QUOTED).collect();
+    if text.chars().nth(MAX_QUOTED).is_some() {
+        out.push('…');
+    }
+    out
 }
 
 /// Go writes absent slices and maps as `null`.
@@ -375,6 +392,37 @@ mod tests {
         let mut helm = manifest("application/vnd.oci.image.layer.v1.tar", 1);
         helm["config"]["mediaType"] = json!("application/vnd.cncf.helm.config.v1+json");
         assert!(check(&helm).is_err());
+    }
+
+    #[test]
+    fn errors_quote_little() {
+        let long = "\u{1F600}".repeat(1 << 18);
+        let kind = "application/vnd.oci.image.layer.v1.tar";
+        let told = |e: Error| e.to_string().len();
+        let mut bad = manifest(kind, 1);
+        bad["schemaVersion"] = json!(long);
+        let e = Manifest::parse(bad.to_string().as_bytes()).unwrap_err();
+        assert!(e.to_string().contains("malformed"), "{}", told(e));
+        for (member, value) in
+            [("schemaVersion", json!(long)), ("mediaType", json!(long)), ("config", json!(long))]
+        {
+            let mut bad = manifest(kind, 1);
+            bad[member] = value;
+            let refused = [parse(&bad).err(), Manifest::parse(bad.to_string().as_bytes()).err()];
+            assert!(refused.into_iter().flatten().all(|e| told(e) < 2048), "{member}");
+        }
+        for change in [
+            |m: &mut Value, long: &str| m["artifactType"] = json!(long),
+            |m: &mut Value, long: &str| m["config"]["mediaType"] = json!(long),
+            |m: &mut Value, long: &str| m["layers"][0]["mediaType"] = json!(long),
+        ] {
+            let mut bad = manifest(kind, 1);
+            change(&mut bad, &long);
+            let e = Manifest::parse(bad.to_string().as_bytes()).unwrap().check_image().unwrap_err();
+            assert!(told(e) < 2048, "{bad:.100}");
+        }
+        let config = json!({"rootfs": {"type": "layers", "diff_ids": [long]}});
+        assert!(told(Config::parse(config.to_string().as_bytes()).unwrap_err()) < 2048);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use cocoon_signature::policy::{self, Decision, Requirement};
 use cocoon_stage::Failure;
 
 use crate::Places;
-use crate::find::gather;
+use crate::find::{Faults, gather};
 
 /// Most broken signatures that are told.
 const MAX_TOLD: usize = 4;
@@ -36,18 +36,15 @@ pub async fn check(
 }
 
 /// The refusal with what was found and could not be used: then a signature is not missing, it is broken.
-fn with_faults(e: policy::Error, faults: &[String]) -> policy::Error {
-    if faults.is_empty() {
+fn with_faults(e: policy::Error, faults: &Faults) -> policy::Error {
+    if faults.count() == 0 {
         return e;
     }
-    let told = faults.iter().take(MAX_TOLD).map(|fault| {
-        let clean = fault.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-        clean.take(MAX_TEXT).collect::<String>()
-    });
+    let told = faults.told().iter().take(MAX_TOLD).map(|fault| fault.chars().take(MAX_TEXT).collect());
     let told: Vec<String> = told.collect();
     match e {
         policy::Error::Missing(text) | policy::Error::Unsatisfied(text) => policy::Error::Unsatisfied(
-            format!("{text}; {} more cannot be used: {}", faults.len(), told.join("; ")),
+            format!("{text}; {} more cannot be used: {}", faults.count(), told.join("; ")),
         ),
         other => other,
     }
