@@ -2,7 +2,7 @@
 
 use cocoon_signature::Subject;
 use cocoon_signature::policy::{self, Decision, Requirement};
-use cocoon_stage::Failure;
+use cocoon_stage::{Code, Failure};
 
 use crate::Places;
 use crate::find::{Faults, gather};
@@ -31,8 +31,17 @@ pub async fn check(
 ) -> Result<Decision, Failure> {
     let needs = policy::needs(requirements);
     let gathered = gather(registry, http, places, subject, needs).await?;
-    policy::decide(requirements, subject, &gathered.found, now_unix)
-        .map_err(|e| with_faults(e, &gathered.faults).into())
+    // Hostile certificates can cost many signatures' worth of work, which must not stop other tasks.
+    let (requirements, reference) = (requirements.to_vec(), subject.reference.clone());
+    let digests = subject.digests.to_vec();
+    let decided = tokio::task::spawn_blocking(move || {
+        let subject = Subject { reference: &reference, digests: &digests };
+        policy::decide(&requirements, &subject, &gathered.found, now_unix)
+            .map_err(|e| with_faults(e, &gathered.faults).into())
+    });
+    decided.await.unwrap_or_else(|e| {
+        Err(Failure::new(Code::ImageSignatureInvalid, format!("the signatures could not be checked: {e}")))
+    })
 }
 
 /// The refusal with what was found and could not be used: then a signature is not missing, it is broken.

@@ -12,6 +12,9 @@ use super::trust::{Signer, Trust, Window};
 use super::{Claim, SKEW, certificate, timestamp, wrong};
 use crate::VerifyingKey;
 
+/// Most time stamps of one signature whose certificates are looked at.
+const MAX_CHAINS: usize = 2;
+
 /// Checks a bundle over an image: a statement by cosign, or a signature over the manifest itself. `accepted` are the
 /// digests of the image that it may vouch for.
 ///
@@ -131,6 +134,8 @@ pub(super) fn prove(
         }
         Signer::Identity(identity) => {
             let leaf = material.leaf.ok_or_else(|| wrong("it has no certificate that names its signer"))?;
+            // Before the time, whose proof brings more certificates along: strangers are to cost little.
+            certificate::plausible(leaf, material.chain, &trust.roots, identity).map_err(wrong)?;
             let key = VerifyingKey::from_der(&leaf.spki()).map_err(|e| wrong(e.to_string()))?;
             if !message.is_signed(&key, signature) {
                 return Err(wrong("the signature does not verify with its certificate"));
@@ -138,7 +143,7 @@ pub(super) fn prove(
             let expected = Expected { signature, key: &key, certificate: Some(leaf), content };
             let mut fault = "nothing proves when it was signed, so its certificate does not count".to_owned();
             for at in times(trust, material, &expected, now_unix)? {
-                match certificate::check(leaf, material.chain, &trust.roots, identity, at) {
+                match certificate::check(leaf, material.chain, &trust.roots, at) {
                     Ok(()) => return Ok((certificate::shown(identity), Some(at))),
                     Err(why) => fault = why,
                 }
@@ -154,12 +159,13 @@ fn times(
     trust: &Trust,
     material: &Material<'_>,
     expected: &Expected<'_>,
+    let mut chains = MAX_CHAINS;
     now_unix: u64,
 ) -> Result<Vec<u64>, Error> {
     let roots = &trust.roots;
     let (mut times, mut faults) = (Vec::new(), Vec::new());
     for stamp in material.timestamps.iter().filter(|_| !roots.timestamp_authorities.is_empty()) {
-        match timestamp::verify(stamp, &roots.timestamp_authorities, expected.signature) {
+        match timestamp::verify(stamp, &roots.timestamp_authorities, expected.signature, &mut chains) {
             Ok(at) => times.push(at),
             Err(why) => faults.push(why.to_owned()),
         }
