@@ -91,18 +91,11 @@ fn signed_by(
     if found.simple.is_empty() {
         return faults.verdict();
     }
-    let keyrings = signed
-        .keyrings()
+    let keyring = signed
+        .keyring()
         .map_err(|e| Error::Invalid(format!("signedBy: {}", line(&e.to_string(), MAX_TEXT))))?;
     for message in found.simple.iter().take(MAX_LOOKED_AT) {
-        // The keyrings are one set of keys: what no key of any of them made is told once.
-        let mut outcome = Err("no OpenPGP key is given".to_owned());
-        for keyring in &keyrings {
-            outcome = simple::verify(keyring, message, now_unix).map_err(|e| e.to_string());
-            if outcome.is_ok() {
-                break;
-            }
-        }
+        let outcome = simple::verify(&keyring, message, now_unix).map_err(|e| e.to_string());
         let checked = outcome.and_then(|claim| {
             is_subject(&claim.digest, subject)?;
             is_named(&signed.identity, &claim.reference, subject)?;

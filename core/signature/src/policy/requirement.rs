@@ -56,8 +56,9 @@ impl NotationSigned {
 }
 
 impl SignedBy {
-    pub(super) fn keyrings(&self) -> Result<Vec<simple::Keyring>, Error> {
-        self.keyrings.iter().map(|bytes| simple::Keyring::parse(bytes)).collect()
+    /// All files as one keyring: a key that is revoked in one is revoked.
+    pub(super) fn keyring(&self) -> Result<simple::Keyring, Error> {
+        simple::Keyring::parse_all(&self.keyrings)
     }
 }
 
