@@ -250,10 +250,18 @@ fn notations_signatures_are_verified() {
     notation(&["cert", "generate-test", "stranger.example"]);
     let root = |name: &str| folder.join(format!("notation/localkeys/{name}.crt")).display().to_string();
     let (owner, stranger) = (root("owner.example"), root("stranger.example"));
-    home.refused("IMAGE-SIGNATURE-MISSING", &["image", "verify", "--notation-root", &owner, &image]);
+    let nobody = home.run(&["image", "verify", "--notation-root", &owner, &image]);
+    assert_eq!(nobody.status, Some(2), "whose signature counts is always said");
+    home.refused(
+        "IMAGE-SIGNATURE-MISSING",
+        &["image", "verify", "--notation-root", &owner, "--notation-identity", "*", &image],
+    );
     notation(&["sign", "--insecure-registry", &image]);
-    home.ok(&["image", "verify", "--notation-root", &owner, &image]);
-    home.refused("IMAGE-SIGNATURE-INVALID", &["image", "verify", "--notation-root", &stranger, &image]);
+    home.ok(&["image", "verify", "--notation-root", &owner, "--notation-identity", "*", &image]);
+    home.refused(
+        "IMAGE-SIGNATURE-INVALID",
+        &["image", "verify", "--notation-root", &stranger, "--notation-identity", "*", &image],
+    );
     let seen = home.json(&["image", "inspect", "--json", &image]);
     assert_eq!(seen["signatures"][0]["kind"], "notation");
 }

@@ -182,9 +182,9 @@ pub struct ImageVerifyArgs {
     #[arg(long, value_name = "FILE", requires = "certificate_identity")]
     pub trust_root: Option<PathBuf>,
     /// A root certificate (PEM file) of Notation's signatures. May be given again.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "notation_identity")]
     pub notation_root: Vec<PathBuf>,
-    /// Which subject of those certificates may have signed, `x509.subject: C=…`; default: any.
+    /// Which subject of those certificates may have signed: `x509.subject: C=…`, or `*` for any. Needed with --notation-root.
     #[arg(long, value_name = "SUBJECT", requires = "notation_root")]
     pub notation_identity: Vec<String>,
     /// OpenPGP public keys (file) of simple signing. Of several, one must have signed.

@@ -63,10 +63,8 @@ fn by_flags(args: &ImageVerifyArgs) -> Result<Vec<Requirement>, Failure> {
     }
     if !args.notation_root.is_empty() {
         let roots = texts(&args.notation_root)?;
-        let identities = match args.notation_identity.as_slice() {
-            [] => vec!["*".to_owned()],
-            named => named.to_vec(),
-        };
+        // Never "any" by default: under a public root anybody can have a certificate.
+        let identities = args.notation_identity.clone();
         all.push(Requirement::NotationSigned(NotationSigned { roots, identities }));
     }
     if !args.gpg_key.is_empty() {
