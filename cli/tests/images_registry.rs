@@ -158,7 +158,7 @@ fn signatures_of_both_formats() {
     // Policies: decided on the name, never empty, all of what is asked.
     let scope = format!("{}/copy", registry.address);
     let policy = json!({"default": [{"type": "reject"}], "transports": {"docker": {
-        scope: [{"type": "sigstoreSigned", "keyPath": public}]}}});
+        scope: [{"type": "sigstoreSigned", "keyPath": public, "signedIdentity": {"type": "matchRepository"}}]}}});
     let policy = home.file("policy.json", policy.to_string());
     home.ok(&["image", "verify", "--policy", &policy, &copy]);
     home.refused("IMAGE-POLICY-REJECTED", &["image", "verify", "--policy", &policy, &image]);
@@ -201,6 +201,19 @@ fn cosign_and_its_sealed_keys() {
     home.ok(&["image", "sign", "--key", &key, "--format", "bundle", &copy]);
     let theirs = cosign(&[&check[..], &[&copy]].concat());
     assert!(theirs.0, "{}", theirs.1);
+    home.ok(&["image", "verify", "--key", &public, &copy]);
+
+    // Cosign's own bundle names no repository: it counts only where the digest alone is asked for.
+    let nameless = registry.name("nameless:v1");
+    home.ok(&["image", "decrypt", "--no-trustee", &image, &nameless]);
+    let settings = r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#;
+    let settings = home.file("settings.json", settings);
+    let sign = ["sign", "--key", &key, "-y", "--allow-http-registry", "--signing-config", &settings];
+    let signed = cosign(&[&sign[..], &[&nameless]].concat());
+    assert!(signed.0, "{}", signed.1);
+    let refused = home.refused("IMAGE-SIGNATURE-INVALID", &["image", "verify", "--key", &public, &nameless]);
+    assert!(refused.contains("names no repository"), "{refused}");
+    home.ok(&["image", "verify", "--key", &public, "--digest-only", &nameless]);
 
     home.env("COSIGN_PASSWORD", "wrong");
     home.refused("USAGE-INVALID", &["image", "sign", "--key", &key, &image]);

@@ -169,6 +169,10 @@ pub struct ImageVerifyArgs {
     /// A public key (PEM file): cosign's signatures and bundles. Of several, one must have signed.
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// Accept what --key or --certificate-identity asks for where it names no repository or another one, as cosign 3's
+    /// bundles: whoever keeps the registry can then offer any image signed so, under any name.
+    #[arg(long)]
+    pub digest_only: bool,
     /// A signature policy (containers-policy.json(5)).
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

@@ -159,7 +159,7 @@ async fn as_referrer(
     key: &SigningKey,
     subject: &Descriptor,
 ) -> Result<(), Failure> {
-    let bundle = bundle_for_key(key, &subject.digest)?;
+    let bundle = bundle_for_key(key, reference, &subject.digest)?;
     let (config, manifest) = bundle_manifest(subject, &bundle, &shown(now()));
     client.push_blob(reference, bundle.into()).await?;
     client.push_blob(reference, config.into()).await?;

@@ -279,7 +279,7 @@ fn logs_of_the_second_kind_take_their_time_from_a_stamp() {
     assert!(check(&root, &message(&[3; 32]), now() + 5).unwrap_err().contains("another digest"));
 
     let digest = Digest::sha256(BLOB);
-    let payload = statement(&digest);
+    let payload = statement(&digest, None);
     let message = pae(STATEMENT_MEDIA_TYPE, &payload);
     let signature = signer.key.sign(&message).unwrap();
     let envelope = json!({"payload": b64(&payload), "payloadType": STATEMENT_MEDIA_TYPE,

@@ -121,13 +121,14 @@ fn sigstore_signed(
 ) -> Result<String, Error> {
     let mut faults = Faults::new("sigstoreSigned", subject);
     let named = |name: Option<&str>| match (&signed.identity, name) {
-        (Some(rule), Some(name)) => is_named(rule, name, subject),
-        (Some(rule), None) => Err(format!(
-            "it names no image, so {} cannot hold; without signedIdentity its digest is enough",
+        (SignedIdentity::MatchDigestOnly, _) => Ok(()),
+        (rule, Some(name)) => is_named(rule, name, subject),
+        (rule, None) => Err(format!(
+            "it names no repository, so another repository's image could be put in this one's place ({}); sign \
+             with a payload that names it (`cocoon image sign`, or cosign's older format), or accept digests alone \
+             (signedIdentity matchDigestOnly)",
             rule.rule()
         )),
-        (None, Some(name)) => is_named(&SignedIdentity::MatchRepository, name, subject),
-        (None, None) => Ok(()),
     };
     let tagged =
         found.cosign.iter().take(MAX_LOOKED_AT).map(|s| sigstore::verify_legacy(&signed.trust, s, now_unix));

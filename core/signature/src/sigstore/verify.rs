@@ -32,12 +32,8 @@ pub fn verify_bundle(trust: &Trust, json: &[u8], accepted: &[Digest], now_unix: 
             let proved =
                 prove(trust, &bundle.material(), Message::Bytes(&message), content, signature, now_unix)?;
             // The statement is read only after it is known to come from the signer.
-            Ok(Claim {
-                digest: vouched(payload, accepted)?,
-                reference: None,
-                by: proved.0,
-                at_unix: proved.1,
-            })
+            let (digest, reference) = vouched(payload, accepted)?;
+            Ok(Claim { digest, reference, by: proved.0, at_unix: proved.1 })
         }
         Signed::Message { sha256, signature } => {
             let sha256 = sha256.ok_or_else(|| wrong("the bundle does not say which SHA-256 is signed"))?;
@@ -134,12 +130,12 @@ pub(super) fn prove(
         }
         Signer::Identity(identity) => {
             let leaf = material.leaf.ok_or_else(|| wrong("it has no certificate that names its signer"))?;
-            // Before the time, whose proof brings more certificates along: strangers are to cost little.
-            certificate::plausible(leaf, material.chain, &trust.roots, identity).map_err(wrong)?;
             let key = VerifyingKey::from_der(&leaf.spki()).map_err(|e| wrong(e.to_string()))?;
             if !message.is_signed(&key, signature) {
                 return Err(wrong("the signature does not verify with its certificate"));
             }
+            // Before the time, whose proof brings more certificates along: strangers are to cost little.
+            certificate::plausible(leaf, material.chain, &trust.roots, identity).map_err(wrong)?;
             let expected = Expected { signature, key: &key, certificate: Some(leaf), content };
             let mut fault = "nothing proves when it was signed, so its certificate does not count".to_owned();
             for at in times(trust, material, &expected, now_unix)? {
@@ -159,11 +155,11 @@ fn times(
     trust: &Trust,
     material: &Material<'_>,
     expected: &Expected<'_>,
-    let mut chains = MAX_CHAINS;
     now_unix: u64,
 ) -> Result<Vec<u64>, Error> {
     let roots = &trust.roots;
     let (mut times, mut faults) = (Vec::new(), Vec::new());
+    let mut chains = MAX_CHAINS;
     for stamp in material.timestamps.iter().filter(|_| !roots.timestamp_authorities.is_empty()) {
         match timestamp::verify(stamp, &roots.timestamp_authorities, expected.signature, &mut chains) {
             Ok(at) => times.push(at),
