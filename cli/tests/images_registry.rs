@@ -102,7 +102,7 @@ fn signatures_of_both_formats() {
     // Policies: decided on the name, never empty, all of what is asked.
     let scope = format!("{}/copy", registry.address);
     let policy = json!({"default": [{"type": "reject"}], "transports": {"docker": {
-        scope: [{"type": "sigstoreSigned", "keyPath": public}]}}});
+        scope: [{"type": "sigstoreSigned", "keyPath": public, "signedIdentity": {"type": "matchRepository"}}]}}});
     let policy = home.file("policy.json", policy.to_string());
     home.ok(&["image", "verify", "--policy", &policy, &copy]);
     home.refused("IMAGE-POLICY-REJECTED", &["image", "verify", "--policy", &policy, &image]);
@@ -145,6 +145,19 @@ fn cosign_and_its_sealed_keys() {
     home.ok(&["image", "sign", "--key", &key, "--format", "bundle", &copy]);
     let theirs = cosign(&[&check[..], &[&copy]].concat());
     assert!(theirs.0, "{}", theirs.1);
+    home.ok(&["image", "verify", "--key", &public, &copy]);
+
+    // Cosign's own bundle names no repository: it counts only where the digest alone is asked for.
+    let nameless = registry.name("nameless:v1");
+    home.ok(&["image", "decrypt", "--no-trustee", &image, &nameless]);
+    let settings = r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#;
+    let settings = home.file("settings.json", settings);
+    let sign = ["sign", "--key", &key, "-y", "--allow-http-registry", "--signing-config", &settings];
+    let signed = cosign(&[&sign[..], &[&nameless]].concat());
+    assert!(signed.0, "{}", signed.1);
+    let refused = home.refused("IMAGE-SIGNATURE-INVALID", &["image", "verify", "--key", &public, &nameless]);
+    assert!(refused.contains("names no repository"), "{refused}");
+    home.ok(&["image", "verify", "--key", &public, "--digest-only", &nameless]);
 
     home.env("COSIGN_PASSWORD", "wrong");
     home.refused("USAGE-INVALID", &["image", "sign", "--key", &key, &image]);
@@ -194,10 +207,18 @@ fn notations_signatures_are_verified() {
     notation(&["cert", "generate-test", "stranger.example"]);
     let root = |name: &str| folder.join(format!("notation/localkeys/{name}.crt")).display().to_string();
     let (owner, stranger) = (root("owner.example"), root("stranger.example"));
-    home.refused("IMAGE-SIGNATURE-MISSING", &["image", "verify", "--notation-root", &owner, &image]);
+    let nobody = home.run(&["image", "verify", "--notation-root", &owner, &image]);
+    assert_eq!(nobody.status, Some(2), "whose signature counts is always said");
+    home.refused(
+        "IMAGE-SIGNATURE-MISSING",
+        &["image", "verify", "--notation-root", &owner, "--notation-identity", "*", &image],
+    );
     notation(&["sign", "--insecure-registry", &image]);
-    home.ok(&["image", "verify", "--notation-root", &owner, &image]);
-    home.refused("IMAGE-SIGNATURE-INVALID", &["image", "verify", "--notation-root", &stranger, &image]);
+    home.ok(&["image", "verify", "--notation-root", &owner, "--notation-identity", "*", &image]);
+    home.refused(
+        "IMAGE-SIGNATURE-INVALID",
+        &["image", "verify", "--notation-root", &stranger, "--notation-identity", "*", &image],
+    );
     let seen = home.json(&["image", "inspect", "--json", &image]);
     assert_eq!(seen["signatures"][0]["kind"], "notation");
 }

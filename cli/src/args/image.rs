@@ -173,6 +173,10 @@ pub struct ImageVerifyArgs {
     /// A public key (PEM file): cosign's signatures and bundles. Of several, one must have signed.
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// Accept what --key or --certificate-identity asks for where it names no repository or another one, as cosign 3's
+    /// bundles: whoever keeps the registry can then offer any image signed so, under any name.
+    #[arg(long)]
+    pub digest_only: bool,
     /// A signature policy (containers-policy.json(5)).
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -186,9 +190,9 @@ pub struct ImageVerifyArgs {
     #[arg(long, value_name = "FILE", requires = "certificate_identity")]
     pub trust_root: Option<PathBuf>,
     /// A root certificate (PEM file) of Notation's signatures. May be given again.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "notation_identity")]
     pub notation_root: Vec<PathBuf>,
-    /// Which subject of those certificates may have signed, `x509.subject: C=…`; default: any.
+    /// Which subject of those certificates may have signed: `x509.subject: C=…`, or `*` for any. Needed with --notation-root.
     #[arg(long, value_name = "SUBJECT", requires = "notation_root")]
     pub notation_identity: Vec<String>,
     /// OpenPGP public keys (file) of simple signing. Of several, one must have signed.

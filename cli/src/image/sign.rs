@@ -67,6 +67,9 @@ pub async fn main(args: &ImageSignArgs) -> Result<(), Failure> {
     let (client, reference) = in_registry(&place)?;
     let key = signing_key(&args.key)?;
     let (digest, bytes) = client.resolve(reference).await?;
+    if let Some(text) = choice(reference, &digest) {
+        eprintln!("{text}");
+    }
     let document = Document::parse(&bytes)?;
     let mut subjects = Vec::new();
     if let (true, Document::Index(index)) = (args.recursive, &document) {
@@ -85,6 +88,18 @@ pub async fn main(args: &ImageSignArgs) -> Result<(), Failure> {
         println!("signed {}@{}", reference.name(), subject.digest);
     }
     Ok(())
+}
+
+/// What is to be known before the signature: of a name without digest the registry says which image it is, and the owner
+/// vouches for that.
+fn choice(reference: &Reference, digest: &Digest) -> Option<String> {
+    reference.digest.is_none().then(|| {
+        format!(
+            "signing {digest}\n  warning: the registry chose this digest for {reference}; compare it with your \
+             build's, or sign {}",
+            reference.with_digest(*digest)
+        )
+    })
 }
 
 fn subject(digest: Digest, bytes: &[u8]) -> Result<Descriptor, Failure> {
@@ -144,10 +159,24 @@ async fn as_referrer(
     key: &SigningKey,
     subject: &Descriptor,
 ) -> Result<(), Failure> {
-    let bundle = bundle_for_key(key, &subject.digest)?;
+    let bundle = bundle_for_key(key, reference, &subject.digest)?;
     let (config, manifest) = bundle_manifest(subject, &bundle, &shown(now()));
     client.push_blob(reference, bundle.into()).await?;
     client.push_blob(reference, config.into()).await?;
     client.push_referrer(reference, OCI_MANIFEST, manifest.into()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_choice_the_digest_is_gets_said() {
+        let digest = Digest::sha256(b"m");
+        let by_tag = Reference::parse("a.io/x:1").unwrap();
+        let said = choice(&by_tag, &digest).unwrap();
+        assert!(said.contains(&format!("a.io/x@{digest}")) && said.contains("a.io/x:1"), "{said}");
+        assert_eq!(choice(&by_tag.with_digest(digest), &digest), None);
+    }
 }

@@ -87,7 +87,8 @@ mod tests {
         }
         let key = cocoon_signature::KeyPair::generate().unwrap();
         let key = cocoon_signature::SigningKey::from_pem(&key.private_pem).unwrap();
-        let bundle = cocoon_signature::cosign::bundle_for_key(&key, &Digest::sha256(b"")).unwrap();
+        let name = cocoon_image::Reference::parse("a.io/x").unwrap();
+        let bundle = cocoon_signature::cosign::bundle_for_key(&key, &name, &Digest::sha256(b"")).unwrap();
         assert!(signer(&bundle).starts_with("key SHA256:"));
     }
 }

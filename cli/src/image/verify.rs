@@ -47,10 +47,17 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<String>, Failure> {
 /// What the flags other than `--policy` require.
 fn by_flags(args: &ImageVerifyArgs) -> Result<Vec<Requirement>, Failure> {
     let wrong = |e: cocoon_image::Error| usage(e.to_string());
+    let named =
+        if args.digest_only { SignedIdentity::MatchDigestOnly } else { SignedIdentity::MatchRepository };
+    if args.digest_only && args.key.is_empty() && args.certificate_identity.is_none() {
+        return Err(usage(
+            "--digest-only: it goes with --key or --certificate-identity; a policy says it itself",
+        ));
+    }
     let mut all = Vec::new();
     if !args.key.is_empty() {
         let trust = Trust::keys(&texts(&args.key)?).map_err(wrong)?;
-        all.push(Requirement::SigstoreSigned(SigstoreSigned { trust, identity: None }));
+        all.push(Requirement::SigstoreSigned(SigstoreSigned { trust, identity: named.clone() }));
     }
     if let (Some(id), Some(issuer), Some(root)) =
         (&args.certificate_identity, &args.certificate_oidc_issuer, &args.trust_root)
@@ -59,14 +66,12 @@ fn by_flags(args: &ImageVerifyArgs) -> Result<Vec<Requirement>, Failure> {
             if id.contains("://") { Identity::uri(issuer, id) } else { Identity::email(issuer, id) };
         let roots = Roots::from_trusted_root(&read(root, 1 << 20).map_err(usage)?).map_err(wrong)?;
         let trust = identity.and_then(|identity| Trust::keyless(roots, identity)).map_err(wrong)?;
-        all.push(Requirement::SigstoreSigned(SigstoreSigned { trust, identity: None }));
+        all.push(Requirement::SigstoreSigned(SigstoreSigned { trust, identity: named.clone() }));
     }
     if !args.notation_root.is_empty() {
         let roots = texts(&args.notation_root)?;
-        let identities = match args.notation_identity.as_slice() {
-            [] => vec!["*".to_owned()],
-            named => named.to_vec(),
-        };
+        // Never "any" by default: under a public root anybody can have a certificate.
+        let identities = args.notation_identity.clone();
         all.push(Requirement::NotationSigned(NotationSigned { roots, identities }));
     }
     if !args.gpg_key.is_empty() {

@@ -16,7 +16,7 @@ const MAX_TEXT: usize = 1024;
 /// A normalised image name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reference {
-    /// Registry host with optional port, e.g. `docker.io`, `localhost:5000`, `[::1]:5000`.
+    /// Registry host, in lower case, with optional port, e.g. `docker.io`, `localhost:5000`, `[::1]:5000`.
     pub registry: String,
     /// Repository path, e.g. `library/busybox`.
     pub repository: String,
@@ -27,7 +27,9 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Parses and normalises: `busybox` is `docker.io/library/busybox:latest`; `index.docker.io` is `docker.io`.
+    /// Parses and normalises: `busybox` is `docker.io/library/busybox:latest`; `index.docker.io` is `docker.io`. Hosts are
+    /// the same in either case, and are kept in lower case: what a policy or a signature says of one holds for all
+    /// spellings. A host that only its capitals tell from a path (`Registry/app`) is refused.
     ///
     /// # Errors
     /// [`Error::Reference`] naming the rule broken.
@@ -59,9 +61,12 @@ impl Reference {
             return Err(refuse("its tag is not 1 to 128 of letters, digits, '_', '.', '-'"));
         }
         let (registry, repository) = match name.split_once('/') {
-            Some((host, path)) if is_host_like(host) => (host.to_owned(), path.to_owned()),
+            Some((host, path)) if is_host_like(host) => (host.to_ascii_lowercase(), path.to_owned()),
             _ => ("docker.io".to_owned(), name.to_owned()),
         };
+        if !is_host_like(&registry) {
+            return Err(refuse("its registry is told by capital letters alone; give it a domain or a port"));
+        }
         let registry = if registry == "index.docker.io" { "docker.io".to_owned() } else { registry };
         let repository = if registry == "docker.io" && !repository.contains('/') {
             format!("library/{repository}")
@@ -221,7 +226,11 @@ mod tests {
             ("localhost:5000/app", "localhost:5000/app:latest".to_owned()),
             ("127.0.0.1:5000/a/b__c:x", "127.0.0.1:5000/a/b__c:x".to_owned()),
             ("[::1]:5000/a", "[::1]:5000/a:latest".to_owned()),
-            ("Registry/app", "Registry/app:latest".to_owned()),
+            ("LocalHost/app", "localhost/app:latest".to_owned()),
+            ("Registry:5000/app:V1", "registry:5000/app:V1".to_owned()),
+            ("GHCR.io/x/y", "ghcr.io/x/y:latest".to_owned()),
+            ("Index.Docker.IO/busybox", "docker.io/library/busybox:latest".to_owned()),
+            ("[FE80::A]:5000/a", "[fe80::a]:5000/a:latest".to_owned()),
             (&format!("ghcr.io/x/y@{d}"), format!("ghcr.io/x/y@{d}")),
             (&format!("ghcr.io/x/y:t@{d}"), format!("ghcr.io/x/y:t@{d}")),
         ] {
@@ -236,6 +245,7 @@ mod tests {
             "",
             " ",
             "UPPER",
+            "Registry/app",
             "a b",
             "a//b",
             "/a",

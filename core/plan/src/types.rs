@@ -96,7 +96,7 @@ pub struct ContainerPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePlan {
-    /// The reference as the owner wrote it; signature policy is decided on this name.
+    /// The reference as the owner wrote it; signature policy is decided on this name. A digest in it must be `digest`.
     pub reference: String,
     /// The manifest's (or index's) digest, `sha256:<64 hex>`.
     pub digest: String,
@@ -251,6 +251,10 @@ impl ContainerPlan {
         if self.image.reference.is_empty() || self.image.reference.len() > 512 {
             return Err(Error::field(format!("{at}.image.reference"), "must be 1 to 512 characters"));
         }
+        // Two digests would leave open which image is meant: policies are decided on the name.
+        if self.image.reference.split_once('@').is_some_and(|(_, digest)| digest != self.image.digest) {
+            return Err(Error::field(format!("{at}.image.reference"), "holds another digest than the plan"));
+        }
         for (i, layer) in self.image.layers.iter().flatten().enumerate() {
             layer.check(&format!("{at}.image.layers[{i}]"))?;
         }
@@ -368,6 +372,27 @@ pub(crate) mod tests {
         let again = Plan::parse(&bytes).unwrap();
         assert_eq!(again, sample());
         assert_eq!(again.to_canonical().unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_reference_holds_no_other_digest() {
+        let mut plan = sample();
+        let digest = plan.containers[0].image.digest.clone();
+        let mut with = |reference: String| {
+            plan.containers[0].image.reference = reference;
+            plan.to_canonical().map_err(|e| e.to_string())
+        };
+        with(format!("localhost:5000/busybox:1@{digest}")).unwrap();
+        for other in [
+            format!("sha256:{}", "b".repeat(64)),
+            digest.to_uppercase(),
+            format!("sha512:{}", "a".repeat(128)),
+            String::new(),
+            format!("{digest}@{digest}"),
+        ] {
+            let e = with(format!("localhost:5000/busybox@{other}")).unwrap_err();
+            assert!(e.contains("another digest"), "{e}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn cosign_and_we_accept_the_same_bundles() {
         let message = fake.message_bundle(&signer, BLOB, size, index);
         blob(&trust(&fake), &message, now()).unwrap();
         image(&trust(&fake), &message, &digest, now()).unwrap();
-        let statement = fake.statement_bundle(&signer, &statement(&digest), size, index);
+        let statement = fake.statement_bundle(&signer, &statement(&digest, None), size, index);
         image(&trust(&fake), &statement, &digest, now()).unwrap();
         if cosign {
             cosign_verifies(&fake.trusted_root(), &message, false).unwrap();
@@ -160,7 +160,7 @@ fn statements_vouch_for_one_image_and_nothing_else() {
     let fake = Fake::new(now() - 3600);
     let signer = fake.certify(&fake.leaf());
     let digest = Digest::sha256(BLOB);
-    let text = String::from_utf8(statement(&digest)).unwrap();
+    let text = String::from_utf8(statement(&digest, None)).unwrap();
     let check = |bundle: &Value| image(&trust(&fake), bundle, &digest, now());
     let of = |text: &str| fake.statement_bundle(&signer, text.as_bytes(), 4, 1);
     check(&of(&text)).unwrap();
@@ -199,7 +199,7 @@ fn keys_may_have_to_be_in_a_log() {
     let (fake, other) = (Fake::new(now() - 3600), Fake::new(now() - 3600));
     let (own, stranger) = (p256(), p256());
     let digest = Digest::sha256(BLOB);
-    let bundle = fake.keyed_bundle(&own, &statement(&digest));
+    let bundle = fake.keyed_bundle(&own, &statement(&digest, None));
     let trust = |key: &KeyPair, log: &KeyPair| {
         Trust::keys(&[key.public_key_pem()]).unwrap().with_logs(&[log.public_key_pem()]).unwrap()
     };
@@ -212,8 +212,9 @@ fn keys_may_have_to_be_in_a_log() {
     assert!(image(&trust(&own, &fake.rekor), &unlogged, &digest, now()).is_err());
     // The log's record of the same statement under another key is none of this one.
     let mut swapped = bundle.clone();
-    swapped["verificationMaterial"]["tlogEntries"] =
-        fake.keyed_bundle(&stranger, &statement(&digest))["verificationMaterial"]["tlogEntries"].clone();
+    swapped["verificationMaterial"]["tlogEntries"] = fake.keyed_bundle(&stranger, &statement(&digest, None))
+        ["verificationMaterial"]["tlogEntries"]
+        .clone();
     assert!(image(&trust(&own, &fake.rekor), &swapped, &digest, now()).unwrap_err().contains("another"));
 }
 
@@ -222,7 +223,7 @@ fn records_of_the_kind_intoto_are_read() {
     let fake = Fake::new(now() - 3600);
     let signer = fake.certify(&fake.leaf());
     let digest = Digest::sha256(BLOB);
-    let payload = statement(&digest);
+    let payload = statement(&digest, None);
     let mut bundle = fake.statement_bundle(&signer, &payload, 1, 0);
     let signature = bundle["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap().to_owned();
     let mut with = |hash: &[u8], signature: &str| {

@@ -113,7 +113,7 @@ fn logs_may_sign_with_ed25519() {
     let fake = Fake::with_rekor(now() - 3600, key(&PKCS_ED25519));
     let signer = fake.certify(&fake.leaf());
     verify_legacy(&trust(&fake), &keyless(&fake, &signer), now()).unwrap();
-    let bundle = fake.statement_bundle(&signer, &statement(&subject().1), 9, 8).to_string();
+    let bundle = fake.statement_bundle(&signer, &statement(&subject().1, None), 9, 8).to_string();
     verify_bundle(&trust(&fake), bundle.as_bytes(), &[subject().1], now()).unwrap();
 }
 
@@ -134,7 +134,8 @@ fn policies_ask_for_identities() {
     let ca = b64(pem(&fake.root.der) + &pem(&fake.intermediate.der));
     let rekor = b64(fake.rekor.public_key_pem());
     let by = |fulcio: Value, rekor: Option<&String>| {
-        let mut requirement = json!({"type": "sigstoreSigned", "fulcio": fulcio});
+        let mut requirement = json!({"type": "sigstoreSigned", "fulcio": fulcio,
+            "signedIdentity": {"type": "matchDigestOnly"}});
         if let Some(rekor) = rekor {
             requirement["rekorPublicKeyDatas"] = json!([rekor]);
         }
@@ -168,7 +169,7 @@ fn policies_ask_for_identities() {
             Some(&rekor),
         ),
     ];
-    let bundle = fake.statement_bundle(&signer, &statement(&digest), 7, 2).to_string().into_bytes();
+    let bundle = fake.statement_bundle(&signer, &statement(&digest, None), 7, 2).to_string().into_bytes();
     for found in [
         Found { cosign: vec![keyless(&fake, &signer)], ..Found::default() },
         Found { bundles: vec![b"junk".to_vec(), bundle], ..Found::default() },

@@ -10,7 +10,7 @@ use cocoon_image::{Digest, Manifest, Reference};
 use cocoon_signature::cosign::{
     Payload, SIGNATURE_ANNOTATION, bundle_for_key, bundle_manifest, sign, signature_manifest, signature_tag,
 };
-use cocoon_signature::policy::{Decision, Error, Requirement, decide};
+use cocoon_signature::policy::{Decision, Error, Requirement, SignedIdentity, SigstoreSigned, decide};
 use cocoon_signature::sigstore::{Trust, verify_blob};
 use cocoon_signature::{CosignSignature, Found, KeyPair, SigningKey, Subject};
 use serde_json::Value;
@@ -173,6 +173,18 @@ fn decided(pem: &str, reference: &Reference, digest: Digest, found: &Found) -> R
     decide(&[requirement], &Subject { reference, digests: &[digest] }, found, 0)
 }
 
+fn decided_by_digest(
+    pem: &str,
+    reference: &Reference,
+    digest: Digest,
+    found: &Found,
+) -> Result<Decision, Error> {
+    let trust = Trust::keys(&[pem.to_owned()]).unwrap();
+    let signed = SigstoreSigned { trust, identity: SignedIdentity::MatchDigestOnly };
+    let subject = Subject { reference, digests: &[digest] };
+    decide(&[Requirement::SigstoreSigned(signed)], &subject, found, 0)
+}
+
 #[test]
 fn what_cosign_signs_with_a_key_is_good_here() {
     let Some(world) = World::new() else { return };
@@ -215,8 +227,16 @@ fn what_cosign_signs_with_a_key_is_good_here() {
     assert!(verify_blob(&trust, read("b.json").as_bytes(), b"any byte", 0).is_err());
 
     let other = KeyPair::generate().unwrap().public_pem;
+    // Cosign's bundle names no repository: alone its digest counts, and only where that is asked for.
+    let found = world.found("bundled", &by_bundle);
+    let e = decided(&public, &bundled, by_bundle, &found).unwrap_err().to_string();
+    assert!(e.contains("names no repository"), "{e}");
     for (repository, reference, digest) in [("bundled", &bundled, by_bundle), ("tagged", &tagged, by_tag)] {
         let found = world.found(repository, &digest);
+        let decided = |pem: &str, reference, digest, found: &Found| match repository {
+            "tagged" => decided(pem, reference, digest, found),
+            _ => decided_by_digest(pem, reference, digest, found),
+        };
         assert_eq!(
             (found.cosign.len(), found.bundles.len()),
             if repository == "tagged" { (1, 0) } else { (0, 1) }
@@ -242,7 +262,7 @@ fn what_we_sign_with_a_key_is_good_there() {
 
     let (reference, digest) = world.image("bundled:1");
     let key = SigningKey::from_pem(&pair.private_pem).unwrap();
-    let bundle = bundle_for_key(&key, &digest).unwrap();
+    let bundle = bundle_for_key(&key, &reference, &digest).unwrap();
     let image = world.manifest("bundled:1").unwrap();
     let subject = serde_json::json!({"mediaType": MANIFEST, "digest": digest, "size": image.len()});
     let subject = serde_json::from_value(subject).unwrap();
@@ -260,6 +280,8 @@ fn what_we_sign_with_a_key_is_good_there() {
     verify("bundled:1", "own.pub", "--new-bundle-format").unwrap();
     assert!(verify("bundled:1", "other.pub", "--new-bundle-format").is_err());
     decided(&pair.public_pem, &reference, digest, &world.found("bundled", &digest)).unwrap();
+    let elsewhere = Reference::parse("a.io/other:1").unwrap();
+    assert!(decided(&pair.public_pem, &elsewhere, digest, &world.found("bundled", &digest)).is_err());
 
     let (reference, digest) = world.image("tagged:1");
     let payload = Payload::new(&reference, digest).to_json();

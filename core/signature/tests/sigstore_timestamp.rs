@@ -156,6 +156,40 @@ fn a_time_stamp_proves_the_time() {
 }
 
 #[test]
+fn strangers_cost_little() {
+    let (fake, _, bundle, signature) = parts();
+    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
+    let (Some(tsa), Some(other)) = (Tsa::new(ec, "sha256"), Tsa::new(ec, "sha256")) else { return };
+    let root = tsa.roots(&fake);
+    let (good, decoy) = (tsa.stamp(&signature, true), other.stamp(&signature, true));
+    let elsewhere = tsa.stamp(b"another signature", true);
+    let with = |stamps: &[&Vec<u8>]| {
+        let mut bundle = without_promise(bundle.clone());
+        let stamps: Vec<Value> = stamps.iter().map(|s| json!({"signedTimestamp": b64(s)})).collect();
+        bundle["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": stamps});
+        bundle
+    };
+    // Of the stamps over this signature two are looked at; others are told apart for nothing.
+    check(&root, &with(&[&decoy, &good]), now() + 5).unwrap();
+    check(&root, &with(&[&elsewhere, &elsewhere, &elsewhere, &good]), now() + 5).unwrap();
+    let e = check(&root, &with(&[&decoy, &decoy, &good]), now() + 5).unwrap_err();
+    assert!(e.contains("too many time stamps"), "{e}");
+    // Who signed comes before when: nothing of these stamps and entries is looked at.
+    let mut unproved = with(&[&decoy, &decoy, &good]);
+    unproved["verificationMaterial"]["tlogEntries"] = json!([]);
+    let e = check(&root, &unproved, now() + 5).unwrap_err();
+    assert!(e.contains("no trusted log"), "{e}");
+    let stranger = trust_of(&root, Identity::email(OIDC, "another@example.com").unwrap());
+    let e = verify_blob(&stranger, unproved.to_string().as_bytes(), BLOB, now() + 5).unwrap_err().to_string();
+    assert!(e.contains("the certificate's subject is"), "{e}");
+    let mut foreign = root.clone();
+    foreign["certificateAuthorities"] =
+        Fake::new(now() - 30).trusted_root()["certificateAuthorities"].clone();
+    let e = check(&foreign, &unproved, now() + 5).unwrap_err();
+    assert!(e.contains("no path"), "{e}");
+}
+
+#[test]
 fn other_time_stamps_prove_nothing() {
     let (fake, _, bundle, signature) = parts();
     let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
@@ -245,7 +279,7 @@ fn logs_of_the_second_kind_take_their_time_from_a_stamp() {
     assert!(check(&root, &message(&[3; 32]), now() + 5).unwrap_err().contains("another digest"));
 
     let digest = Digest::sha256(BLOB);
-    let payload = statement(&digest);
+    let payload = statement(&digest, None);
     let message = pae(STATEMENT_MEDIA_TYPE, &payload);
     let signature = signer.key.sign(&message).unwrap();
     let envelope = json!({"payload": b64(&payload), "payloadType": STATEMENT_MEDIA_TYPE,

@@ -262,3 +262,85 @@ fn a_message_is_whole_and_alone() {
     assert!(Keyring::parse(&secret).unwrap_err().to_string().contains("secret key"));
     assert!(Keyring::parse(b"").is_err() && Keyring::parse(b"nonsense").is_err());
 }
+
+#[test]
+fn a_revocation_counts_in_any_copy() {
+    let Some(gpg) = Gpg::new() else { return };
+    let owner = gpg.key("owner", "ed25519", "cert,sign", "never");
+    gpg.key("other", "ed25519", "sign", "never");
+    let export = |name: &str| gpg.run(MADE, &["--export", name], b"");
+    let (good, other) = (export("owner"), export("other"));
+    let message = gpg.sign("owner", &payload(), &[]);
+    let by_other = gpg.sign("other", &payload(), &[]);
+    let text = gpg.0.path().join(format!("openpgp-revocs.d/{owner}.rev"));
+    let text = std::fs::read_to_string(text).unwrap().replace(":-----BEGIN", "-----BEGIN");
+    let armored = &text[text.find("-----BEGIN").unwrap()..];
+    gpg.run(MADE + DAY, &["--import"], text.as_bytes());
+    let revoked = export("owner");
+    // What was added to the key: the revocation packet, right after the key's own.
+    let added = revoked.len() - good.len();
+    let at = good.iter().zip(&revoked).take_while(|(a, b)| a == b).count();
+    let packet = (0..=at).rev().map(|at| &revoked[at..at + added]).find(|p| p[0] == 0x88 && p[3] == 0x20);
+    let packet = packet.expect("a revocation").to_vec();
+
+    let now = MADE + 2 * DAY;
+    let all = |files: &[&[u8]]| Keyring::parse_all(files);
+    verify(&all(&[&good, &other]).unwrap(), &message, now).unwrap();
+    for files in [
+        &[&good[..], &revoked][..],
+        &[&revoked, &good],
+        &[&[&good[..], &revoked].concat()],
+        &[&[&revoked[..], &good].concat()],
+        // The revocation alone: after its key, after another, before it, in a file of its own.
+        &[&[&good[..], &packet].concat()],
+        &[&[&good[..], &other, &packet].concat()],
+        &[&[&packet[..], &good, &other].concat()],
+        &[&good, &other, &packet],
+        &[&packet, &good, &other],
+        &[armored.as_bytes(), &good, &other],
+    ] {
+        let keyring = all(files).unwrap();
+        assert!(refusal(&keyring, &message, now).contains("is revoked"));
+        // And no other key's.
+        if keyring.fingerprints().len() == 2 {
+            verify(&keyring, &by_other, now).unwrap();
+        }
+    }
+    for orphan in [&[&[&other[..], &packet].concat()[..]][..], &[&other, &packet], &[&packet, &other]] {
+        let e = all(orphan).unwrap_err().to_string();
+        assert!(e.contains("is not there"), "{e}");
+    }
+    assert!(all(&[&packet]).is_err() && all(&[]).is_err());
+    // Without its maker's name it is nobody's; where it follows a key it is that key's.
+    let mut nameless = packet.clone();
+    for i in 1..nameless.len() - 1 {
+        // Subpackets "issuer fingerprint" and "issuer" become others of no meaning.
+        if (nameless[i], nameless[i + 1]) == (33, 4) || (nameless[i - 1], nameless[i]) == (9, 16) {
+            nameless[i] = 100;
+        }
+    }
+    assert!(all(&[&[&good[..], &nameless].concat()]).unwrap_err().to_string().contains("names no key"));
+    let key_length = 2 + usize::from(good[1]);
+    let direct = [&good[..key_length], &nameless, &good[key_length..]].concat();
+    assert!(refusal(&all(&[&direct]).unwrap(), &message, now).contains("is revoked"));
+}
+
+#[test]
+fn a_revoked_subkey_counts_in_any_copy() {
+    let Some(gpg) = Gpg::new() else { return };
+    let owner = gpg.key("owner", "ed25519", "cert", "never");
+    gpg.run(MADE, &["--quick-add-key", &owner, "ed25519", "sign", "never"], b"");
+    let message = gpg.sign("owner", &payload(), &[]);
+    let export = || gpg.run(MADE, &["--export", &owner], b"");
+    let good = export();
+    let now = MADE + 3 * DAY;
+    verify(&Keyring::parse(&good).unwrap(), &message, now).unwrap();
+    let args = ["--command-fd", "0", "--no-batch", "--expert", "--edit-key", &owner];
+    gpg.run(MADE + DAY, &args, b"key 1\nrevkey\ny\n0\n\ny\nsave\n");
+    let revoked = export();
+    assert!(revoked.len() > good.len());
+    for files in [[&revoked[..], &good], [&good, &revoked]] {
+        assert!(refusal(&Keyring::parse_all(&files).unwrap(), &message, now).contains("is revoked"));
+        assert!(refusal(&Keyring::parse(&files.concat()).unwrap(), &message, now).contains("is revoked"));
+    }
+}

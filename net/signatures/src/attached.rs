@@ -76,7 +76,7 @@ pub(crate) async fn find(
         for (_, entry) in entries.iter().take(MAX_OPENED) {
             match open(registry, reference, digest, entry, needs, &mut all).await {
                 Ok(()) => {}
-                Err(Problem::One(why)) => all.faults.push(format!("referrer {}: {why}", entry.digest)),
+                Err(Problem::One(why)) => all.faults.add(format_args!("referrer {}", entry.digest), why),
                 Err(Problem::All(e)) => return Err(e.into()),
             }
         }

@@ -2,10 +2,10 @@
 
 use cocoon_signature::Subject;
 use cocoon_signature::policy::{self, Decision, Requirement};
-use cocoon_stage::Failure;
+use cocoon_stage::{Code, Failure};
 
 use crate::Places;
-use crate::find::gather;
+use crate::find::{Faults, gather};
 
 /// Most broken signatures that are told.
 const MAX_TOLD: usize = 4;
@@ -31,23 +31,29 @@ pub async fn check(
 ) -> Result<Decision, Failure> {
     let needs = policy::needs(requirements);
     let gathered = gather(registry, http, places, subject, needs).await?;
-    policy::decide(requirements, subject, &gathered.found, now_unix)
-        .map_err(|e| with_faults(e, &gathered.faults).into())
+    // Hostile certificates can cost many signatures' worth of work, which must not stop other tasks.
+    let (requirements, reference) = (requirements.to_vec(), subject.reference.clone());
+    let digests = subject.digests.to_vec();
+    let decided = tokio::task::spawn_blocking(move || {
+        let subject = Subject { reference: &reference, digests: &digests };
+        policy::decide(&requirements, &subject, &gathered.found, now_unix)
+            .map_err(|e| with_faults(e, &gathered.faults).into())
+    });
+    decided.await.unwrap_or_else(|e| {
+        Err(Failure::new(Code::ImageSignatureInvalid, format!("the signatures could not be checked: {e}")))
+    })
 }
 
 /// The refusal with what was found and could not be used: then a signature is not missing, it is broken.
-fn with_faults(e: policy::Error, faults: &[String]) -> policy::Error {
-    if faults.is_empty() {
+fn with_faults(e: policy::Error, faults: &Faults) -> policy::Error {
+    if faults.count() == 0 {
         return e;
     }
-    let told = faults.iter().take(MAX_TOLD).map(|fault| {
-        let clean = fault.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-        clean.take(MAX_TEXT).collect::<String>()
-    });
+    let told = faults.told().iter().take(MAX_TOLD).map(|fault| fault.chars().take(MAX_TEXT).collect());
     let told: Vec<String> = told.collect();
     match e {
         policy::Error::Missing(text) | policy::Error::Unsatisfied(text) => policy::Error::Unsatisfied(
-            format!("{text}; {} more cannot be used: {}", faults.len(), told.join("; ")),
+            format!("{text}; {} more cannot be used: {}", faults.count(), told.join("; ")),
         ),
         other => other,
     }

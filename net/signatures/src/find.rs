@@ -20,7 +20,45 @@ pub struct Places {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) found: Found,
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Faults,
+}
+
+/// Most faults that are kept of one image, and most characters of each: both are a registry's to choose.
+const MAX_FAULTS: usize = 16;
+const MAX_FAULT: usize = 300;
+
+/// What is wrong with signatures, bounded and fit for a line of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    told: Vec<String>,
+    count: usize,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, what: impl std::fmt::Display, why: impl std::fmt::Display) {
+        self.count += 1;
+        if self.told.len() < MAX_FAULTS {
+            let text = format!("{what}: {why}");
+            let clean = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+            self.told.push(clean.take(MAX_FAULT).collect());
+        }
+    }
+
+    pub(crate) fn extend(&mut self, other: Faults) {
+        self.count += other.count;
+        let room = MAX_FAULTS.saturating_sub(self.told.len());
+        self.told.extend(other.told.into_iter().take(room));
+    }
+
+    /// The first ones.
+    pub(crate) fn told(&self) -> &[String] {
+        &self.told
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
 }
 
 /// Finds the signatures of the kinds needed: cosign's under tags and among referrers, Notation's among referrers,
@@ -61,7 +99,7 @@ pub(crate) async fn gather(
     all.found.bundles = attached.found.bundles;
     all.found.notation = attached.found.notation;
     all.found.simple = detached.found.simple;
-    for fault in &all.faults {
+    for fault in all.faults.told() {
         tracing::warn!(image = %subject.reference.name(), %fault, "a signature cannot be used");
     }
     Ok(all)
@@ -80,4 +118,25 @@ fn distinct(digests: &[Digest]) -> Vec<Digest> {
 /// Whether a registry's error is about one document alone: it is absent, or not what its digest says.
 pub(crate) fn is_of_one(e: &cocoon_registry::Error) -> bool {
     matches!(e, cocoon_registry::Error::Image(_) | cocoon_registry::Error::NotFound { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_bounded_in_number_and_length() {
+        let mut all = Faults::default();
+        for _ in 0..3 {
+            let mut some = Faults::default();
+            for _ in 0..100 {
+                some.add("referrer", "\u{1b}\n".repeat(1 << 12));
+            }
+            all.extend(some);
+        }
+        let bytes: usize = all.told().iter().map(String::len).sum();
+        assert_eq!((all.count(), all.told().len()), (300, MAX_FAULTS));
+        assert!(bytes <= MAX_FAULTS * MAX_FAULT * 4, "{bytes}");
+        assert!(!all.told().iter().any(|t| t.contains(['\u{1b}', '\n'])));
+    }
 }

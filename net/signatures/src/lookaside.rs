@@ -56,7 +56,7 @@ pub(crate) async fn find(
             };
             match answer {
                 Answer::Signature(message) => all.found.simple.push(message),
-                Answer::TooLong => all.faults.push(format!("{url}: longer than {MAX_BYTES} bytes")),
+                Answer::TooLong => all.faults.add(&url, format_args!("longer than {MAX_BYTES} bytes")),
                 Answer::Absent => break,
             }
         }

@@ -29,7 +29,7 @@ pub(crate) async fn find(
         let manifest = match Manifest::parse(&bytes) {
             Ok(manifest) => manifest,
             Err(e) => {
-                all.faults.push(format!("{tag}: {e}"));
+                all.faults.add(&tag, e);
                 continue;
             }
         };
@@ -39,7 +39,7 @@ pub(crate) async fn find(
             }
             match signature(registry, reference, layer).await {
                 Ok(Ok(signature)) => all.found.cosign.push(signature),
-                Ok(Err(why)) => all.faults.push(format!("{tag}: {why}")),
+                Ok(Err(why)) => all.faults.add(&tag, why),
                 Err(e) => return Err(e),
             }
         }

@@ -32,8 +32,14 @@ fn sign(registry: &Registry, keys: &Path, digest: Digest, more: &[&str]) {
 const LEGACY: [&str; 3] = ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
 const BUNDLE: [&str; 2] = ["--signing-config", "settings.json"];
 
+/// The bundles of cosign name no image, so the digest alone is asked for.
 fn requirement(keys: &Path) -> Value {
-    json!({"type": "sigstoreSigned", "keyData": base64(std::fs::read(keys.join("cosign.pub")).unwrap())})
+    by_rule(keys, "matchDigestOnly")
+}
+
+fn by_rule(keys: &Path, rule: &str) -> Value {
+    json!({"type": "sigstoreSigned", "keyData": base64(std::fs::read(keys.join("cosign.pub")).unwrap()),
+        "signedIdentity": {"type": rule}})
 }
 
 #[tokio::test]
@@ -51,6 +57,8 @@ async fn both_of_cosigns_ways_are_accepted() {
         assert_eq!(e.code, Code::ImageSignatureInvalid, "{what}: {e}");
         sign(&registry, &mine, digest, more);
         registry.decide(digest, requirement(&mine), &places).await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let named = registry.decide(digest, by_rule(&mine, "matchRepository"), &places).await;
+        assert_eq!(named.is_ok(), what == "legacy", "{named:?}");
 
         let reference = registry.reference("app:v1");
         let subject = Subject { reference: &reference, digests: &[digest, digest] };

@@ -2,7 +2,7 @@
 
 use const_oid::ObjectIdentifier;
 use der::{Decode, Document, Encode, Header, Reader as _, SliceReader, Tag, Tagged};
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use x509_cert::name::Name;
 
 use super::key::{PublicKey, Scheme};
@@ -22,6 +22,9 @@ const KNOWN: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("2.5.29.37"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
 ];
+
+const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
+const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
 /// A parsed certificate.
 #[derive(Clone, Debug)]
@@ -124,6 +127,21 @@ impl Certificate {
             Ok(Some((_, constraints))) => constraints.path_len_constraint,
             _ => None,
         }
+    }
+
+    /// Whether certificates below this one may be for the purpose: it has no extended key usage, or one that names the
+    /// purpose or any (CA/Browser Forum, Baseline Requirements 7.1.2.10.6; RFC 5280 leaves it open for authorities).
+    pub fn lets_purpose(&self, purpose: ObjectIdentifier) -> bool {
+        match self.parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>() {
+            Ok(None) => true,
+            Ok(Some((_, ExtendedKeyUsage(list)))) => list.contains(&purpose) || list.contains(&ANY_PURPOSE),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether it limits the names below it (RFC 5280, section 4.2.1.10), which nothing here can judge.
+    pub(super) fn has_name_constraints(&self) -> bool {
+        self.extension(NAME_CONSTRAINTS).is_some()
     }
 
     /// Whether subject and issuer are the same name.

@@ -14,7 +14,7 @@ mod tests;
 pub use certificate::Certificate;
 pub use crl::Crl;
 pub use key::{Curve, Hash, PublicKey, Scheme};
-pub use path::{MAX_DEPTH, Path, path};
+pub use path::{MAX_DEPTH, Path, path, path_for};
 
 /// First and last second of validity, Unix time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

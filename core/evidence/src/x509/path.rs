@@ -1,5 +1,7 @@
 //! Paths from a leaf to a root that the caller trusts.
 
+use const_oid::ObjectIdentifier;
+
 use super::Certificate;
 use crate::Error;
 
@@ -31,6 +33,7 @@ impl Path<'_> {
 
 /// Finds a path from `leaf` through certificates of the hostile `pool` to one of `roots`, which are trusted as they are
 /// and must be byte for byte or by key and name the issuer. Of several issuers (renewed, cross-signed) each is tried.
+/// An authority with name constraints, critical or not, issues nothing here: they are not understood.
 ///
 /// # Errors
 /// [`Error::Certificate`] where there is none, or none that is found within bounded work.
@@ -39,25 +42,49 @@ pub fn path<'a>(
     pool: &'a [Certificate],
     roots: &'a [Certificate],
 ) -> Result<Path<'a>, Error> {
+    find(leaf, pool, roots, None)
+}
+
+/// As [`path`], over authorities alone that may certify for the purpose ([`Certificate::lets_purpose`]), the root
+/// included. The leaf's own extended key usage is the caller's question.
+///
+/// # Errors
+/// As [`path`].
+pub fn path_for<'a>(
+    leaf: &'a Certificate,
+    pool: &'a [Certificate],
+    roots: &'a [Certificate],
+    purpose: ObjectIdentifier,
+) -> Result<Path<'a>, Error> {
+    find(leaf, pool, roots, Some(purpose))
+}
+
+fn find<'a>(
+    leaf: &'a Certificate,
+    pool: &'a [Certificate],
+    roots: &'a [Certificate],
+    purpose: Option<ObjectIdentifier>,
+) -> Result<Path<'a>, Error> {
     let mut certificates = vec![leaf];
     if roots.iter().any(|root| root.der() == leaf.der()) {
         return Ok(Path { certificates });
     }
-    let mut search = Search { pool, roots, signatures: MAX_SIGNATURES, too_long: false };
+    let mut search = Search { pool, roots, purpose, signatures: MAX_SIGNATURES, refused: None };
     if search.extend(&mut certificates) {
         return Ok(Path { certificates });
     }
-    let too_long = Error::Certificate("the path to a trusted root is too long");
-    Err(if search.too_long { too_long } else { Error::Certificate("no path to a trusted root") })
+    Err(Error::Certificate(search.refused.unwrap_or("no path to a trusted root")))
 }
 
 /// A depth-first search.
 struct Search<'a> {
     pool: &'a [Certificate],
     roots: &'a [Certificate],
+    purpose: Option<ObjectIdentifier>,
     /// How many more signatures may be checked.
     signatures: usize,
-    too_long: bool,
+    /// Why a path that might have been was not taken.
+    refused: Option<&'static str>,
 }
 
 impl<'a> Search<'a> {
@@ -65,7 +92,7 @@ impl<'a> Search<'a> {
     fn extend(&mut self, certificates: &mut Vec<&'a Certificate>) -> bool {
         let Some(current) = certificates.last().copied() else { return false };
         if certificates.len() >= MAX_DEPTH {
-            self.too_long = true;
+            self.refused = Some("the path to a trusted root is too long");
             return false;
         }
         // Authorities between `current` and the leaf; what `current`'s issuer's path length counts.
@@ -94,9 +121,18 @@ impl<'a> Search<'a> {
             && issuer.is_authority()
             && issuer.path_length().is_none_or(|limit| usize::from(limit) >= below)
             && self.signatures > 0;
-        if may {
-            self.signatures -= 1;
+        if !may {
+            return false;
         }
-        may && current.is_issued_by(issuer)
+        if issuer.has_name_constraints() {
+            self.refused = Some("an authority has name constraints, which are not supported");
+            return false;
+        }
+        if self.purpose.is_some_and(|purpose| !issuer.lets_purpose(purpose)) {
+            self.refused = Some("an authority's extended key usage does not allow the purpose");
+            return false;
+        }
+        self.signatures -= 1;
+        current.is_issued_by(issuer)
     }
 }

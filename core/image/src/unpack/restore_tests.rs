@@ -314,7 +314,7 @@ proptest::proptest! {
                 }
                 for (n, (name, kind)) in entries.iter().enumerate() {
                     let name = NAMES[*name];
-                    let n = n as u32;
+                    let n = u32::try_from(n).unwrap();
                     match kind {
                         3 => {}
                         0 | 1 if name.ends_with('/') => special(b, name, 0o700 + n, u64::from(n)),

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use cocoon_image::{Descriptor, Digest, Error};
+use cocoon_image::{Descriptor, Digest, Error, Reference};
 
 use crate::SigningKey;
 use crate::sigstore::{BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, STATEMENT_MEDIA_TYPE, pae, statement};
@@ -12,13 +12,14 @@ use crate::sigstore::{BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, STATEMENT_MEDIA_TYPE, p
 /// Media type of the empty config of an artifact (OCI image-spec 1.1).
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// A bundle that vouches for a manifest or index with a key, and is in no log. `cosign verify --key` takes it with
+/// A bundle that vouches for a manifest or index of the reference's repository (tag and digest aside) with a key, and is
+/// in no log. Unlike cosign's own it names the repository, so that it counts in no other. `cosign verify --key` takes it with
 /// `--insecure-ignore-tlog` or `--private-infrastructure`.
 ///
 /// # Errors
 /// [`Error::Key`] where signing fails.
-pub fn bundle_for_key(key: &SigningKey, digest: &Digest) -> Result<Vec<u8>, Error> {
-    let payload = statement(digest);
+pub fn bundle_for_key(key: &SigningKey, reference: &Reference, digest: &Digest) -> Result<Vec<u8>, Error> {
+    let payload = statement(digest, Some(&reference.name()));
     let signature = key.sign(&pae(STATEMENT_MEDIA_TYPE, &payload))?;
     let bundle = json!({
         "mediaType": BUNDLE_MEDIA_TYPE,
@@ -68,10 +69,11 @@ mod tests {
         let (pair, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let key = SigningKey::from_pem(&pair.private_pem).unwrap();
         let (digest, elsewhere) = (Digest::sha256(b"m"), Digest::sha256(b"n"));
-        let bundle = bundle_for_key(&key, &digest).unwrap();
+        let reference = Reference::parse("a.io/x:1").unwrap();
+        let bundle = bundle_for_key(&key, &reference, &digest).unwrap();
         let trust = Trust::keys(std::slice::from_ref(&pair.public_pem)).unwrap();
         let claim = verify_bundle(&trust, &bundle, &[elsewhere, digest], 0).unwrap();
-        assert_eq!((claim.digest, claim.reference, claim.at_unix), (digest, None, None));
+        assert_eq!((claim.digest, claim.reference, claim.at_unix), (digest, Some("a.io/x".to_owned()), None));
         assert!(verify_bundle(&trust, &bundle, &[elsewhere], 0).is_err());
         let stranger = Trust::keys(std::slice::from_ref(&other.public_pem)).unwrap();
         assert!(verify_bundle(&stranger, &bundle, &[digest], 0).is_err());

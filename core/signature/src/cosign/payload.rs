@@ -1,9 +1,11 @@
 //! The simple signing payload (containers/image, signature.md) as cosign writes it.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use cocoon_image::{Digest, Error, Reference};
+
+use crate::policy::line;
 
 /// What is signed.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,15 +16,18 @@ pub struct Payload {
     pub manifest_digest: Digest,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wire {
     critical: Critical,
-    #[serde(default)]
-    optional: Value,
+    /// Remarks, signed but without meaning for a decision.
+    #[serde(rename = "optional", default)]
+    _optional: Option<Map<String, Value>>,
 }
 
-// Members are in the order in which cosign writes them.
-#[derive(Serialize, Deserialize)]
+// What is critical must be understood: any further member is an error.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Critical {
     identity: Identity,
     image: Image,
@@ -30,20 +35,21 @@ struct Critical {
     kind: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Identity {
     #[serde(rename = "docker-reference")]
     docker_reference: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Image {
     #[serde(rename = "docker-manifest-digest")]
     docker_manifest_digest: String,
 }
 
 const COSIGN: &str = "cosign container image signature";
-const ATOMIC: &str = "atomic container signature";
 
 impl Payload {
     /// The payload for an image in the reference's repository.
@@ -69,9 +75,10 @@ impl Payload {
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
         let invalid =
             |why: String| Error::SignatureInvalid(format!("the signed payload is malformed: {why}"));
-        let wire: Wire = serde_json::from_slice(json).map_err(|e| invalid(e.to_string()))?;
-        if wire.critical.kind != COSIGN && wire.critical.kind != ATOMIC {
-            return Err(invalid("its type is not a container image signature".to_owned()));
+        let wire: Wire = serde_json::from_slice(json).map_err(|e| invalid(line(&e.to_string(), 200)))?;
+        // "Simple signing" has a type of its own: what was signed as the one must not pass as the other.
+        if wire.critical.kind != COSIGN {
+            return Err(invalid(format!("its type is not {COSIGN:?}")));
         }
         let digest = wire.critical.image.docker_manifest_digest.parse();
         Ok(Payload {
@@ -101,6 +108,30 @@ mod tests {
             r#"{"critical":{"identity":{"docker-reference":"ghcr.io/a/b"},"image":{"docker-manifest-digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"type":"cosign container image signature"},"optional":null}"#
         );
         assert_eq!(Payload::parse(&json).unwrap(), p);
+    }
+
+    #[test]
+    fn only_what_is_understood_is_taken() {
+        let p = Payload::new(&Reference::parse("ghcr.io/a/b").unwrap(), Digest::sha256(b""));
+        let good = String::from_utf8(p.to_json()).unwrap();
+        let remarks = good.replace("null", r#"{"creator":"x","timestamp":1}"#);
+        assert_eq!(Payload::parse(remarks.as_bytes()).unwrap(), p);
+        for bad in [
+            good.replace(COSIGN, "atomic container signature"),
+            good.replace(COSIGN, "Cosign container image signature"),
+            good.replace(COSIGN, ""),
+            good.replace("\"type\"", "\"expires\":1,\"type\""),
+            good.replace("\"docker-reference\"", "\"more\":1,\"docker-reference\""),
+            good.replace("\"docker-manifest-digest\"", "\"more\":1,\"docker-manifest-digest\""),
+            good.replace("\"optional\"", "\"further\""),
+            good.replace("\"type\"", "\"type\":\"x\",\"type\""),
+            good.replace("null", "[]"),
+        ] {
+            assert_ne!(bad, good);
+            assert!(matches!(Payload::parse(bad.as_bytes()), Err(Error::SignatureInvalid(_))), "{bad}");
+        }
+        let long = good.replace("\"type\"", &format!("\"{}\":1,\"type\"", "x".repeat(50_000)));
+        assert!(Payload::parse(long.as_bytes()).unwrap_err().to_string().len() < 512);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The signer's certificates (Notary Project signature specification, "Certificate Requirements").
 
-use cocoon_evidence::x509::{Certificate, MAX_DEPTH, PublicKey, path};
+use cocoon_evidence::x509::{Certificate, MAX_DEPTH, PublicKey, path_for};
 use const_oid::ObjectIdentifier;
 use der::Decode as _;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
@@ -32,7 +32,9 @@ pub(super) fn signer(chain: &[Vec<u8>], roots: &[Certificate], at_unix: u64) -> 
     let parsed: Result<Vec<_>, _> = chain.iter().map(|der| Certificate::parse(der)).collect();
     let parsed = parsed.map_err(|e| format!("has an unusable certificate: {e}"))?;
     let (leaf, pool) = parsed.split_first().ok_or("has no certificates")?;
-    let path = path(leaf, pool, roots).map_err(|e| format!("is not under a trusted root: {e}"))?;
+    let code_signing = ObjectIdentifier::new_unwrap(CODE_SIGNING);
+    let path =
+        path_for(leaf, pool, roots, code_signing).map_err(|e| format!("is not under a trusted root: {e}"))?;
     if let Some(over) = path.expired(at_unix) {
         return Err(format!("has a certificate, {:?}, that is not valid at the time", over.subject()));
     }

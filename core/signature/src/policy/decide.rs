@@ -91,18 +91,11 @@ fn signed_by(
     if found.simple.is_empty() {
         return faults.verdict();
     }
-    let keyrings = signed
-        .keyrings()
+    let keyring = signed
+        .keyring()
         .map_err(|e| Error::Invalid(format!("signedBy: {}", line(&e.to_string(), MAX_TEXT))))?;
     for message in found.simple.iter().take(MAX_LOOKED_AT) {
-        // The keyrings are one set of keys: what no key of any of them made is told once.
-        let mut outcome = Err("no OpenPGP key is given".to_owned());
-        for keyring in &keyrings {
-            outcome = simple::verify(keyring, message, now_unix).map_err(|e| e.to_string());
-            if outcome.is_ok() {
-                break;
-            }
-        }
+        let outcome = simple::verify(&keyring, message, now_unix).map_err(|e| e.to_string());
         let checked = outcome.and_then(|claim| {
             is_subject(&claim.digest, subject)?;
             is_named(&signed.identity, &claim.reference, subject)?;
@@ -128,13 +121,14 @@ fn sigstore_signed(
 ) -> Result<String, Error> {
     let mut faults = Faults::new("sigstoreSigned", subject);
     let named = |name: Option<&str>| match (&signed.identity, name) {
-        (Some(rule), Some(name)) => is_named(rule, name, subject),
-        (Some(rule), None) => Err(format!(
-            "it names no image, so {} cannot hold; without signedIdentity its digest is enough",
+        (SignedIdentity::MatchDigestOnly, _) => Ok(()),
+        (rule, Some(name)) => is_named(rule, name, subject),
+        (rule, None) => Err(format!(
+            "it names no repository, so another repository's image could be put in this one's place ({}); sign \
+             with a payload that names it (`cocoon image sign`, or cosign's older format), or accept digests alone \
+             (signedIdentity matchDigestOnly)",
             rule.rule()
         )),
-        (None, Some(name)) => is_named(&SignedIdentity::MatchRepository, name, subject),
-        (None, None) => Ok(()),
     };
     let tagged =
         found.cosign.iter().take(MAX_LOOKED_AT).map(|s| sigstore::verify_legacy(&signed.trust, s, now_unix));

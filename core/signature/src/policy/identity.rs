@@ -16,6 +16,8 @@ pub enum SignedIdentity {
     MatchRepoDigestOrExact,
     /// The same repository, whatever the tag.
     MatchRepository,
+    /// Any name or none: the digest is enough. An extension, for bundles that name no image.
+    MatchDigestOnly,
     /// This very name.
     ExactReference(Named),
     /// This repository, whatever the tag.
@@ -84,6 +86,8 @@ enum Wire {
     MatchRepoDigestOrExact {},
     #[serde(rename = "matchRepository")]
     MatchRepository {},
+    #[serde(rename = "matchDigestOnly")]
+    MatchDigestOnly {},
     #[serde(rename = "exactReference", rename_all = "camelCase")]
     ExactReference { docker_reference: String },
     #[serde(rename = "exactRepository", rename_all = "camelCase")]
@@ -100,6 +104,7 @@ impl SignedIdentity {
             Wire::MatchExact {} => SignedIdentity::MatchExact,
             Wire::MatchRepoDigestOrExact {} => SignedIdentity::MatchRepoDigestOrExact,
             Wire::MatchRepository {} => SignedIdentity::MatchRepository,
+            Wire::MatchDigestOnly {} => SignedIdentity::MatchDigestOnly,
             Wire::ExactReference { docker_reference } => {
                 let named = Named::parse(&docker_reference).filter(|n| !n.is_bare());
                 SignedIdentity::ExactReference(named.ok_or_else(|| {
@@ -125,12 +130,16 @@ impl SignedIdentity {
 
     /// Whether a signature that carries the name `signed` vouches for the image under the name its user wrote.
     pub fn accepts(&self, reference: &Reference, signed: &str) -> bool {
+        if *self == SignedIdentity::MatchDigestOnly {
+            return true;
+        }
         let Some(signed) = Named::parse(signed) else { return false };
         let intended = Named::of(reference);
         match self {
             SignedIdentity::MatchExact => intended.is_exactly(&signed),
             SignedIdentity::MatchRepoDigestOrExact => intended.repo_digest_or_exact(&signed),
             SignedIdentity::MatchRepository => intended.name == signed.name,
+            SignedIdentity::MatchDigestOnly => true,
             SignedIdentity::ExactReference(expected) => *expected == signed,
             SignedIdentity::ExactRepository(expected) => *expected == signed.name,
             SignedIdentity::RemapIdentity { prefix, signed_prefix } => {
@@ -146,6 +155,7 @@ impl SignedIdentity {
             SignedIdentity::MatchExact => "matchExact",
             SignedIdentity::MatchRepoDigestOrExact => "matchRepoDigestOrExact",
             SignedIdentity::MatchRepository => "matchRepository",
+            SignedIdentity::MatchDigestOnly => "matchDigestOnly",
             SignedIdentity::ExactReference(_) => "exactReference",
             SignedIdentity::ExactRepository(_) => "exactRepository",
             SignedIdentity::RemapIdentity { .. } => "remapIdentity",

@@ -11,9 +11,12 @@
 //!   `fulcio.caData`, a `fulcio.subjectURI` instead of `fulcio.subjectEmail`, and `fulcio.ctLogPublicKeyData(s)`;
 //! * the requirement `notationSigned`: `{"type": "notationSigned", "trustStoreData": base64 of PEM,
 //!   "trustedIdentities": ["x509.subject: C=…" | "*"]}`;
-//! * without `signedIdentity`, `sigstoreSigned` means `matchRepository`, because the signatures of cosign name no tag,
-//!   and takes bundles, which name no image at all, for their digest. With a `signedIdentity` a signature must carry
-//!   a name that fits it.
+//! * the `signedIdentity` of `sigstoreSigned` may be `{"type": "matchDigestOnly"}`: the digest is enough, whatever name
+//!   is signed. The bundles of cosign 3 name no repository and count under this rule alone; where the statement in a
+//!   bundle names its subject, that name is compared as any other.
+//!
+//! As there, no `signedIdentity` means `matchRepoDigestOrExact`. What cosign signs names no tag, so that images named
+//! by tag need `matchRepository`.
 
 mod decide;
 mod error;

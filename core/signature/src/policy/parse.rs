@@ -144,7 +144,10 @@ fn signed_by(wire: SignedByWire) -> Result<SignedBy, String> {
         return Err("one of keyData, keyDatas, keyPath, keyPaths is needed".to_owned());
     }
     let identity = identity(wire.signed_identity.as_ref())?;
-    Ok(SignedBy { keyrings, identity: identity.unwrap_or(SignedIdentity::MatchRepoDigestOrExact) })
+    if identity == SignedIdentity::MatchDigestOnly {
+        return Err("signedIdentity: matchDigestOnly is for sigstoreSigned alone".to_owned());
+    }
+    Ok(SignedBy { keyrings, identity })
 }
 
 fn sigstore_signed(wire: SigstoreWire) -> Result<SigstoreSigned, String> {
@@ -202,8 +205,9 @@ fn notation_signed(wire: NotationWire) -> Result<NotationSigned, String> {
     Ok(signed)
 }
 
-fn identity(value: Option<&Value>) -> Result<Option<SignedIdentity>, String> {
-    value.map(SignedIdentity::parse).transpose()
+/// The rule that is given, or the manual page's default.
+fn identity(value: Option<&Value>) -> Result<SignedIdentity, String> {
+    value.map_or(Ok(SignedIdentity::MatchRepoDigestOrExact), SignedIdentity::parse)
 }
 
 /// The content of `<what>Data` or `<what>Datas`, not both; empty where neither is given.

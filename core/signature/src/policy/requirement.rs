@@ -36,8 +36,8 @@ pub struct SignedBy {
 pub struct SigstoreSigned {
     /// Keys, or an identity with the roots that prove it.
     pub trust: Trust,
-    /// Which name the signature must carry. `None`: the same repository where it carries a name; bundles carry none.
-    pub identity: Option<SignedIdentity>,
+    /// Which name the signature must carry.
+    pub identity: SignedIdentity,
 }
 
 /// Roots and subjects of Notation's certificates.
@@ -56,19 +56,21 @@ impl NotationSigned {
 }
 
 impl SignedBy {
-    pub(super) fn keyrings(&self) -> Result<Vec<simple::Keyring>, Error> {
-        self.keyrings.iter().map(|bytes| simple::Keyring::parse(bytes)).collect()
+    /// All files as one keyring: a key that is revoked in one is revoked.
+    pub(super) fn keyring(&self) -> Result<simple::Keyring, Error> {
+        simple::Keyring::parse_all(&self.keyrings)
     }
 }
 
 impl Requirement {
-    /// A signature that cosign made with the key (PEM), for the image's repository.
+    /// A signature that cosign made with the key (PEM), and that names the image's repository. A bundle without a name is
+    /// not enough: whoever keeps the registry could offer it for another repository's image.
     ///
     /// # Errors
     /// [`Error::Key`].
     pub fn cosign_key(pem: &str) -> Result<Requirement, Error> {
         let trust = Trust::keys(&[pem.to_owned()])?;
-        Ok(Requirement::SigstoreSigned(SigstoreSigned { trust, identity: None }))
+        Ok(Requirement::SigstoreSigned(SigstoreSigned { trust, identity: SignedIdentity::MatchRepository }))
     }
 
     /// The type as a policy spells it.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cosign::{Payload, bundle_for_key, sign};
+use crate::sigstore;
 use crate::{CosignSignature, Found, KeyPair, Needs, SigningKey, Subject};
 
 fn reference(text: &str) -> Reference {
@@ -60,6 +61,11 @@ fn the_most_specific_scope_alone_counts() {
         ("e.b.io/x", true),
         ("e.b.io:5000/x", true),
         ("f.e.b.io/x", true),
+        ("F.E.B.io/x", true),
+        ("A.IO/n/x:1", true),
+        ("A.io/n/x:2", false),
+        ("C.B.io/x", false),
+        ("Docker.io/library/busybox", true),
         ("c.b.io/x", false),
         ("b.io/x", false),
         ("busybox", true),
@@ -113,6 +119,11 @@ fn what_is_no_policy_is_refused_by_name() {
             "keyPath",
         ),
         (list(json!({"type": "signedBy", "keyType": "GPGKeys", "keyDatas": []})), "keyDatas"),
+        (
+            list(json!({"type": "signedBy", "keyType": "GPGKeys", "keyData": "AAAA",
+            "signedIdentity": {"type": "matchDigestOnly"}})),
+            "matchDigestOnly",
+        ),
         (list(json!({"type": "sigstoreSigned"})), "fulcio"),
         (list(json!({"type": "sigstoreSigned", "keyData": "AAAA"})), "key"),
         (list(json!({"type": "sigstoreSigned", "keyData": pair.public_pem})), "base64 of the whole"),
@@ -223,9 +234,9 @@ fn all_requirements_and_any_signature() {
         let p = policy(&json!({"default": requirements})).unwrap();
         decide(p.for_image(&name), &subject, &Found { cosign, ..Found::default() }, 0)
     };
-    let good = |pair| signed(pair, "a.io/x", digest);
+    let good = |pair| signed(pair, "a.io/x:1", digest);
     let decision =
-        decide_on(json!([keyed(&a, None)]), vec![good(&b), signed(&a, "a.io/x", other), good(&a)]).unwrap();
+        decide_on(json!([keyed(&a, None)]), vec![good(&b), signed(&a, "a.io/x:1", other), good(&a)]).unwrap();
     assert!(decision.by[0].contains("SHA256:"), "{decision:?}");
     let both = json!([keyed(&a, None), keyed(&b, None), {"type": "insecureAcceptAnything"}]);
     assert_eq!(decide_on(both.clone(), vec![good(&b), good(&a)]).unwrap().by.len(), 3);
@@ -237,8 +248,8 @@ fn all_requirements_and_any_signature() {
         (both.clone(), vec![good(&a)], Code::ImageSignatureInvalid),
         (both.clone(), vec![], Code::ImageSignatureMissing),
         (json!([keyed(&a, None)]), vec![good(&b)], Code::ImageSignatureInvalid),
-        (json!([keyed(&a, None)]), vec![signed(&a, "a.io/x", other)], Code::ImageSignatureInvalid),
-        (json!([keyed(&a, None)]), vec![signed(&a, "a.io/y", digest)], Code::ImageSignatureInvalid),
+        (json!([keyed(&a, None)]), vec![signed(&a, "a.io/x:1", other)], Code::ImageSignatureInvalid),
+        (json!([keyed(&a, None)]), vec![signed(&a, "a.io/y:1", digest)], Code::ImageSignatureInvalid),
         (json!([keyed(&a, None)]), vec![CosignSignature::default()], Code::ImageSignatureInvalid),
         (json!([{"type": "reject"}]), vec![good(&a)], Code::ImagePolicyRejected),
         (json!([keyed(&a, None), {"type": "reject"}]), vec![], Code::ImagePolicyRejected),
@@ -266,20 +277,57 @@ fn names_in_signatures_follow_the_rule() {
         let found = Found { cosign: vec![signed(&pair, signed_name, digest)], ..Found::default() };
         decide(p.for_image(&name), &subject, &found, 0).is_ok()
     };
-    assert!(with(None, "a.io/x") && with(None, "a.io/x:2") && !with(None, "a.io/y"));
+    // As the manual page says: no rule is matchRepoDigestOrExact.
+    assert!(with(None, "a.io/x:1") && !with(None, "a.io/x") && !with(None, "a.io/x:2"));
+    assert!(with(Some("matchDigestOnly"), "a.io/y") && with(Some("matchDigestOnly"), ""));
     assert!(with(Some("matchExact"), "a.io/x:1") && !with(Some("matchExact"), "a.io/x"));
     assert!(with(Some("matchRepository"), "a.io/x") && !with(Some("matchRepoDigestOrExact"), "a.io/x"));
+}
 
-    // A bundle names no image: it is enough where nobody asks for a name.
+#[test]
+fn a_bundle_counts_in_the_repository_that_it_names() {
+    let pair = KeyPair::generate().unwrap();
     let key = SigningKey::from_pem(&pair.private_pem).unwrap();
-    let found = Found { bundles: vec![bundle_for_key(&key, &digest).unwrap()], ..Found::default() };
-    let bundle = |rule| {
-        let p = policy(&json!({"default": [keyed(&pair, rule)]})).unwrap();
-        decide(p.for_image(&name), &subject, &found, 0)
+    let digest = Digest::sha256(b"m");
+    let decided = |requirements: &[Requirement], bundle: &[u8], name: &str| {
+        let (name, found) = (reference(name), Found { bundles: vec![bundle.to_vec()], ..Found::default() });
+        decide(requirements, &Subject { reference: &name, digests: &[digest] }, &found, 0)
     };
-    bundle(None).unwrap();
-    assert!(bundle(Some("matchRepository")).unwrap_err().to_string().contains("names no image"));
-    decide(&[Requirement::cosign_key(&pair.public_pem).unwrap()], &subject, &found, 0).unwrap();
+    let by_key = [Requirement::cosign_key(&pair.public_pem).unwrap()];
+    let by_rule = |rule| policy(&json!({"default": [keyed(&pair, rule)]})).unwrap();
+    let pinned = format!("a.io/x@{digest}");
+
+    // Cosign's own names nothing: anybody who keeps the registry could offer it for another repository.
+    let payload = sigstore::statement(&digest, None);
+    let signature = key.sign(&sigstore::pae(sigstore::STATEMENT_MEDIA_TYPE, &payload)).unwrap();
+    let nameless = json!({
+        "mediaType": sigstore::BUNDLE_MEDIA_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": key.hint().unwrap()}},
+        "dsseEnvelope": {"payload": STANDARD.encode(payload), "payloadType": sigstore::STATEMENT_MEDIA_TYPE,
+            "signatures": [{"sig": STANDARD.encode(signature)}]},
+    })
+    .to_string();
+    for name in ["a.io/x:1", "a.io/y:1", &pinned] {
+        let e = decided(&by_key, nameless.as_bytes(), name).unwrap_err();
+        assert!(e.to_string().contains("names no repository") && e.to_string().contains("matchDigestOnly"));
+        assert_eq!(code(e), Code::ImageSignatureInvalid);
+        for rule in [None, Some("matchRepository"), Some("matchExact")] {
+            let p = by_rule(rule);
+            assert!(decided(p.for_image(&reference(name)), nameless.as_bytes(), name).is_err(), "{rule:?}");
+        }
+        let p = by_rule(Some("matchDigestOnly"));
+        decided(p.for_image(&reference(name)), nameless.as_bytes(), name).unwrap();
+    }
+
+    let named = bundle_for_key(&key, &reference("a.io/x:7"), &digest).unwrap();
+    decided(&by_key, &named, "a.io/x:1").unwrap();
+    decided(&by_key, &named, &pinned).unwrap();
+    let e = decided(&by_key, &named, "a.io/y:1").unwrap_err();
+    assert!(e.to_string().contains("a.io/x"), "{e}");
+    // By the manual page's default a tag must be signed, a digest need not be.
+    let p = by_rule(None);
+    assert!(decided(p.for_image(&reference(&pinned)), &named, &pinned).is_ok());
+    assert!(decided(p.for_image(&reference("a.io/x:1")), &named, "a.io/x:1").is_err());
 }
 
 #[test]

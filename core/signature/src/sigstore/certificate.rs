@@ -1,6 +1,6 @@
 //! A signer's certificate, at the time of its use.
 
-use cocoon_evidence::x509::{Certificate, path};
+use cocoon_evidence::x509::{Certificate, path_for};
 use const_oid::ObjectIdentifier;
 
 use super::trust::{Authority, Identity, Name, Roots};
@@ -17,19 +17,36 @@ pub(super) const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap(
 const EMAIL: u8 = 0x81;
 const URI: u8 = 0x86;
 
-/// Checks that an authority certified the identity with this certificate, which held at that time; says why not.
-pub(super) fn check(
+/// Checks what needs no time: that the certificate is for signing code, of the identity, and under an authority, whenever
+/// that was; says why not. Anyone can have certificates of a public authority, so what costs nothing comes first.
+pub(super) fn plausible(
     leaf: &Certificate,
     chain: &[Certificate],
     roots: &Roots,
     identity: &Identity,
-    at_unix: u64,
 ) -> Result<(), String> {
-    // What costs nothing comes first: anyone can have certificates of a public authority.
     if !has_usage(leaf, CODE_SIGNING) {
         return Err("the certificate is not for signing code".to_owned());
     }
     is_of(leaf, identity)?;
+    let mut fault = "no certificate authority is trusted".to_owned();
+    for authority in &roots.authorities {
+        let pool = [&authority.intermediates[..], chain].concat();
+        match path_for(leaf, &pool, &authority.roots, CODE_SIGNING) {
+            Ok(_) => return Ok(()),
+            Err(why) => fault = why.to_string(),
+        }
+    }
+    Err(fault)
+}
+
+/// Checks that an authority certified the certificate, [`plausible`] before, and that it held at that time; says why not.
+pub(super) fn check(
+    leaf: &Certificate,
+    chain: &[Certificate],
+    roots: &Roots,
+    at_unix: u64,
+) -> Result<(), String> {
     let mut fault = "no certificate authority was in use when it was signed".to_owned();
     for authority in roots.authorities.iter().filter(|a| a.window.contains(at_unix)) {
         match is_certified(leaf, chain, authority, roots, at_unix) {
@@ -48,7 +65,7 @@ fn is_certified(
     at_unix: u64,
 ) -> Result<(), String> {
     let pool = [&authority.intermediates[..], chain].concat();
-    let path = path(leaf, &pool, &authority.roots).map_err(|e| e.to_string())?;
+    let path = path_for(leaf, &pool, &authority.roots, CODE_SIGNING).map_err(|e| e.to_string())?;
     if path.expired(at_unix).is_some() {
         return Err("the certificate or one above it was not valid when it was used".to_owned());
     }

@@ -44,7 +44,7 @@ const SKEW: u64 = 300;
 pub struct Claim {
     /// The manifest or index that is vouched for.
     pub digest: Digest,
-    /// The name it is vouched for under; bundles name none.
+    /// The name it is vouched for under, as signed; most bundles name none.
     pub reference: Option<String>,
     /// Who signed, for people: a key's fingerprint, or subject and issuer.
     pub by: String,

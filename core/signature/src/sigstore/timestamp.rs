@@ -1,7 +1,7 @@
 //! Time stamps (RFC 3161) over signatures: CMS SignedData (RFC 5652) around a TSTInfo.
 
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
-use cocoon_evidence::x509::{Certificate, Hash, PublicKey, Scheme, path};
+use cocoon_evidence::x509::{Certificate, Hash, PublicKey, Scheme, path_for};
 use const_oid::ObjectIdentifier;
 
 use super::certificate::{TIME_STAMPING, has_usage};
@@ -34,11 +34,13 @@ struct Signer<'a> {
     signature: &'a [u8],
 }
 
-/// The time at which one of the authorities saw the signature, Unix seconds; says why not.
+/// The time at which one of the authorities saw the signature, Unix seconds; says why not. A stamp that is well-formed and
+/// of this signature takes one of `chains`; with none left it is refused unseen.
 pub(super) fn verify(
     response: &[u8],
     authorities: &[Authority],
     signature: &[u8],
+    chains: &mut usize,
 ) -> Result<u64, &'static str> {
     let token = token(response).ok_or("the time stamp is malformed")?;
     let (imprint_algorithm, imprint, at) = info(token.info).ok_or("the time stamp's content is malformed")?;
@@ -47,6 +49,7 @@ pub(super) fn verify(
         return Err("the time stamp is of another signature");
     }
     check_attributes(&token)?;
+    *chains = chains.checked_sub(1).ok_or("there are too many time stamps")?;
     let signed = tlv::write(tlv::SET, token.signer.attributes);
     let mut fault = "the time stamp is not of a trusted authority";
     for authority in authorities {
@@ -56,7 +59,7 @@ pub(super) fn verify(
             if !signed_by(leaf, &token.signer, &signed) {
                 continue;
             }
-            match path(leaf, &pool, &authority.roots) {
+            match path_for(leaf, &pool, &authority.roots, TIME_STAMPING) {
                 Ok(path) if path.expired(at).is_none() && authority.window.contains(at) => return Ok(at),
                 Ok(_) => fault = "the time-stamping authority was not valid at that time",
                 Err(_) => {}

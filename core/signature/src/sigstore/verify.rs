@@ -12,6 +12,9 @@ use super::trust::{Signer, Trust, Window};
 use super::{Claim, SKEW, certificate, timestamp, wrong};
 use crate::VerifyingKey;
 
+/// Most time stamps of one signature whose certificates are looked at.
+const MAX_CHAINS: usize = 2;
+
 /// Checks a bundle over an image: a statement by cosign, or a signature over the manifest itself. `accepted` are the
 /// digests of the image that it may vouch for.
 ///
@@ -29,12 +32,8 @@ pub fn verify_bundle(trust: &Trust, json: &[u8], accepted: &[Digest], now_unix: 
             let proved =
                 prove(trust, &bundle.material(), Message::Bytes(&message), content, signature, now_unix)?;
             // The statement is read only after it is known to come from the signer.
-            Ok(Claim {
-                digest: vouched(payload, accepted)?,
-                reference: None,
-                by: proved.0,
-                at_unix: proved.1,
-            })
+            let (digest, reference) = vouched(payload, accepted)?;
+            Ok(Claim { digest, reference, by: proved.0, at_unix: proved.1 })
         }
         Signed::Message { sha256, signature } => {
             let sha256 = sha256.ok_or_else(|| wrong("the bundle does not say which SHA-256 is signed"))?;
@@ -135,10 +134,12 @@ pub(super) fn prove(
             if !message.is_signed(&key, signature) {
                 return Err(wrong("the signature does not verify with its certificate"));
             }
+            // Before the time, whose proof brings more certificates along: strangers are to cost little.
+            certificate::plausible(leaf, material.chain, &trust.roots, identity).map_err(wrong)?;
             let expected = Expected { signature, key: &key, certificate: Some(leaf), content };
             let mut fault = "nothing proves when it was signed, so its certificate does not count".to_owned();
             for at in times(trust, material, &expected, now_unix)? {
-                match certificate::check(leaf, material.chain, &trust.roots, identity, at) {
+                match certificate::check(leaf, material.chain, &trust.roots, at) {
                     Ok(()) => return Ok((certificate::shown(identity), Some(at))),
                     Err(why) => fault = why,
                 }
@@ -158,8 +159,9 @@ fn times(
 ) -> Result<Vec<u64>, Error> {
     let roots = &trust.roots;
     let (mut times, mut faults) = (Vec::new(), Vec::new());
+    let mut chains = MAX_CHAINS;
     for stamp in material.timestamps.iter().filter(|_| !roots.timestamp_authorities.is_empty()) {
-        match timestamp::verify(stamp, &roots.timestamp_authorities, expected.signature) {
+        match timestamp::verify(stamp, &roots.timestamp_authorities, expected.signature, &mut chains) {
             Ok(at) => times.push(at),
             Err(why) => faults.push(why.to_owned()),
         }

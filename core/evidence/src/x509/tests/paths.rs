@@ -1,11 +1,12 @@
 //! Paths: each rule broken once.
 
 use rcgen::{
-    CertificateParams, IsCa, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, date_time_ymd,
+    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose as Purpose, IsCa, KeyUsagePurpose,
+    PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, date_time_ymd,
 };
 
 use super::*;
-use crate::x509::{MAX_DEPTH, path};
+use crate::x509::{MAX_DEPTH, path, path_for};
 
 fn subjects(path: &crate::x509::Path<'_>) -> Vec<String> {
     path.certificates.iter().map(|c| c.subject()).collect()
@@ -68,6 +69,56 @@ fn an_issuer_must_be_an_authority() {
     let child = issue(&leaf("leaf"), &key(), "root", &root_key);
     assert!(path(&child, &[], &[own(&authority("root"), &root_key)]).is_ok());
     assert!(path(&child, &[], &[own(&leaf("root"), &root_key)]).is_err());
+}
+
+#[test]
+fn an_authority_with_name_constraints_issues_nothing() {
+    let constrained = |name: &str| {
+        with(authority(name), |p| {
+            // Not critical: permitted is the DNS name a.example.
+            let names = [&[0x30, 0x0f, 0xa0, 0x0d, 0x30, 0x0b, 0x82, 0x09][..], b"a.example"].concat();
+            p.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 30], names)];
+        })
+    };
+    assert!(!with_intermediate(&constrained("middle")));
+    let root_key = key();
+    let child = issue(&leaf("leaf"), &key(), "root", &root_key);
+    let e = path(&child, &[], &[own(&constrained("root"), &root_key)]).unwrap_err();
+    assert!(e.to_string().contains("name constraints"), "{e}");
+    // Another certificate of the same authority without them still leads to the root.
+    let middle_key = key();
+    let roots = [own(&authority("root"), &root_key)];
+    let pool = [
+        issue(&constrained("middle"), &middle_key, "root", &root_key),
+        issue(&authority("middle"), &middle_key, "root", &root_key),
+    ];
+    let leaf = issue(&leaf("leaf"), &key(), "middle", &middle_key);
+    assert!(path(&leaf, &pool, &roots).is_ok());
+}
+
+#[test]
+fn authorities_let_only_their_purposes_through() {
+    let code_signing = const_oid::ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+    let (root_key, middle_key) = (key(), key());
+    let purposes =
+        |name: &str, list: &[Purpose]| with(authority(name), |p| p.extended_key_usages = list.to_vec());
+    let leaf = issue(&leaf("leaf"), &key(), "middle", &middle_key);
+    let judge = |root: &[Purpose], middle: &[Purpose]| {
+        let roots = [own(&purposes("root", root), &root_key)];
+        let pool = [issue(&purposes("middle", middle), &middle_key, "root", &root_key)];
+        assert!(path(&leaf, &pool, &roots).is_ok(), "without a purpose");
+        path_for(&leaf, &pool, &roots, code_signing).map(|_| ()).map_err(|e| e.to_string())
+    };
+    for list in
+        [&[][..], &[Purpose::CodeSigning], &[Purpose::ServerAuth, Purpose::CodeSigning], &[Purpose::Any]]
+    {
+        judge(&[], list).unwrap();
+        judge(list, &[]).unwrap();
+    }
+    for list in [&[Purpose::ServerAuth][..], &[Purpose::TimeStamping, Purpose::EmailProtection]] {
+        assert!(judge(&[], list).unwrap_err().contains("extended key usage"));
+        assert!(judge(list, &[]).is_err());
+    }
 }
 
 #[test]

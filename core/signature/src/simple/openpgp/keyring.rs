@@ -2,18 +2,15 @@
 
 use cocoon_image::Error;
 
+use super::invalid;
 use super::key::Key;
-use super::packet::{self, Packet};
+use super::reader::Reader;
 use super::signature::{self, Signature};
-use super::{armor, invalid};
-
-const MAX_BYTES: usize = 4 * 1024 * 1024;
-const MAX_PACKETS: usize = 16_384;
 
 /// Public keys whose owners are trusted.
 ///
-/// A keyring is what its owner wrote down: a revocation in it counts whether or not it can be verified. Certifications by
-/// other keys count for nothing.
+/// A keyring is what its owner wrote down: a revocation in it counts whether or not it can be verified, and for every copy
+/// of its key. Certifications by other keys count for nothing.
 pub struct Keyring {
     certificates: Vec<Certificate>,
 }
@@ -25,15 +22,22 @@ impl std::fmt::Debug for Keyring {
 }
 
 /// A primary key with what it says of itself, verified.
-struct Certificate {
-    primary: Key,
-    revoked: bool,
+pub(super) struct Certificate {
+    pub(super) primary: Key,
+    pub(super) revoked: bool,
     direct: Vec<Signature>,
-    /// Self-signatures of each name that is not revoked.
-    names: Vec<Signature>,
+    names: Vec<Name>,
     subkeys: Vec<Subkey>,
     /// Why a self-signature was not taken, for the error.
     refused: Option<String>,
+}
+
+/// A user id or attribute.
+struct Name {
+    /// As signatures over it hash it.
+    hashed: Vec<u8>,
+    revoked: bool,
+    statements: Vec<Signature>,
 }
 
 struct Subkey {
@@ -43,15 +47,12 @@ struct Subkey {
     bindings: Vec<Signature>,
 }
 
-/// What the signature packets that follow are over.
-enum Over {
+/// What the signature packets that follow are over; names and subkeys by their place in the certificate.
+#[derive(Clone, Copy)]
+pub(super) enum Over {
     Primary,
-    Name {
-        hashed: Vec<u8>,
-        from: usize,
-        revoked: bool,
-    },
-    Subkey,
+    Name(usize),
+    Subkey(usize),
     /// Something that is not read.
     Nothing,
 }
@@ -61,39 +62,24 @@ impl Keyring {
     /// (of another version or algorithm, too short) are passed over.
     ///
     /// # Errors
-    /// [`Error::Key`] where it is malformed, holds a secret key, or no key of it can verify.
+    /// See [`Keyring::parse_all`].
     pub fn parse(bytes: &[u8]) -> Result<Keyring, Error> {
+        Keyring::parse_all(&[bytes])
+    }
+
+    /// Reads several files as one keyring. Copies of a primary key, in one file or in several, are one key: what any of them
+    /// says of it holds. A file may also hold nothing but revocations, as `gpg --gen-revoke` writes them.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where one is malformed, holds a secret key, or holds keys none of which can verify; where a revocation
+    /// is of no key that is there, so that it is unknown what the owner wanted revoked.
+    pub fn parse_all<B: AsRef<[u8]>>(files: &[B]) -> Result<Keyring, Error> {
         let fail = |why: String| Error::Key(format!("OpenPGP keyring: {why}"));
-        if bytes.len() > MAX_BYTES {
-            return Err(fail(format!("longer than {MAX_BYTES} bytes")));
+        let mut reader = Reader::default();
+        for file in files {
+            reader.file(file.as_ref()).map_err(fail)?;
         }
-        let decoded = armor::decode(bytes, "PUBLIC KEY BLOCK").transpose().map_err(fail)?;
-        let mut rest = decoded.as_deref().unwrap_or(bytes);
-        if rest.get(8..12) == Some(b"KBXf") {
-            return Err(fail("it is GnuPG's keybox; give what `gpg --export` writes".to_owned()));
-        }
-        let mut reader = Reader { certificates: Vec::new(), over: Over::Nothing };
-        for _ in 0..MAX_PACKETS {
-            if rest.is_empty() {
-                break;
-            }
-            let (packet, after) = packet::next(rest).ok_or_else(|| fail("it is malformed".to_owned()))?;
-            reader.take(&packet).map_err(fail)?;
-            rest = after;
-        }
-        if !rest.is_empty() {
-            return Err(fail("it has too many packets".to_owned()));
-        }
-        let mut certificates = reader.certificates;
-        certificates.retain(|c| !c.primary.hashed.is_empty());
-        let usable = |c: &Certificate| c.primary.can_verify() || c.subkeys.iter().any(|s| s.key.can_verify());
-        if !certificates.iter().any(usable) {
-            return Err(fail(
-                "no key in it is RSA of 2048 bits or more, Ed25519, or ECDSA with P-256, P-384 or P-521"
-                    .to_owned(),
-            ));
-        }
-        Ok(Keyring { certificates })
+        Ok(Keyring { certificates: reader.finish().map_err(fail)? })
     }
 
     /// Fingerprints of the primary keys, upper-case hex.
@@ -125,72 +111,11 @@ impl Keyring {
     }
 }
 
-/// Gathers packets to certificates.
-struct Reader {
-    certificates: Vec<Certificate>,
-    over: Over,
-}
-
-impl Reader {
-    fn take(&mut self, packet: &Packet<'_>) -> Result<(), String> {
-        match packet.tag {
-            packet::PUBLIC_KEY => {
-                self.over = Over::Nothing;
-                if let Some(primary) = Key::parse(&packet.body) {
-                    self.certificates.push(Certificate {
-                        primary,
-                        revoked: false,
-                        direct: Vec::new(),
-                        names: Vec::new(),
-                        subkeys: Vec::new(),
-                        refused: None,
-                    });
-                    self.over = Over::Primary;
-                } else {
-                    // What follows belongs to a key that is not read, and must not be taken for the previous one's.
-                    self.certificates.push(Certificate::unreadable());
-                }
-            }
-            packet::USER_ID | packet::USER_ATTRIBUTE => {
-                let first = if packet.tag == packet::USER_ID { 0xb4 } else { 0xd1 };
-                let length = u32::try_from(packet.body.len()).unwrap_or(u32::MAX).to_be_bytes();
-                let hashed = [&[first][..], &length, &packet.body].concat();
-                let from = self.certificates.last().map_or(0, |c| c.names.len());
-                self.over = Over::Name { hashed, from, revoked: false };
-            }
-            packet::PUBLIC_SUBKEY => {
-                self.over = Over::Nothing;
-                if let (Some(certificate), Some(key)) =
-                    (self.certificates.last_mut(), Key::parse(&packet.body))
-                {
-                    certificate.subkeys.push(Subkey { key, revoked: false, bindings: Vec::new() });
-                    self.over = Over::Subkey;
-                }
-            }
-            packet::SIGNATURE => {
-                if let Some(certificate) = self.certificates.last_mut() {
-                    certificate.signature(&mut self.over, &packet.body);
-                }
-            }
-            packet::TRUST | packet::MARKER => {}
-            packet::SECRET_KEY | packet::SECRET_SUBKEY => return Err("it holds a secret key".to_owned()),
-            other => return Err(format!("a packet of kind {other} does not belong into it")),
-        }
-        if self.certificates.is_empty() {
-            return Err("it does not begin with a public key".to_owned());
-        }
-        Ok(())
-    }
-}
-
 impl Certificate {
-    /// Stands for a key that is not read, until the whole keyring is.
-    fn unreadable() -> Self {
-        let primary =
-            Key { algorithm: 0, created: 0, fingerprint: [0; 20], hashed: Vec::new(), material: None };
+    pub(super) fn new(primary: Key) -> Self {
         Certificate {
             primary,
-            revoked: true,
+            revoked: false,
             direct: Vec::new(),
             names: Vec::new(),
             subkeys: Vec::new(),
@@ -198,42 +123,76 @@ impl Certificate {
         }
     }
 
-    /// Takes a signature packet in, where it is the key's own and good; a revocation in any case.
-    fn signature(&mut self, over: &mut Over, body: &[u8]) {
-        let kind = signature::kind_of(body);
-        match (kind, &mut *over) {
-            (Some(signature::KEY_REVOCATION), _) => self.revoked = true,
-            (Some(signature::SUBKEY_REVOCATION), _) => {
-                if let Some(subkey) = self.subkeys.last_mut() {
+    /// Whether any of its keys is of an algorithm and size that verify.
+    pub(super) fn is_usable(&self) -> bool {
+        self.primary.can_verify() || self.subkeys.iter().any(|s| s.key.can_verify())
+    }
+
+    /// Takes in a name, as signatures hash it, that may be there already.
+    pub(super) fn name(&mut self, hashed: Vec<u8>) -> Over {
+        let known = self.names.iter().position(|n| n.hashed == hashed);
+        Over::Name(known.unwrap_or_else(|| {
+            self.names.push(Name { hashed, revoked: false, statements: Vec::new() });
+            self.names.len() - 1
+        }))
+    }
+
+    /// Takes in a subkey that may be there already.
+    pub(super) fn subkey(&mut self, key: Key) -> Over {
+        let known = self.subkeys.iter().position(|s| s.key.hashed == key.hashed);
+        Over::Subkey(known.unwrap_or_else(|| {
+            self.subkeys.push(Subkey { key, revoked: false, bindings: Vec::new() });
+            self.subkeys.len() - 1
+        }))
+    }
+
+    /// Takes a signature packet in, where it is the key's own and good; a revocation in any case. Revocations of the primary
+    /// key are not for here, for they may be another's.
+    ///
+    /// # Errors
+    /// A revocation of a subkey that is not there.
+    pub(super) fn signature(&mut self, over: Over, body: &[u8]) -> Result<(), String> {
+        match (signature::kind_of(body), over) {
+            (Some(signature::SUBKEY_REVOCATION), Over::Subkey(at)) => {
+                if let Some(subkey) = self.subkeys.get_mut(at) {
                     subkey.revoked = true;
                 }
             }
-            (Some(signature::CERTIFICATION_REVOCATION), Over::Name { from, revoked, .. }) => {
-                *revoked = true;
-                self.names.truncate(*from);
+            // A subkey that is not read; or, to be safe, any.
+            (Some(signature::SUBKEY_REVOCATION), Over::Nothing) => {
+                self.subkeys.iter_mut().for_each(|s| s.revoked = true);
             }
-            (Some(_), Over::Primary | Over::Name { revoked: false, .. } | Over::Subkey) => {
-                match Signature::parse(body) {
-                    Ok(signature) if signature.names(&self.primary) => self.statement(over, signature),
-                    Ok(_) => {}
-                    Err(why) => self.refused = Some(why),
+            (Some(signature::SUBKEY_REVOCATION), _) => {
+                return Err("a revocation of a subkey does not follow it".to_owned());
+            }
+            (Some(signature::CERTIFICATION_REVOCATION), Over::Name(at)) => {
+                if let Some(name) = self.names.get_mut(at) {
+                    name.revoked = true;
                 }
             }
+            (Some(_), Over::Primary | Over::Name(_) | Over::Subkey(_)) => match Signature::parse(body) {
+                Ok(signature) if signature.names(&self.primary) => self.statement(over, signature),
+                Ok(_) => {}
+                Err(why) => self.refused = Some(why),
+            },
             _ => {}
         }
+        Ok(())
     }
 
-    fn statement(&mut self, over: &Over, signature: Signature) {
+    fn statement(&mut self, over: Over, signature: Signature) {
         let primary = &self.primary;
         let list = match over {
             Over::Primary if signature.kind == signature::DIRECT_KEY => {
                 signature.is_by(primary, &[&primary.hashed]).then_some(&mut self.direct)
             }
-            Over::Name { hashed, .. } if signature::CERTIFICATIONS.contains(&signature.kind) => {
-                signature.is_by(primary, &[&primary.hashed, hashed]).then_some(&mut self.names)
+            Over::Name(at) if signature::CERTIFICATIONS.contains(&signature.kind) => {
+                let name = self.names.get_mut(at);
+                let own = name.filter(|n| signature.is_by(primary, &[&primary.hashed, &n.hashed]));
+                own.map(|n| &mut n.statements)
             }
-            Over::Subkey if signature.kind == signature::SUBKEY_BINDING => {
-                let subkey = self.subkeys.last_mut();
+            Over::Subkey(at) if signature.kind == signature::SUBKEY_BINDING => {
+                let subkey = self.subkeys.get_mut(at);
                 subkey.filter(|s| binds(primary, &s.key, &signature)).map(|s| &mut s.bindings)
             }
             _ => None,
@@ -258,7 +217,7 @@ impl Certificate {
             return Err("is younger than its signature".to_owned());
         }
         let direct = newest(&self.direct, now_unix);
-        let named = newest(&self.names, now_unix);
+        let named = newest(self.names.iter().filter(|n| !n.revoked).flat_map(|n| &n.statements), now_unix);
         let statements: Vec<&Signature> = direct.into_iter().chain(named).collect();
         if statements.is_empty() {
             let why = self.refused.as_deref().map(|why| format!(" (it has a signature {why})"));
@@ -287,8 +246,8 @@ impl Certificate {
 }
 
 /// The newest statement that is in force; of two as old, the later one.
-fn newest(statements: &[Signature], now_unix: u64) -> Option<&Signature> {
-    statements.iter().filter(|s| s.in_force(now_unix).is_ok()).max_by_key(|s| s.created)
+fn newest<'a>(statements: impl IntoIterator<Item = &'a Signature>, now_unix: u64) -> Option<&'a Signature> {
+    statements.into_iter().filter(|s| s.in_force(now_unix).is_ok()).max_by_key(|s| s.created)
 }
 
 /// Whether the primary key says that the subkey is its own.

@@ -8,6 +8,7 @@ mod key;
 mod keyring;
 mod message;
 mod packet;
+mod reader;
 mod signature;
 
 pub use keyring::Keyring;

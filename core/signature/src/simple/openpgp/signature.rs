@@ -51,6 +51,50 @@ pub(super) fn kind_of(body: &[u8]) -> Option<u8> {
     }
 }
 
+/// The makers that a signature packet names, by key id (8 bytes) or fingerprint (20), of version 3 or 4 and with whatever
+/// hash: for revocations, which count unverified.
+pub(super) fn issuers_of(body: &[u8]) -> Vec<Vec<u8>> {
+    issuers(body).unwrap_or_default()
+}
+
+fn issuers(body: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut fields = Fields(body);
+    match fields.byte()? {
+        2 | 3 => {
+            // Length, type and time go before the key id.
+            fields.take(6)?;
+            Some(vec![fields.take(8)?.to_vec()])
+        }
+        4 => {
+            fields.take(3)?;
+            let mut found = Vec::new();
+            for _ in 0..2 {
+                let length = fields.short()?;
+                let mut area = Fields(fields.take(length)?);
+                while !area.0.is_empty() {
+                    match subpacket(&mut area)? {
+                        [16 | 0x90, id @ ..] if id.len() == 8 => found.push(id.to_vec()),
+                        [33 | 0xa1, 4, print @ ..] if print.len() == 20 => found.push(print.to_vec()),
+                        _ => {}
+                    }
+                }
+            }
+            Some(found)
+        }
+        _ => None,
+    }
+}
+
+/// The next subpacket, its type first.
+fn subpacket<'a>(area: &mut Fields<'a>) -> Option<&'a [u8]> {
+    let length = match area.byte()? {
+        n @ 0..=191 => usize::from(n),
+        255 => area.word().and_then(|n| usize::try_from(n).ok())?,
+        n => ((usize::from(n) - 192) << 8) + usize::from(area.byte()?) + 192,
+    };
+    area.take(length)
+}
+
 impl Signature {
     /// Reads a packet's body.
     ///
@@ -111,15 +155,7 @@ impl Signature {
         let malformed = || "with malformed subpackets".to_owned();
         let mut fields = Fields(area);
         while !fields.0.is_empty() {
-            let length = match fields.byte().ok_or_else(malformed)? {
-                n @ 0..=191 => usize::from(n),
-                255 => fields.word().and_then(|n| usize::try_from(n).ok()).ok_or_else(malformed)?,
-                n => {
-                    let low = fields.byte().ok_or_else(malformed)?;
-                    ((usize::from(n) - 192) << 8) + usize::from(low) + 192
-                }
-            };
-            let mut content = Fields(fields.take(length).ok_or_else(malformed)?);
+            let mut content = Fields(subpacket(&mut fields).ok_or_else(malformed)?);
             let kind = content.byte().ok_or_else(malformed)?;
             let (critical, kind) = (kind & 0x80 != 0, kind & 0x7f);
             let time = || match <[u8; 4]>::try_from(content.0) {
