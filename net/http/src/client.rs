@@ -106,6 +106,12 @@ impl Client {
         Ok(Client { options, tls, proxies: Arc::new(proxies), pool: Pool::default() })
     }
 
+    /// Whether `localhost` and the like are another machine's: [`Options::loopback`] is set, and plain HTTP to them is
+    /// read by whoever carries it there.
+    pub fn loopback_is_elsewhere(&self) -> bool {
+        self.options.loopback.is_some()
+    }
+
     /// Sends a request whose URI is absolute and gives the answer, whatever its status.
     ///
     /// A kept connection that turns out to be dead is replaced by a new one, once; a request that reached a server

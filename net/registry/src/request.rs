@@ -101,7 +101,9 @@ impl Client {
     pub(crate) async fn send(&self, place: &Place, ask: &Ask) -> Result<Response, Error> {
         let Reference { registry, repository, .. } = &place.reference;
         let url = self.url(place, &ask.target)?;
-        let key = format!("{registry}/{repository}:{}", if ask.push { "push" } else { "pull" });
+        // What was got for TLS must not be sent in plain, so the scheme is part of it.
+        let (scheme, right) = (url.scheme_str().unwrap_or_default(), if ask.push { "push" } else { "pull" });
+        let key = format!("{scheme}://{registry}/{repository}:{right}");
         let mut authorised_anew = false;
         let mut failures = 0;
         loop {

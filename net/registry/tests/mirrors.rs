@@ -206,6 +206,34 @@ async fn a_mirror_gets_its_own_credentials_or_none() {
 }
 
 #[tokio::test]
+async fn a_guests_credentials_are_kept_from_its_hosts_loopback() {
+    let (r, m) = (Fake::start().await, Fake::start().await);
+    let digest = r.manifest("v1", MANIFEST, "{}");
+    let reference = Reference::parse("r.test/team/app:v1").unwrap();
+    let mine = || Credentials::new("mine", "m");
+    let auth = Auth::anonymous().with(&r.address.to_string(), mine()).with(&m.address.to_string(), mine());
+    let options = cocoon_http::Options {
+        idle_timeout: Duration::from_millis(200),
+        loopback: Some("127.0.0.1".parse().unwrap()),
+        ..Default::default()
+    };
+    let retry = Retry { attempts: 2, pause: Duration::from_millis(1), ..Retry::default() };
+    let guest = Client::new(cocoon_http::Client::new(options).unwrap(), auth.clone()).with_retry(retry);
+    for challenge in ["Basic realm=\"r\"", &format!("Bearer realm=\"http://{}/token\"", r.address)] {
+        r.token("Basic bWluZTpt", r#"{"token":"t"}"#);
+        r.demand("Basic bWluZTpt", challenge);
+        m.demand("Basic bWluZTpt", challenge);
+        let c = guest.clone().with_registries(through(&r, &[&m.name("cache")]));
+        let e = c.manifest(&reference, &digest).await.unwrap_err();
+        assert_eq!(code(e), Code::ImageUnauthorized, "{challenge}");
+        assert!([r.log(), m.log()].concat().iter().all(|l| l.ends_with(" -")), "{:?} {:?}", r.log(), m.log());
+    }
+    // On the owner's own machine loopback is its own.
+    r.demand("Basic bWluZTpt", "Basic realm=\"r\"");
+    assert!(client(auth).with_registries(through(&r, &[])).manifest(&reference, &digest).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_silent_mirror_costs_little_and_once() {
     let (r, m) = (Fake::start().await, Fake::start().await);
     let digest = r.manifest("v1", MANIFEST, "{}");
