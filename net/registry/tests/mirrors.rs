@@ -234,6 +234,23 @@ async fn a_guests_credentials_are_kept_from_its_hosts_loopback() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_gives_nothing_and_an_original_that_lies_come_to_an_end() {
+    let (r, m) = (Fake::start().await, Fake::start().await);
+    let layer = Descriptor::new("", r.blob("layer"), 5);
+    r.fault("blobs", Fault::Body(b"liars".to_vec()), 9999);
+    // Nothing at all with a good status, then no such blob, over and over.
+    for _ in 0..50 {
+        m.fault("blobs", Fault::Body(Vec::new()), 1);
+        m.fault("blobs", Fault::Status(404), 1);
+    }
+    let reference = Reference::parse("r.test/team/app:v1").unwrap();
+    let c = client(Auth::anonymous()).with_registries(through(&r, &[&m.name("cache")]));
+    let e = c.blob_bytes(&reference, &layer, 10).await.unwrap_err();
+    assert_eq!(code(e), Code::ImageDigestMismatch);
+    assert!(r.log().len() <= 2, "{:?}", r.log());
+}
+
+#[tokio::test]
 async fn a_silent_mirror_costs_little_and_once() {
     let (r, m) = (Fake::start().await, Fake::start().await);
     let digest = r.manifest("v1", MANIFEST, "{}");
