@@ -251,6 +251,27 @@ async fn a_mirror_that_gives_nothing_and_an_original_that_lies_come_to_an_end() 
 }
 
 #[tokio::test]
+async fn a_layer_that_drips_for_good_is_given_up() {
+    let (r, m) = (Fake::start().await, Fake::start().await);
+    let layer = Descriptor::new("", r.blob(vec![7; 4000]), 4000);
+    m.blob(vec![7; 4000]);
+    let reference = Reference::parse("r.test/team/app:v1").unwrap();
+    let (grace, slowest) = (Duration::from_millis(300), 4000);
+    let retry = Retry { pause: Duration::from_millis(1), grace, slowest, ..Retry::default() };
+    // Each byte comes well before silence would be noticed; all of them would take 20 seconds.
+    m.fault("blobs", Fault::Drip(5), 99);
+    let c = client(Auth::anonymous()).with_registries(through(&r, &[&m.name("cache")])).with_retry(retry);
+    let began = Instant::now();
+    assert_eq!(read(c.blob(&reference, &layer, 0).await.unwrap()).await.unwrap(), [7; 4000]);
+    assert!(m.log().len() == 1 && r.log()[0].contains("bytes="), "{:?} {:?}", m.log(), r.log());
+    r.fault("blobs", Fault::Drip(5), 99);
+    let e = read(c.blob(&reference, &layer, 0).await.unwrap()).await.unwrap_err();
+    assert_eq!(code(e), Code::ImageRegistryStalled);
+    assert_eq!(r.log().len(), 2, "{:?}", r.log());
+    assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
 async fn a_silent_mirror_costs_little_and_once() {
     let (r, m) = (Fake::start().await, Fake::start().await);
     let digest = r.manifest("v1", MANIFEST, "{}");
