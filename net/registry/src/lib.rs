@@ -20,6 +20,7 @@ mod referrers;
 mod request;
 mod retry;
 mod token;
+mod upload;
 
 pub use auth::{Auth, Credentials};
 pub use blob::BlobStream;

@@ -22,17 +22,24 @@ pub(crate) struct Ask {
     headers: Vec<(HeaderName, String)>,
     body: Bytes,
     push: bool,
+    once: bool,
 }
 
 impl Ask {
     pub(crate) fn new(method: Method, target: &str) -> Self {
         let push = method != Method::GET && method != Method::HEAD;
-        Ask { method, target: target.to_owned(), headers: Vec::new(), body: Bytes::new(), push }
+        Ask { method, target: target.to_owned(), headers: Vec::new(), body: Bytes::new(), push, once: false }
     }
 
     /// Asks for the right to push too, though the request itself only reads.
     pub(crate) fn for_push(mut self) -> Self {
         self.push = true;
+        self
+    }
+
+    /// Not to be sent again after a failure that leaves open whether it was heeded.
+    pub(crate) fn once(mut self) -> Self {
+        self.once = true;
         self
     }
 
@@ -138,7 +145,7 @@ impl Client {
                 Err(e) => Error::transport(registry, &e),
             };
             failures += 1;
-            if failures >= self.retry.attempts {
+            if ask.once || failures >= self.retry.attempts {
                 return Err(problem);
             }
             tracing::debug!(registry, failures, problem = %problem, "registry request is tried again");
