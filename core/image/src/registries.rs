@@ -5,7 +5,8 @@
 //! user wrote, and what a mirror gives is checked by digest, so a mirror can only refuse. Three things differ from
 //! other readers of this file, each to the safer side:
 //! - A prefix matches whole components only: `b.com` is neither `a.b.com` nor `b.com:5000`, and `b.com/x` is not
-//!   `b.com/xy`. Prefixes with a tag or digest are refused.
+//!   `b.com/xy`. Prefixes with a tag or digest are refused. `b.com:443` is `b.com`, and a *block* without a port is
+//!   for all ports of its host.
 //! - `insecure = true` means that this one place is spoken to in plain HTTP. Certificates are never left unchecked;
 //!   a registry with a certificate of its own needs its authority added to the trusted ones.
 //! - A key that is not known is an error, and so are credential helpers, which are programs.
@@ -146,7 +147,7 @@ impl Registries {
     /// # Errors
     /// [`Error::Blocked`]; [`Error::Name`] where the name is too long at a place.
     pub fn sources(&self, reference: &Reference) -> Result<Vec<Source>, Error> {
-        let found = self.rules.iter().filter_map(|r| Some((r.scope.matches(reference)?, r)));
+        let found = self.rules.iter().filter_map(|r| Some((r.scope.matches(reference, r.blocked)?, r)));
         let Some((_, rule)) = found.max_by_key(|(rank, _)| *rank) else {
             return Ok(vec![Source { reference: reference.clone(), plain_http: false }]);
         };
@@ -239,12 +240,16 @@ impl Scope {
                 let plain = place.path.is_empty() && !place.registry.contains([':', '[']);
                 plain.then(|| Scope::Below(domain.to_ascii_lowercase()))
             }
-            None => Place::parse(text).map(Scope::At),
+            None => {
+                let place = Place::parse(text)?;
+                Some(Scope::At(Place { registry: normal(&place.registry), ..place }))
+            }
         }
     }
 
-    /// How closely the rule is meant for the image: longer is closer, exact before wildcard; `None`: not at all.
-    fn matches(&self, reference: &Reference) -> Option<(usize, bool)> {
+    /// How closely the rule is meant for the image: longer is closer, exact before wildcard; `None`: not at all. A
+    /// block cannot be gone round by another port or another name of Docker Hub.
+    fn matches(&self, reference: &Reference, blocked: bool) -> Option<(usize, bool)> {
         match self {
             Scope::Below(domain) => {
                 let host = reference.host().to_ascii_lowercase();
@@ -252,7 +257,9 @@ impl Scope {
                 (!below.is_empty()).then_some((domain.len() + 2, false))
             }
             Scope::At(place) => {
-                if !reference.registry.eq_ignore_ascii_case(&place.registry) {
+                let (host, _) = host_and_port(&reference.registry);
+                let host = if host == "registry-1.docker.io" { "docker.io" } else { host.as_str() };
+                if normal(&reference.registry) != place.registry && !(blocked && host == place.registry) {
                     return None;
                 }
                 below(&reference.repository, &place.path)?;
@@ -282,6 +289,23 @@ impl Scope {
             return Err(Error::Name(format!("{} has no name at {to}", reference.name())));
         }
         Ok(again)
+    }
+}
+
+/// A registry's name in lower case, its port without leading zeros, and without the port that goes without saying.
+fn normal(registry: &str) -> String {
+    match host_and_port(registry) {
+        (host, 443) => host,
+        (host, port) => format!("{host}:{port}"),
+    }
+}
+
+fn host_and_port(registry: &str) -> (String, u16) {
+    let registry = registry.to_ascii_lowercase();
+    // Of `[::1]` the last colon is none before a port, and what follows it no number.
+    match registry.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+        Some((host, port)) => (host.to_owned(), port),
+        None => (registry, 443),
     }
 }
 

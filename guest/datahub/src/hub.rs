@@ -1,6 +1,7 @@
 //! The shared attestation session, and what is fetched with it.
 
-use std::collections::HashMap;
+mod slots;
+
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use slots::Slots;
+
 /// Secret bytes shared by those who may read them.
 pub(crate) type Secret = Arc<Zeroizing<Vec<u8>>>;
 
@@ -30,8 +33,10 @@ pub struct DataHub {
     attester: Arc<dyn Attester>,
     // Held across a handshake, so that several users at once share one.
     session: Mutex<Option<Arc<Attested>>>,
-    // Each URI has its own lock, so that N users of one key fetch it once.
-    fetched: Mutex<HashMap<String, Arc<Mutex<Option<Secret>>>>>,
+    /// What the plan names.
+    fetched: Slots,
+    /// What images name; apart, so that a hostile one takes no room from the plan's own.
+    keys: Slots,
 }
 
 impl std::fmt::Debug for DataHub {
@@ -50,8 +55,10 @@ struct Attested {
 const TOKEN_FRESH: Duration = Duration::from_secs(60);
 /// Limit for a failure report.
 const REPORT_LIMIT: Duration = Duration::from_secs(3);
-/// At most so many different resources are kept.
+/// At most so many different resources of the plan are kept.
 const MAX_FETCHED: usize = 1024;
+/// At most so many different keys that images name are kept.
+const MAX_KEYS: usize = 512;
 
 impl DataHub {
     /// A hub for the Trustee that the initdata names; `host_loopback` is where services on the host's loopback are
@@ -83,7 +90,8 @@ impl DataHub {
             initdata,
             attester,
             session: Mutex::new(None),
-            fetched: Mutex::default(),
+            fetched: Slots::default(),
+            keys: Slots::default(),
         }))
     }
 
@@ -112,25 +120,30 @@ impl DataHub {
         Ok(session.kbs.token().to_owned())
     }
 
-    /// A resource by its `kbs:///…` URI, fetched once and kept.
+    /// A resource that the plan names, by its `kbs:///…` URI; fetched once and kept, of at most 1024.
     ///
     /// # Errors
     /// Trustee's refusal with its code, or `FETCH-…`.
     pub async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
-        let parsed: ResourceUri =
-            uri.parse().map_err(|e| Failure::new(Code::FetchFailed, format!("{uri}: {e}")))?;
-        let slot = {
-            let mut fetched = self.fetched.lock().await;
-            if fetched.len() >= MAX_FETCHED && !fetched.contains_key(uri) {
-                return Err(Failure::new(Code::FetchFailed, "too many different resources"));
-            }
-            fetched.entry(parsed.to_string()).or_default().clone()
-        };
+        self.kept(&parse(uri)?, &self.fetched, MAX_FETCHED).await
+    }
+
+    /// A key that an image names: the plan's where it is one that was fetched, else one of at most 512 others.
+    async fn key(&self, uri: &str) -> Result<Secret, Failure> {
+        let parsed = parse(uri)?;
+        match self.fetched.fetched(&parsed.to_string()).await {
+            Some(secret) => Ok(secret),
+            None => self.kept(&parsed, &self.keys, MAX_KEYS).await,
+        }
+    }
+
+    async fn kept(&self, uri: &ResourceUri, slots: &Slots, most: usize) -> Result<Secret, Failure> {
+        let slot = slots.slot(&uri.to_string(), most).await?;
         let mut slot = slot.lock().await;
         if let Some(secret) = slot.as_ref() {
             return Ok(secret.clone());
         }
-        let secret: Secret = Arc::new(self.fetch(&parsed).await?);
+        let secret: Secret = Arc::new(self.fetch(uri).await?);
         *slot = Some(secret.clone());
         Ok(secret)
     }
@@ -180,6 +193,10 @@ impl DataHub {
     }
 }
 
+fn parse(uri: &str) -> Result<ResourceUri, Failure> {
+    uri.parse().map_err(|e| Failure::new(Code::FetchFailed, format!("{uri}: {e}")))
+}
+
 /// Refuses initdata that is not what the TEE binds to this VM's launch.
 ///
 /// Trustee has compared too, but the Trustee that this initdata names may be the attacker's own: a VM launched for one
@@ -215,7 +232,7 @@ impl EvidenceSource for Source<'_> {
 impl KeyProvider for DataHub {
     /// Unwraps a layer's private options with the key that the packet's `kid` names in Trustee.
     async fn unwrap(&self, packet: &AnnotationPacket) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let kek = self.resource(&packet.kid).await.map_err(|mut f| {
+        let kek = self.key(&packet.kid).await.map_err(|mut f| {
             // A denied key is a matter of the image; an unreachable Trustee is not.
             if matches!(f.code, Code::ReleaseDenied | Code::ReleaseSecretMissing | Code::FetchFailed) {
                 f.reason = format!("key {} of an encrypted layer: {}", packet.kid, f.reason);
@@ -250,5 +267,44 @@ mod tests {
             let failure = check_bound(bound, handed).unwrap_err();
             assert_eq!(failure.code, Code::AttestInitdataMismatch);
         }
+    }
+
+    struct NoTee;
+
+    #[async_trait]
+    impl Attester for NoTee {
+        fn tee(&self) -> Tee {
+            Tee::Sample
+        }
+        fn simulated(&self) -> bool {
+            true
+        }
+        fn bound(&self, _: &Value) -> Option<[u8; 32]> {
+            None
+        }
+        async fn evidence(&self, _: &[u8]) -> Result<Value, Failure> {
+            Err(Failure::new(Code::FetchFailed, "no TEE"))
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_that_images_name_take_no_room_from_the_plan() {
+        let config = TrusteeConfig { url: "http://127.0.0.1:1".to_owned(), certificate: None };
+        let files = BTreeMap::from([("aa.toml".to_owned(), config.to_aa_toml())]);
+        let initdata = InitData::new(HashAlgorithm::Sha256, files);
+        let hub = DataHub::new(initdata, Arc::new(NoTee), None).unwrap();
+        let own = "kbs:///default/own/secret";
+        *hub.fetched.slot(own, MAX_FETCHED).await.unwrap().lock().await = Some(Arc::default());
+        for n in 0..MAX_KEYS {
+            let uri = format!("kbs:///default/key/{n}");
+            *hub.keys.slot(&uri, MAX_KEYS).await.unwrap().lock().await = Some(Arc::default());
+        }
+        let refused = hub.key("kbs:///default/key/another").await.unwrap_err();
+        assert!(refused.reason.contains("too many"), "{}", refused.reason);
+        assert!(hub.key("kbs:///default/key/7").await.is_ok());
+        assert!(hub.key(own).await.is_ok(), "the plan's own is at hand for images too");
+        let uri = "kbs:///default/own/other";
+        assert!(hub.fetched.slot(uri, MAX_FETCHED).await.is_ok());
+        assert!(hub.resource(own).await.is_ok());
     }
 }

@@ -1,19 +1,19 @@
 //! The client: one request at a time per connection, idle connections kept for the next.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
-use http_body_util::Full;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 
 use crate::connect::{Way, tls_config};
+use crate::pool::{Pool, Sender};
 use crate::proxy::{Proxies, Proxy, Server};
+use crate::sending::Sending;
 use crate::{Error, Response, Roots};
 
 /// How a [`Client`] behaves.
@@ -23,8 +23,11 @@ pub struct Options {
     pub roots: Roots,
     /// Limit for name look-up, TCP and TLS together.
     pub connect_timeout: Duration,
-    /// Limit for the first byte of an answer, and between two pieces of its body.
+    /// Limit for the first byte of an answer, and between two pieces of its body; also between two pieces of the
+    /// request's body, after the last of which an answer has so much longer as a slow line (32 KiB a second) may need.
     pub idle_timeout: Duration,
+    /// How long a connection is kept that nobody uses.
+    pub keep_idle: Duration,
     /// Where `localhost`, `127.0.0.0/8` and `::1` are really found from here; `None`: here.
     pub loopback: Option<IpAddr>,
     /// The `User-Agent` field.
@@ -41,6 +44,7 @@ impl Default for Options {
             roots: Roots::System("/etc/ssl/certs/ca-certificates.crt".into()),
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(30),
+            keep_idle: Duration::from_secs(60),
             loopback: None,
             user_agent: concat!("cocoon/", env!("CARGO_PKG_VERSION")),
             extra_roots: Vec::new(),
@@ -48,12 +52,6 @@ impl Default for Options {
         }
     }
 }
-
-/// Longest list of idle connections kept to one server.
-const MAX_IDLE: usize = 4;
-
-type Sender = SendRequest<Full<Bytes>>;
-type Pool = Arc<Mutex<HashMap<String, Vec<Sender>>>>;
 
 /// An HTTP client; cheap to clone, clones share connections.
 #[derive(Clone)]
@@ -86,11 +84,7 @@ impl std::fmt::Debug for Lease {
 impl Lease {
     /// The answer was read to its end: the connection may serve another request.
     pub(crate) fn give_back(self) {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool.entry(self.key).or_default();
-        if idle.len() < MAX_IDLE && !self.sender.is_closed() {
-            idle.push(self.sender);
-        }
+        self.pool.keep(self.key, self.sender);
     }
 }
 
@@ -103,7 +97,14 @@ impl Client {
         let tls = tls_config(&options.roots, &options.extra_roots)?;
         // Taken out, since its text may hold a password.
         let proxies = options.proxy.take().map(|p| Proxies::new(&p)).transpose()?.unwrap_or_default();
-        Ok(Client { options, tls, proxies: Arc::new(proxies), pool: Pool::default() })
+        let pool = Pool::new(options.keep_idle);
+        Ok(Client { options, tls, proxies: Arc::new(proxies), pool })
+    }
+
+    /// Whether `localhost` and the like are another machine's: [`Options::loopback`] is set, and plain HTTP to them is
+    /// read by whoever carries it there.
+    pub fn loopback_is_elsewhere(&self) -> bool {
+        self.options.loopback.is_some()
     }
 
     /// Sends a request whose URI is absolute and gives the answer, whatever its status.
@@ -132,7 +133,7 @@ impl Client {
         let target = Target::of(&parts.uri)?;
         let proxy = self.proxies.route(target.https, &target.host, target.port);
         let key = target.key(away);
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Sending::new(body));
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
         *request.uri_mut() = target.path;
@@ -143,7 +144,7 @@ impl Client {
             forward(&mut request, &parts.uri, proxy)?;
         }
 
-        if let Some(sender) = self.idle(&key) {
+        if let Some(sender) = self.pool.take(&key) {
             match self.exchange(sender, request, &key).await {
                 Ok(response) => return Ok(response),
                 Err(Attempt::NotSent(returned)) => request = *returned,
@@ -174,28 +175,33 @@ impl Client {
         }
     }
 
-    fn idle(&self, key: &str) -> Option<Sender> {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool.get_mut(key)?;
-        std::iter::from_fn(|| idle.pop()).find(|s| !s.is_closed())
-    }
-
     async fn exchange(
         &self,
         mut sender: Sender,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Sending>,
         key: &str,
     ) -> Result<Response, Attempt> {
         let limit = self.options.idle_timeout;
-        let answer = match tokio::time::timeout(limit, sender.try_send_request(request)).await {
-            Err(_) => return Err(Attempt::Failed(Error::Timeout(limit))),
-            Ok(Err(mut e)) => {
+        let progress = request.body_mut().begin();
+        let answer = {
+            let mut answer = std::pin::pin!(sender.try_send_request(request));
+            loop {
+                let deadline = progress.deadline(limit);
+                match tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
+                    Ok(answer) => break answer,
+                    Err(_) if progress.deadline(limit) > deadline => {}
+                    Err(_) => return Err(Attempt::Failed(Error::Timeout(limit))),
+                }
+            }
+        };
+        let answer = match answer {
+            Err(mut e) => {
                 return Err(match e.take_message() {
                     Some(request) => Attempt::NotSent(Box::new(request)),
                     None => Attempt::Failed(Error::Protocol(e.into_error().to_string())),
                 });
             }
-            Ok(Ok(answer)) => answer,
+            Ok(answer) => answer,
         };
         let lease = Lease { pool: self.pool.clone(), key: key.to_owned(), sender };
         Ok(Response::new(answer, limit, lease))
@@ -203,7 +209,7 @@ impl Client {
 }
 
 /// Makes a request one for a proxy: absolute form (RFC 9112 §3.2.2), and the proxy's own credentials.
-fn forward(request: &mut Request<Full<Bytes>>, uri: &Uri, proxy: &Server) -> Result<(), Error> {
+fn forward(request: &mut Request<Sending>, uri: &Uri, proxy: &Server) -> Result<(), Error> {
     let mut parts = uri.clone().into_parts();
     if parts.path_and_query.is_none() {
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
@@ -217,7 +223,7 @@ fn forward(request: &mut Request<Full<Bytes>>, uri: &Uri, proxy: &Server) -> Res
 
 enum Attempt {
     /// The request never left; it may be sent on another connection.
-    NotSent(Box<Request<Full<Bytes>>>),
+    NotSent(Box<Request<Sending>>),
     Failed(Error),
 }
 
@@ -261,84 +267,4 @@ impl Target {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    fn client(idle: Duration) -> Client {
-        Client::new(Options { idle_timeout: idle, ..Options::default() }).unwrap()
-    }
-
-    fn get(url: String) -> Request<Bytes> {
-        Request::get(url).body(Bytes::new()).unwrap()
-    }
-
-    /// Answers each request on each connection with the given raw bytes, then stays silent.
-    async fn server(answer: &'static str) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/x", listener.local_addr().unwrap());
-        let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = connections.clone();
-        tokio::spawn(async move {
-            while let Ok((mut tcp, _)) = listener.accept().await {
-                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                tokio::spawn(async move {
-                    let mut buffer = [0; 4096];
-                    while tcp.read(&mut buffer).await.is_ok_and(|n| n > 0) {
-                        if tcp.write_all(answer.as_bytes()).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-        });
-        (url, connections)
-    }
-
-    #[tokio::test]
-    async fn a_connection_is_used_again() {
-        let (url, connections) = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
-        let client = client(Duration::from_secs(5));
-        for _ in 0..3 {
-            let answer = client.send(get(url.clone())).await.unwrap();
-            assert_eq!(answer.bytes(10).await.unwrap(), "hi");
-        }
-        assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn a_long_answer_is_cut_off() {
-        let (url, _) = server("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789").await;
-        let answer = client(Duration::from_secs(5)).send(get(url)).await.unwrap();
-        assert!(matches!(answer.bytes(8).await, Err(Error::TooLarge(8))));
-    }
-
-    #[tokio::test]
-    async fn silence_is_an_error() {
-        let (url, _) = server("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123").await;
-        let answer = client(Duration::from_millis(50)).send(get(url)).await.unwrap();
-        assert!(matches!(answer.bytes(100).await, Err(Error::Stalled(_))));
-        let (url, _) = server("").await;
-        assert!(matches!(client(Duration::from_millis(50)).send(get(url)).await, Err(Error::Timeout(_))));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_http_is_an_error() {
-        let (url, _) = server("SSH-2.0-nope\r\n\r\n").await;
-        assert!(matches!(client(Duration::from_secs(5)).send(get(url)).await, Err(Error::Protocol(_))));
-        for bad in ["ftp://x/", "http://x:99999/", "http://x:y/", "http://u@x/"] {
-            let answer = client(Duration::from_secs(5)).send(get(bad.into())).await;
-            assert!(matches!(answer, Err(Error::Url(_))), "{bad}");
-        }
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let gone = client(Duration::from_secs(5)).send(get(format!("http://{closed}/"))).await;
-        assert!(matches!(gone, Err(Error::Connect { .. })));
-    }
-
-    #[tokio::test]
-    async fn pinned_roots_must_be_certificates() {
-        let options = Options { roots: Roots::Pinned(vec!["nonsense".into()]), ..Options::default() };
-        assert!(matches!(Client::new(options), Err(Error::Roots(_))));
-    }
-}
+mod tests;

@@ -123,7 +123,7 @@ impl Way<'_> {
         let mut found = addresses(self.host, self.loopback).await?;
         if self.away {
             // A name is as good a way to an internal address as the address itself.
-            found.retain(|ip| !is_internal(*ip));
+            found.retain(|ip| !is_internal(*ip, self.loopback));
             if found.is_empty() {
                 return Err(Error::Forbidden(self.host.to_owned()));
             }
@@ -133,7 +133,7 @@ impl Way<'_> {
 
     fn check_literal(&self) -> Result<(), Error> {
         let literal = self.host.trim_matches(['[', ']']).parse::<IpAddr>();
-        if self.away && (is_loopback(self.host) || literal.is_ok_and(is_internal)) {
+        if self.away && (is_loopback(self.host) || literal.is_ok_and(|ip| is_internal(ip, self.loopback))) {
             return Err(Error::Forbidden(self.host.to_owned()));
         }
         Ok(())

@@ -12,8 +12,10 @@ mod client;
 mod connect;
 mod error;
 mod no_proxy;
+mod pool;
 mod proxy;
 mod resolve;
+mod sending;
 
 pub use body::Response;
 pub use client::{Client, Options};

@@ -47,9 +47,14 @@ pub(crate) async fn addresses(host: &str, loopback: Option<IpAddr>) -> Result<Ve
 }
 
 /// Whether an address reaches the machine itself, its link or its cloud's metadata and platform services. Private
-/// networks (10.0.0.0/8, fc00::/7, …) are not among them: registries live there.
-pub(crate) fn is_internal(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+/// networks (10.0.0.0/8, fc00::/7, …) are not among them: registries live there. `loopback` is where the host's own
+/// loopback is found from here, and is the host's affair as much as 127.0.0.1 is.
+pub(crate) fn is_internal(ip: IpAddr, loopback: Option<IpAddr>) -> bool {
+    let ip = ip.to_canonical();
+    if loopback.is_some_and(|own| own.to_canonical() == ip) {
+        return true;
+    }
+    match ip {
         IpAddr::V4(ip) => {
             // Metadata and platform services outside of link-local: Alibaba Cloud, Azure, Oracle Cloud.
             const SERVICES: [[u8; 4]; 3] = [[100, 100, 100, 200], [168, 63, 129, 16], [192, 0, 0, 192]];
@@ -63,11 +68,16 @@ pub(crate) fn is_internal(ip: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => {
             let segments = ip.segments();
-            let [.., high, low] = segments;
-            let embedded = IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+            let v4 = |high: u16, low: u16| {
+                is_internal(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into(), loopback)
+            };
             match segments {
-                // NAT64 (RFC 6052) and the obsolete IPv4-compatible form lead to an IPv4 address.
-                [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0, 0, _, _] => is_internal(embedded),
+                // NAT64 (RFC 6052) and the obsolete IPv4-compatible form lead to an IPv4 address, as does 6to4
+                // (RFC 3056).
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => v4(high, low),
+                [0x2002, high, low, ..] => v4(high, low),
+                // A network's own NAT64 (RFC 8215): where in it the IPv4 address is, only that network knows.
+                [0x64, 0xff9b, 1, ..] => true,
                 // Amazon's and Google's metadata services.
                 [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => true,
                 _ => ip.is_unicast_link_local() || ip.is_multicast(),
@@ -82,6 +92,7 @@ mod tests {
 
     #[test]
     fn internal_addresses_are_known_in_every_disguise() {
+        let gateway = Some("10.0.2.2".parse().unwrap());
         for ip in [
             "127.0.0.1",
             "::1",
@@ -92,6 +103,15 @@ mod tests {
             "::ffff:169.254.169.254",
             "::169.254.169.254",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "2002:7f00:1::1",
+            "2002:a9fe:a9fe::",
+            "10.0.2.2",
+            "::ffff:10.0.2.2",
+            "64:ff9b::a00:202",
+            "2002:a00:202::1",
             "fe80::1",
             "febf::1",
             "fd00:ec2::254",
@@ -100,7 +120,7 @@ mod tests {
             "224.0.0.1",
             "ff02::1",
         ] {
-            assert!(is_internal(ip.parse().unwrap()), "{ip}");
+            assert!(is_internal(ip.parse().unwrap(), gateway), "{ip}");
         }
         for ip in [
             "10.0.0.1",
@@ -110,8 +130,11 @@ mod tests {
             "fd00::1",
             "2001:db8::1",
             "64:ff9b::808:808",
+            "64:ff9b:2::7f00:1",
+            "2002:808:808::1",
+            "10.0.2.3",
         ] {
-            assert!(!is_internal(ip.parse().unwrap()), "{ip}");
+            assert!(!is_internal(ip.parse().unwrap(), gateway), "{ip}");
         }
     }
 

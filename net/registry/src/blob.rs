@@ -30,6 +30,9 @@ pub struct BlobStream {
     since_failure: u64,
     waited: Duration,
     in_window: u64,
+    /// Time and bytes at the present place.
+    spent: Duration,
+    came: u64,
     mirrors: Option<Suspicion>,
 }
 
@@ -65,6 +68,8 @@ impl BlobStream {
             since_failure: 0,
             waited: Duration::ZERO,
             in_window: 0,
+            spent: Duration::ZERO,
+            came: 0,
         };
         stream.connect().await?;
         Ok(stream)
@@ -88,6 +93,11 @@ impl BlobStream {
     /// asked about this repository again, so reading the blob anew is worth a try.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if self.client.retry.is_too_slow(self.spent, self.came) {
+                self.answer = None;
+                let problem = format!("only {} bytes came in {:?}", self.came, self.spent);
+                self.give_up(problem)?;
+            }
             let Some(answer) = &mut self.answer else {
                 if self.offset >= self.size {
                     return Ok(None);
@@ -98,6 +108,7 @@ impl BlobStream {
             let began = Instant::now();
             let next = answer.chunk().await;
             self.waited = self.waited.saturating_add(began.elapsed());
+            self.spent = self.spent.saturating_add(began.elapsed());
             let problem = match next {
                 Some(Ok(chunk)) => match self.take(chunk) {
                     Ok(Some(chunk)) => {
@@ -124,6 +135,7 @@ impl BlobStream {
     fn take(&mut self, mut chunk: Bytes) -> Result<Option<Bytes>, String> {
         let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         self.in_window = self.in_window.saturating_add(length);
+        self.came = self.came.saturating_add(length);
         if self.waited > self.client.retry.drip {
             if self.in_window < DRIP_BYTES {
                 return Err(format!("only {} bytes came in {:?}", self.in_window, self.waited));
@@ -185,19 +197,26 @@ impl BlobStream {
         (self.since_failure, self.waited, self.in_window) = (0, Duration::ZERO, 0);
         let registry = self.place.reference.registry.clone();
         if self.failures >= self.client.retry.attempts {
-            let problem =
-                format!("blob {} stopped at byte {} of {}: {problem}", self.digest, self.offset, self.size);
-            return self.go_on(Error::Stalled { registry, problem });
+            return self.give_up(problem);
         }
         tracing::debug!(registry, offset = self.offset, problem, "blob transfer is resumed");
+        let began = Instant::now();
         self.client.retry.wait(self.failures, None).await;
+        self.spent = self.spent.saturating_add(began.elapsed());
         Ok(())
+    }
+
+    fn give_up(&mut self, problem: String) -> Result<(), Error> {
+        let problem =
+            format!("blob {} stopped at byte {} of {}: {problem}", self.digest, self.offset, self.size);
+        self.go_on(Error::Stalled { registry: self.place.reference.registry.clone(), problem })
     }
 
     fn go_on(&mut self, e: Error) -> Result<(), Error> {
         self.tour.failed(e)?;
         if let Some((client, place)) = self.tour.next() {
             (self.client, self.place, self.failures) = (client, place, 0);
+            (self.spent, self.came) = (Duration::ZERO, 0);
         }
         Ok(())
     }
@@ -216,7 +235,10 @@ impl BlobStream {
         if self.offset > 0 {
             ask = ask.header(header::RANGE, &format!("bytes={}-", self.offset));
         }
-        let answer = self.client.send(&self.place, &ask).await?;
+        let began = Instant::now();
+        let answer = self.client.send(&self.place, &ask).await;
+        self.spent = self.spent.saturating_add(began.elapsed());
+        let answer = answer?;
         if answer.header("content-type").is_some_and(|t| t.starts_with("text/html"))
             && answer.status.is_success()
         {

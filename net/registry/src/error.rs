@@ -3,12 +3,26 @@
 use cocoon_stage::{Code, Failure};
 use http::StatusCode;
 
-/// A registry failure.
+/// Text that a registry had a hand in, fit for a terminal and a log: control characters and those that turn the
+/// direction of writing are shown as `\u{…}`.
+fn clean(text: &str) -> String {
+    let is_bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_bad(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// A registry failure. What it shows has no control characters in it, whatever the registry said.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No connection, or no TLS, within the retries allowed.
-    #[error("registry {registry}: {problem}")]
+    #[error("registry {registry}: {}", clean(problem))]
     Unreachable {
         /// Its `host[:port]`.
         registry: String,
@@ -16,7 +30,7 @@ pub enum Error {
         problem: String,
     },
     /// It answered, then fell silent or broke off, and did not resume within the retries allowed.
-    #[error("registry {registry}: {problem}")]
+    #[error("registry {registry}: {}", clean(problem))]
     Stalled {
         /// Its `host[:port]`.
         registry: String,
@@ -24,7 +38,7 @@ pub enum Error {
         problem: String,
     },
     /// The answer is not the registry protocol: a web page, an error, a redirect that is not followed.
-    #[error("registry {registry}: {problem}")]
+    #[error("registry {registry}: {}", clean(problem))]
     Answer {
         /// Its `host[:port]`.
         registry: String,
@@ -32,7 +46,7 @@ pub enum Error {
         problem: String,
     },
     /// 401 or 403 with the credentials at hand.
-    #[error("registry {registry} refuses access to {repository}{hint}")]
+    #[error("registry {registry} refuses access to {}{}", clean(repository), clean(hint))]
     Unauthorized {
         /// Its `host[:port]`.
         registry: String,
@@ -42,7 +56,7 @@ pub enum Error {
         hint: String,
     },
     /// 404.
-    #[error("registry {registry} has no {what}")]
+    #[error("registry {registry} has no {}", clean(what))]
     NotFound {
         /// Its `host[:port]`.
         registry: String,
@@ -50,16 +64,16 @@ pub enum Error {
         what: String,
     },
     /// The document does not have the digest by which it was asked for, or is malformed.
-    #[error(transparent)]
+    #[error("{}", clean(&.0.to_string()))]
     Image(#[from] cocoon_image::Error),
     /// registries.conf blocks the image or cannot be applied to its name.
     #[error(transparent)]
     Registries(#[from] cocoon_image::registries::Error),
     /// auth.json is malformed.
-    #[error("auth.json: {0}")]
+    #[error("auth.json: {}", clean(.0))]
     Auth(String),
     /// The transport itself cannot be used (URL, trusted roots).
-    #[error("{0}")]
+    #[error("{}", clean(.0))]
     Transport(String),
 }
 
@@ -118,8 +132,13 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(e: Error) -> Failure {
+        let text = e.to_string();
         let code = match e {
-            Error::Image(e) => return e.into(),
+            Error::Image(e) => {
+                let mut failure = Failure::from(e);
+                failure.reason = clean(&failure.reason);
+                return failure;
+            }
             Error::Registries(e) => return e.into(),
             Error::Unreachable { .. } => Code::ImageRegistryUnreachable,
             Error::Stalled { .. } => Code::ImageRegistryStalled,
@@ -129,6 +148,37 @@ impl From<Error> for Failure {
             Error::Auth(_) => Code::ImageUnauthorized,
             Error::Transport(_) => Code::ImagePullFailed,
         };
-        Failure::new(code, e.to_string())
+        Failure::new(code, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_says_cannot_steer_a_terminal() {
+        let bad = "a\u{1b}[2Jb\r\nc\u{202e}d\u{9b}e";
+        let (registry, problem) = (|| "r.io".to_owned(), || bad.to_owned());
+        let image = || cocoon_image::Error::TooLarge(problem());
+        for e in [
+            Error::Unreachable { registry: registry(), problem: problem() },
+            Error::Stalled { registry: registry(), problem: problem() },
+            Error::answer("r.io", bad),
+            Error::Unauthorized { registry: registry(), repository: problem(), hint: problem() },
+            Error::NotFound { registry: registry(), what: problem() },
+            Error::Image(image()),
+            Error::Auth(problem()),
+            Error::Transport(problem()),
+            Error::status("r.io", StatusCode::NOT_FOUND, "x").after(&[problem()]),
+        ] {
+            let shown = e.to_string();
+            let reason = Failure::from(e).reason;
+            for text in [shown, reason] {
+                assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
+            }
+        }
+        assert_eq!(clean(bad), "a\\u{1b}[2Jb\\r\\nc\\u{202e}d\\u{9b}e");
+        assert_eq!(clean("Grüße: 100 %"), "Grüße: 100 %");
     }
 }

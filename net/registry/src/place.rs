@@ -122,6 +122,11 @@ impl Tour {
         Some((client, place))
     }
 
+    /// The number of places not yet asked.
+    pub(crate) fn places(&self) -> usize {
+        self.places.len()
+    }
+
     /// Whether nobody is left to ask after the present place.
     pub(crate) fn is_last(&self) -> bool {
         self.places.len() == 0

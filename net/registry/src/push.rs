@@ -5,10 +5,11 @@ use std::io::Read;
 use bytes::Bytes;
 use cocoon_http::Response;
 use cocoon_image::{Digest, Reference};
-use http::{Method, StatusCode, Uri, header};
+use http::{Method, StatusCode};
 
 use crate::place::Place;
-use crate::request::{Ask, join};
+use crate::request::Ask;
+use crate::upload::Upload;
 use crate::{Client, Error};
 
 /// Bytes sent at a time when a blob is streamed.
@@ -38,8 +39,7 @@ impl Client {
         let digest = Digest::sha256(&blob);
         if !self.has_blob(reference, &digest).await? {
             let place = self.home(reference);
-            let location = self.begin_upload(&place).await?;
-            self.end_upload(&place, &location, &digest, blob).await?;
+            self.upload(&place, &digest, blob).await?;
         }
         Ok(digest)
     }
@@ -59,29 +59,27 @@ impl Client {
             return Ok(());
         }
         let place = self.home(reference);
-        let mut location = self.begin_upload(&place).await?;
-        let mut sent = 0_u64;
+        let mut upload: Option<Upload<'_>> = None;
         loop {
             let mut piece = Vec::new();
             let limit = u64::try_from(CHUNK).unwrap_or(u64::MAX);
             let read = blob.take(limit).read_to_end(&mut piece);
             let n = u64::try_from(read.map_err(|e| Error::Transport(e.to_string()))?).unwrap_or(u64::MAX);
-            if n < limit && sent == 0 {
-                return self.end_upload(&place, &location, digest, piece.into()).await;
+            if n > 0 && (n == limit || upload.is_some()) {
+                let mut going = match upload.take() {
+                    Some(going) => going,
+                    None => Upload::begin(self, &place).await?,
+                };
+                going.append(piece.into()).await?;
+                upload = Some(going);
+                continue;
             }
-            if n == 0 {
-                return self.end_upload(&place, &location, digest, Bytes::new()).await;
-            }
-            let end = sent.saturating_add(n);
-            let ask = Ask::new(Method::PATCH, &location.to_string())
-                .header(header::CONTENT_RANGE, &format!("{sent}-{}", end.saturating_sub(1)))
-                .body("application/octet-stream", piece.into());
-            let answer = self.send(&place, &ask).await?;
-            if answer.status != StatusCode::ACCEPTED {
-                return Err(Error::status(&reference.registry, answer.status, "an upload"));
-            }
-            location = location_of(&place, &location, &answer)?;
-            sent = end;
+            let Some(upload) = upload else { return self.upload(&place, digest, piece.into()).await };
+            let ended = upload.end(digest, Bytes::new()).await;
+            return match ended {
+                Err(e) if !self.is_there(&place, digest, &e).await => Err(e),
+                _ => Ok(()),
+            };
         }
     }
 
@@ -117,38 +115,4 @@ impl Client {
             other => Err(Error::status(&place.reference.registry, other, &what)),
         }
     }
-
-    async fn begin_upload(&self, place: &Place) -> Result<Uri, Error> {
-        let what = format!("{}/blobs/uploads/", place.reference.repository);
-        let ask = Ask::new(Method::POST, &what).header(header::CONTENT_LENGTH, "0");
-        let answer = self.send(place, &ask).await?;
-        if answer.status != StatusCode::ACCEPTED {
-            return Err(Error::status(&place.reference.registry, answer.status, &what));
-        }
-        let base = self.url(place, &what)?;
-        location_of(place, &base, &answer)
-    }
-
-    async fn end_upload(
-        &self,
-        place: &Place,
-        location: &Uri,
-        digest: &Digest,
-        rest: Bytes,
-    ) -> Result<(), Error> {
-        let separator = if location.query().is_some() { '&' } else { '?' };
-        let ask = Ask::new(Method::PUT, &format!("{location}{separator}digest={digest}"))
-            .body("application/octet-stream", rest);
-        let answer = self.send(place, &ask).await?;
-        match answer.status {
-            StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
-            other => Err(Error::status(&place.reference.registry, other, "the end of an upload")),
-        }
-    }
-}
-
-fn location_of(place: &Place, base: &Uri, answer: &Response) -> Result<Uri, Error> {
-    let location = answer.header("location").unwrap_or_default();
-    join(base, location)
-        .ok_or_else(|| Error::answer(&place.reference.registry, "an upload has no usable location"))
 }

@@ -22,17 +22,24 @@ pub(crate) struct Ask {
     headers: Vec<(HeaderName, String)>,
     body: Bytes,
     push: bool,
+    once: bool,
 }
 
 impl Ask {
     pub(crate) fn new(method: Method, target: &str) -> Self {
         let push = method != Method::GET && method != Method::HEAD;
-        Ask { method, target: target.to_owned(), headers: Vec::new(), body: Bytes::new(), push }
+        Ask { method, target: target.to_owned(), headers: Vec::new(), body: Bytes::new(), push, once: false }
     }
 
     /// Asks for the right to push too, though the request itself only reads.
     pub(crate) fn for_push(mut self) -> Self {
         self.push = true;
+        self
+    }
+
+    /// Not to be sent again after a failure that leaves open whether it was heeded.
+    pub(crate) fn once(mut self) -> Self {
+        self.once = true;
         self
     }
 
@@ -101,7 +108,9 @@ impl Client {
     pub(crate) async fn send(&self, place: &Place, ask: &Ask) -> Result<Response, Error> {
         let Reference { registry, repository, .. } = &place.reference;
         let url = self.url(place, &ask.target)?;
-        let key = format!("{registry}/{repository}:{}", if ask.push { "push" } else { "pull" });
+        // What was got for TLS must not be sent in plain, so the scheme is part of it.
+        let (scheme, right) = (url.scheme_str().unwrap_or_default(), if ask.push { "push" } else { "pull" });
+        let key = format!("{scheme}://{registry}/{repository}:{right}");
         let mut authorised_anew = false;
         let mut failures = 0;
         loop {
@@ -136,7 +145,7 @@ impl Client {
                 Err(e) => Error::transport(registry, &e),
             };
             failures += 1;
-            if failures >= self.retry.attempts {
+            if ask.once || failures >= self.retry.attempts {
                 return Err(problem);
             }
             tracing::debug!(registry, failures, problem = %problem, "registry request is tried again");

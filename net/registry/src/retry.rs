@@ -19,6 +19,13 @@ pub struct Retry {
     pub pause: Duration,
     /// A transfer counts as stalled where it brings less than 16 KiB in this much waiting, however it drips.
     pub drip: Duration,
+    /// How long a blob may take at one place before [`Retry::slowest`] counts, in waiting for the network of any kind;
+    /// what the consumer of the stream takes for itself does not count.
+    pub grace: Duration,
+    /// After the grace, the least average of a blob's transfer at one place, in bytes a second; whoever is slower is
+    /// given up without another try. With the default of 32 KiB a layer of 100 MiB takes less than an hour or fails,
+    /// and three at once want a line of 0.8 Mbit/s.
+    pub slowest: u64,
     /// The longest pause that a registry may ask for (`Retry-After` in seconds); a longer one is cut to this.
     pub longest: Duration,
 }
@@ -29,6 +36,8 @@ impl Default for Retry {
             attempts: 5,
             pause: Duration::from_millis(100),
             drip: Duration::from_secs(60),
+            grace: Duration::from_secs(120),
+            slowest: 32 * 1024,
             longest: Duration::from_secs(30),
         }
     }
@@ -38,6 +47,11 @@ impl Retry {
     /// Waits before the try after `failures` failures, at least as long as the registry `asked` for.
     pub(crate) async fn wait(&self, failures: u32, asked: Option<Duration>) {
         tokio::time::sleep(self.pause_after(failures, asked)).await;
+    }
+
+    /// Whether a transfer of so many bytes should have been over before `spent`.
+    pub(crate) fn is_too_slow(&self, spent: Duration, bytes: u64) -> bool {
+        spent > self.grace.saturating_add(Duration::from_secs(bytes / self.slowest.max(1)))
     }
 
     fn pause_after(&self, failures: u32, asked: Option<Duration>) -> Duration {

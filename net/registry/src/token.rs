@@ -41,9 +41,10 @@ impl Token {
 }
 
 impl Client {
-    /// The credentials that may be sent to a place: its own, and over plain HTTP to loopback only.
+    /// The credentials that may be sent to a place: its own, and over plain HTTP to this machine's own loopback only.
+    /// A guest's `localhost` is the host's, from which its credentials are to be kept.
     fn credentials(&self, place: &Place) -> Option<&Credentials> {
-        let is_safe = !place.plain || place.reference.is_loopback();
+        let is_safe = !place.plain || (place.reference.is_loopback() && !self.http.loopback_is_elsewhere());
         self.auth.lookup(&place.reference).filter(|_| is_safe)
     }
 

@@ -206,6 +206,72 @@ async fn a_mirror_gets_its_own_credentials_or_none() {
 }
 
 #[tokio::test]
+async fn a_guests_credentials_are_kept_from_its_hosts_loopback() {
+    let (r, m) = (Fake::start().await, Fake::start().await);
+    let digest = r.manifest("v1", MANIFEST, "{}");
+    let reference = Reference::parse("r.test/team/app:v1").unwrap();
+    let mine = || Credentials::new("mine", "m");
+    let auth = Auth::anonymous().with(&r.address.to_string(), mine()).with(&m.address.to_string(), mine());
+    let options = cocoon_http::Options {
+        idle_timeout: Duration::from_millis(200),
+        loopback: Some("127.0.0.1".parse().unwrap()),
+        ..Default::default()
+    };
+    let retry = Retry { attempts: 2, pause: Duration::from_millis(1), ..Retry::default() };
+    let guest = Client::new(cocoon_http::Client::new(options).unwrap(), auth.clone()).with_retry(retry);
+    for challenge in ["Basic realm=\"r\"", &format!("Bearer realm=\"http://{}/token\"", r.address)] {
+        r.token("Basic bWluZTpt", r#"{"token":"t"}"#);
+        r.demand("Basic bWluZTpt", challenge);
+        m.demand("Basic bWluZTpt", challenge);
+        let c = guest.clone().with_registries(through(&r, &[&m.name("cache")]));
+        let e = c.manifest(&reference, &digest).await.unwrap_err();
+        assert_eq!(code(e), Code::ImageUnauthorized, "{challenge}");
+        assert!([r.log(), m.log()].concat().iter().all(|l| l.ends_with(" -")), "{:?} {:?}", r.log(), m.log());
+    }
+    // On the owner's own machine loopback is its own.
+    r.demand("Basic bWluZTpt", "Basic realm=\"r\"");
+    assert!(client(auth).with_registries(through(&r, &[])).manifest(&reference, &digest).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_mirror_that_gives_nothing_and_an_original_that_lies_come_to_an_end() {
+    let (r, m) = (Fake::start().await, Fake::start().await);
+    let layer = Descriptor::new("", r.blob("layer"), 5);
+    r.fault("blobs", Fault::Body(b"liars".to_vec()), 9999);
+    // Nothing at all with a good status, then no such blob, over and over.
+    for _ in 0..50 {
+        m.fault("blobs", Fault::Body(Vec::new()), 1);
+        m.fault("blobs", Fault::Status(404), 1);
+    }
+    let reference = Reference::parse("r.test/team/app:v1").unwrap();
+    let c = client(Auth::anonymous()).with_registries(through(&r, &[&m.name("cache")]));
+    let e = c.blob_bytes(&reference, &layer, 10).await.unwrap_err();
+    assert_eq!(code(e), Code::ImageDigestMismatch);
+    assert!(r.log().len() <= 2, "{:?}", r.log());
+}
+
+#[tokio::test]
+async fn a_layer_that_drips_for_good_is_given_up() {
+    let (r, m) = (Fake::start().await, Fake::start().await);
+    let layer = Descriptor::new("", r.blob(vec![7; 4000]), 4000);
+    m.blob(vec![7; 4000]);
+    let reference = Reference::parse("r.test/team/app:v1").unwrap();
+    let (grace, slowest) = (Duration::from_millis(300), 4000);
+    let retry = Retry { pause: Duration::from_millis(1), grace, slowest, ..Retry::default() };
+    // Each byte comes well before silence would be noticed; all of them would take 20 seconds.
+    m.fault("blobs", Fault::Drip(5), 99);
+    let c = client(Auth::anonymous()).with_registries(through(&r, &[&m.name("cache")])).with_retry(retry);
+    let began = Instant::now();
+    assert_eq!(read(c.blob(&reference, &layer, 0).await.unwrap()).await.unwrap(), [7; 4000]);
+    assert!(m.log().len() == 1 && r.log()[0].contains("bytes="), "{:?} {:?}", m.log(), r.log());
+    r.fault("blobs", Fault::Drip(5), 99);
+    let e = read(c.blob(&reference, &layer, 0).await.unwrap()).await.unwrap_err();
+    assert_eq!(code(e), Code::ImageRegistryStalled);
+    assert_eq!(r.log().len(), 2, "{:?}", r.log());
+    assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
 async fn a_silent_mirror_costs_little_and_once() {
     let (r, m) = (Fake::start().await, Fake::start().await);
     let digest = r.manifest("v1", MANIFEST, "{}");

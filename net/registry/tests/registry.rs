@@ -190,3 +190,30 @@ async fn blobs_and_manifests_are_pushed() {
     let pushed = c.push_manifest(&reference, MANIFEST, "{}".into()).await.unwrap();
     assert_eq!(c.resolve(&reference).await.unwrap().0, pushed);
 }
+
+#[tokio::test]
+async fn an_upload_that_breaks_goes_on_where_the_registry_is_and_repeats_nothing() {
+    let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let digest = Digest::sha256(&content);
+    // The registry takes the piece, or the end, and fails to say so.
+    for fault in [Fault::Answer(503, Vec::new()), Fault::Answer(500, Vec::new()), Fault::Status(504)] {
+        let r = Fake::start().await;
+        let reference = Reference::parse(&r.name("app")).unwrap();
+        // Of the same path and query are PATCH, GET and PUT; the first two pieces fail in turn with what asks for them.
+        r.fault("/upload/1?state=x", fault.clone(), 1);
+        let c = client();
+        c.push_blob_from(&reference, &digest, &mut content.as_slice()).await.unwrap();
+        assert!(r.stored_blob(&digest).unwrap() == content, "{fault:?}");
+        assert!(r.log().iter().any(|l| l.starts_with("GET /v2/upload/")), "{:?}", r.log());
+
+        let r = Fake::start().await;
+        let reference = Reference::parse(&r.name("app")).unwrap();
+        r.fault("digest=sha256", fault.clone(), 1);
+        c.push_blob_from(&reference, &digest, &mut content.as_slice()).await.unwrap();
+        assert!(r.stored_blob(&digest).unwrap() == content);
+        r.fault("digest=sha256", fault, 1);
+        let small = c.push_blob(&reference, "small".into()).await.unwrap();
+        assert_eq!(r.stored_blob(&small).unwrap(), b"small");
+        assert_eq!(r.log().iter().filter(|l| l.starts_with("PUT ")).count(), 2, "{:?}", r.log());
+    }
+}

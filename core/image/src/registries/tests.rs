@@ -197,3 +197,39 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_block_is_not_gone_round_by_a_port() {
+    let conf = "[[registry]]\nprefix='b.com'\nblocked=true\n[[registry]]\nprefix='b.com:5000/open'\n\
+                [[registry]]\nprefix='c.com:443/x'\nblocked=true\n[[registry]]\nprefix='d.com:5000'\nblocked=true\n\
+                [[registry]]\nprefix='docker.io/evil'\nblocked=true\n[[registry]]\nprefix='[::1]'\nblocked=true";
+    for (name, blocked) in [
+        ("b.com:443/x", true),
+        ("B.com:0443/x", true),
+        ("b.com:5000/x", true),
+        ("b.com:80/x", true),
+        ("b.com:5000/open/x", false),
+        ("b.com.evil:443/x", false),
+        ("c.com/x", true),
+        ("c.com:443/x/y", true),
+        ("c.com:444/x", false),
+        ("d.com:5000/x", true),
+        ("d.com/x", false),
+        ("docker.io:443/evil/x", true),
+        ("registry-1.docker.io/evil/x", true),
+        ("registry-1.docker.io:443/evil/x", true),
+        ("docker.io:443/good/x", false),
+        ("[::1]:5000/x", true),
+        ("[::1]/x", true),
+    ] {
+        let is = matches!(sources(conf, name), Err(Error::Blocked { .. }));
+        assert_eq!(is, blocked, "{name}");
+    }
+    // One registry written twice is one prefix.
+    let twice = "[[registry]]\nprefix='b.com'\n[[registry]]\nprefix='b.com:443'\nblocked=true";
+    assert!(matches!(Registries::parse(twice), Err(Error::Malformed(_))));
+    // A location stays as it is written, and other rules keep to their port.
+    let mirror = "[[registry]]\nprefix='b.com'\nlocation='m.io:443'";
+    assert_eq!(sources(mirror, "b.com:443/x:1").unwrap(), ["m.io:443/x:1"]);
+    assert_eq!(sources(mirror, "b.com:444/x:1").unwrap(), ["b.com:444/x:1"]);
+}

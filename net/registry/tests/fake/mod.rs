@@ -328,6 +328,12 @@ fn route(
             s.upload.clear();
             location(202)
         }
+        "GET" if path.contains("/upload/") => {
+            let last = s.upload.len().saturating_sub(1);
+            let mut answer = location(204);
+            answer.headers.push(("range", format!("0-{last}")));
+            answer
+        }
         "PATCH" => {
             s.upload.extend(body);
             location(202)
