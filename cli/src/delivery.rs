@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cocoon_image::{Descriptor, MediaType, Reference, encryption};
+use cocoon_image::{Descriptor, Manifest, MediaType, Reference, encryption};
 use cocoon_layers::{Lease, Pinned, Roots, Wanted, plan_roots, prepare};
 use cocoon_plan::images::{ImageSettings, ProxyPlan, SharedLayer, Space};
 use cocoon_registry::{Auth, Client};
@@ -13,7 +13,7 @@ use cocoon_signature::simple::SigstoreD;
 use cocoon_stage::{Code, Failure, Stage};
 use cocoon_vmm::Disk;
 
-use crate::args::{DeliveryArgs, LayersPlace};
+use crate::args::{DeliveryArgs, LayersArg, LayersPlace};
 use crate::output::Output;
 use crate::{dirs, layers, registry};
 
@@ -87,6 +87,27 @@ fn check(settings: &ImageSettings) -> Result<(), Failure> {
     }
     if let Some(text) = &settings.lookaside {
         SigstoreD::parse(text).map_err(|e| invalid(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Refuses an image whose layers cannot come the way that was chosen, before anything is fetched or booted.
+///
+/// # Errors
+/// `USAGE-INVALID`, which names the way that they can.
+pub fn check_way(way: LayersArg, manifest: &Manifest) -> Result<(), Failure> {
+    for layer in &manifest.layers {
+        let why = match (way, layer.kind()) {
+            (LayersArg::Guest, MediaType::SharedLayer) => {
+                "is encrypted as a disk, which no guest can unpack: run with --layers shared"
+            }
+            (LayersArg::Shared, MediaType::Layer { encrypted: true, .. }) => {
+                "is encrypted as an archive, which no node can open to make a disk of it: run with --layers guest, or \
+                 encrypt the original with `cocoon image encrypt --layers shared`"
+            }
+            _ => continue,
+        };
+        return Err(usage(format!("layer {} {why}", layer.digest)));
     }
     Ok(())
 }
@@ -167,4 +188,39 @@ fn key_of(descriptor: &Descriptor) -> Result<Option<String>, Failure> {
     };
     let packet = packets.first().ok_or_else(lost)?.to_json().map_err(|e| Failure::from(e).at(Stage::Plan))?;
     String::from_utf8(packet).map(Some).map_err(|_| lost())
+}
+
+#[cfg(test)]
+mod tests {
+    use cocoon_image::Digest;
+    use cocoon_image::media_type::SHARED_ENCRYPTED;
+
+    use super::*;
+
+    #[test]
+    fn layers_come_one_way_or_the_other() {
+        let said = |way, kinds: &[&str]| {
+            let layers = kinds.iter().map(|kind| Descriptor::new(*kind, Digest::sha256(b""), 1)).collect();
+            let config = Descriptor::new("c", Digest::sha256(b""), 1);
+            let (media_type, artifact_type, subject, annotations) = Default::default();
+            let manifest = Manifest {
+                schema_version: 2,
+                media_type,
+                artifact_type,
+                config,
+                layers,
+                subject,
+                annotations,
+            };
+            check_way(way, &manifest).map_err(|f| f.reason)
+        };
+        let plain = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let archive = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted";
+        assert!(said(LayersArg::Guest, &[plain, archive]).is_ok());
+        assert!(said(LayersArg::Shared, &[plain, SHARED_ENCRYPTED]).is_ok());
+        assert!(said(LayersArg::Guest, &[plain, SHARED_ENCRYPTED]).unwrap_err().contains("--layers shared"));
+        assert!(
+            said(LayersArg::Shared, &[SHARED_ENCRYPTED, archive]).unwrap_err().contains("--layers guest")
+        );
+    }
 }

@@ -353,6 +353,7 @@ impl Run {
         let auth = registry::auth_json();
         let client = registry::client_for(&images, auth.as_deref().map(String::as_str))?;
         let image = registry::inspect(&client, &reference).await?;
+        delivery::check_way(args.delivery.layers, &image.manifest)?;
         self.output.progress(Stage::Plan, &format!("image pinned to {}", image.digest));
 
         let mut registry_auth = None;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Common;
+use super::{Common, LayersArg};
 
 /// `cocoon image`. An IMAGE, SOURCE or TARGET is a name in a registry, or `oci:DIR[:TAG]` for an OCI layout in a folder.
 #[derive(Debug, Subcommand)]
@@ -63,6 +63,10 @@ pub struct EncryptArgs {
     /// provider:NAME:PARAMETERS, a key provider of the file that OCICRYPT_KEYPROVIDER_CONFIG names. May be given again.
     #[arg(long, value_name = "KIND:…")]
     pub recipient: Vec<String>,
+    /// How guests will get the layers: they pull archives (ocicrypt), or a node attaches disks (`cocoon run --layers
+    /// shared`), for which layers in the clear become encrypted EROFS images. Those take one key, of Trustee.
+    #[arg(long, value_enum, default_value_t = LayersArg::Guest, hide_possible_values = true, value_name = "guest|shared")]
+    pub layers: LayersArg,
     /// Of an index, encrypt the images of this platform (all, or OS/ARCH); the others stay as they are. May be given
     /// again.
     #[arg(long, value_name = "PLATFORM", default_value = "all")]

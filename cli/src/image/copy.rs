@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::place::Place;
 use super::progress::Meter;
+use super::spool::Spool;
 use super::stream;
 use super::{internal, usage};
 use crate::output::Output;
@@ -37,6 +38,23 @@ pub trait Work: Send + Sync + 'static {
 
     /// Changes a layer: writes the new blob, gives its descriptor.
     async fn change(&self, from: &Place, to: &Place, layer: &Descriptor) -> Result<Descriptor, Failure>;
+
+    /// Hears of an image before its layers are changed.
+    ///
+    /// # Errors
+    /// A refusal of the whole image.
+    async fn begin(&self, _from: &Place, _manifest: &Manifest) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The config of an image whose layers became others, by the digests that they had; `None` where it stays.
+    fn config(
+        &self,
+        _manifest: &Manifest,
+        _layers: &BTreeMap<Digest, Descriptor>,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(None)
+    }
 
     /// Whether the result can only be said in OCI's media types.
     fn makes_oci(&self) -> bool;
@@ -102,6 +120,14 @@ struct Item {
     change: bool,
 }
 
+/// What was written in place of what was there.
+struct New {
+    /// Layers, by the digests that they had.
+    layers: BTreeMap<Digest, Descriptor>,
+    /// Configs, by the digests that the manifests had which name them.
+    configs: BTreeMap<Digest, Descriptor>,
+}
+
 impl Copy {
     /// Makes the copy.
     pub async fn run(self, work: Arc<dyn Work>) -> Result<Copied, Failure> {
@@ -130,10 +156,10 @@ impl Copy {
             }
         }
         let items = [Item { digest, bytes, manifest, change: true }];
-        let layers = self.layers(&work, &items).await?;
-        self.others(&items, &layers).await?;
+        let new = self.change(&work, &items).await?;
+        self.others(&items, &new).await?;
         let [item] = &items;
-        let (kind, json) = rewritten(item, &layers, work.makes_oci())?;
+        let (kind, json) = rewritten(item, &new, work.makes_oci())?;
         let digest = self.to.publish(&kind, json).await?;
         Ok(Copied { digest, changed: 1, kept: Vec::new() })
     }
@@ -165,8 +191,8 @@ impl Copy {
         if changed == 0 {
             return Err(usage("the index has no image of this platform".to_owned()));
         }
-        let layers = self.layers(&work, &items).await?;
-        self.others(&items, &layers).await?;
+        let new = self.change(&work, &items).await?;
+        self.others(&items, &new).await?;
         let mut index: Value = serde_json::from_slice(&bytes).map_err(|e| internal(&e))?;
         let kind = if work.makes_oci() {
             set(&mut index, "mediaType", OCI_INDEX)?;
@@ -178,7 +204,7 @@ impl Copy {
         for (entry, item) in list.into_iter().flatten().zip(&items) {
             let kept = || entry.get("mediaType").and_then(Value::as_str).unwrap_or(OCI_MANIFEST).to_owned();
             let (kind, json) = if item.change {
-                rewritten(item, &layers, work.makes_oci())?
+                rewritten(item, &new, work.makes_oci())?
             } else {
                 (kept(), item.bytes.clone())
             };
@@ -188,6 +214,26 @@ impl Copy {
         }
         let digest = self.to.publish(&kind, index.to_string().into()).await?;
         Ok(Copied { digest, changed, kept })
+    }
+
+    /// Changes layers, then the configs that speak of them.
+    async fn change(&self, work: &Arc<dyn Work>, items: &[Item]) -> Result<New, Failure> {
+        for item in items.iter().filter(|i| i.change) {
+            work.begin(&self.from, &item.manifest).await?;
+        }
+        let layers = self.layers(work, items).await?;
+        let mut configs = BTreeMap::new();
+        for item in items.iter().filter(|i| i.change) {
+            let Some(config) = work.config(&item.manifest, &layers)? else { continue };
+            let digest = Digest::sha256(&config);
+            let size = u64::try_from(config.len()).unwrap_or(u64::MAX);
+            let (spool, ()) =
+                Spool::write(&self.to.spool(), |out| out.write_all(&config).map(|()| (digest, ())))
+                    .map_err(|e| internal(&e))?;
+            self.to.put(spool).await?;
+            configs.insert(item.digest, Descriptor::new(OCI_CONFIG, digest, size));
+        }
+        Ok(New { layers, configs })
     }
 
     /// Changes all layers that are to be changed, several at once; each only once, whichever images share it.
@@ -224,12 +270,13 @@ impl Copy {
     }
 
     /// Copies configs, and layers that stay as they are.
-    async fn others(&self, items: &[Item], changed: &BTreeMap<Digest, Descriptor>) -> Result<(), Failure> {
+    async fn others(&self, items: &[Item], new: &New) -> Result<(), Failure> {
         let mut seen = BTreeSet::new();
         for item in items {
             let layers =
-                item.manifest.layers.iter().filter(|l| !item.change || !changed.contains_key(&l.digest));
-            for blob in layers.chain([&item.manifest.config]) {
+                item.manifest.layers.iter().filter(|l| !item.change || !new.layers.contains_key(&l.digest));
+            let config = (!new.configs.contains_key(&item.digest)).then_some(&item.manifest.config);
+            for blob in layers.chain(config) {
                 // The content of a foreign layer lives elsewhere.
                 if blob.kind() == MediaType::ForeignLayer || !seen.insert(blob.digest) {
                     continue;
@@ -249,12 +296,8 @@ fn is_image(entry: &Descriptor, manifest: &Manifest) -> bool {
     config && !artifact && entry.platform.as_ref().is_none_or(|p| p.os != "unknown")
 }
 
-/// A manifest with its new layers: media type and JSON. What this program does not know of stays.
-fn rewritten(
-    item: &Item,
-    layers: &BTreeMap<Digest, Descriptor>,
-    oci: bool,
-) -> Result<(String, Bytes), Failure> {
+/// A manifest with its new layers and config: media type and JSON. What this program does not know of stays.
+fn rewritten(item: &Item, new: &New, oci: bool) -> Result<(String, Bytes), Failure> {
     let mut json: Value = serde_json::from_slice(&item.bytes).map_err(|e| internal(&e))?;
     let kind = match json.get("mediaType").and_then(Value::as_str) {
         Some(kind) if !oci && !kind.is_empty() => kind.to_owned(),
@@ -264,15 +307,18 @@ fn rewritten(
     if let (true, Some(config)) = (oci, json.get_mut("config")) {
         set(config, "mediaType", OCI_CONFIG)?;
     }
+    if let (Some(new), Some(config)) = (new.configs.get(&item.digest), json.get_mut("config")) {
+        *config = serde_json::to_value(new).map_err(|e| internal(&e))?;
+    }
     let list = json.get_mut("layers").and_then(Value::as_array_mut);
     for (entry, layer) in list.into_iter().flatten().zip(&item.manifest.layers) {
-        if let Some(new) = layers.get(&layer.digest) {
+        if let Some(new) = new.layers.get(&layer.digest) {
             *entry = serde_json::to_value(new).map_err(|e| internal(&e))?;
         } else if let (true, MediaType::Layer { compression, encrypted: false }) = (oci, layer.kind()) {
             set(entry, "mediaType", compression.oci_layer_type())?;
         }
     }
-    if layers.is_empty() {
+    if new.layers.is_empty() {
         return Ok((kind, item.bytes.clone()));
     }
     tracing::debug!(was = %item.digest, "manifest rewritten");

@@ -18,6 +18,7 @@ use super::place::Place;
 use super::progress::Meter;
 use super::provider::{self, Provider};
 use super::stream::{self, Checked};
+use super::usage;
 use crate::args::DecryptArgs;
 use crate::output::Output;
 
@@ -82,6 +83,10 @@ struct Decryption {
 #[async_trait]
 impl Work for Decryption {
     fn wants(&self, layer: &Descriptor, _: usize, _: usize) -> Result<bool, Failure> {
+        if layer.kind() == MediaType::SharedLayer {
+            let why = "is an encrypted shared layer: the archive that it was made of is not in it, so it cannot be had back";
+            return Err(usage(format!("layer {} {why}; use the original image", layer.digest)));
+        }
         Ok(matches!(layer.kind(), MediaType::Layer { encrypted: true, .. }))
     }
 

@@ -14,7 +14,7 @@ use cocoon_protocol::uri::ResourceUri;
 use cocoon_stage::{Code, Failure};
 use zeroize::Zeroizing;
 
-use super::copy::{Copy, Platforms, Work};
+use super::copy::{Copied, Copy, Platforms, Work};
 use super::decrypt::Opener;
 use super::keyprovider::key_id;
 use super::keys::{KeyStore, opening_key};
@@ -22,8 +22,8 @@ use super::place::Place;
 use super::progress::Meter;
 use super::provider::{self, Provider};
 use super::stream::{self, Checked};
-use super::usage;
-use crate::args::EncryptArgs;
+use super::{shared, usage};
+use crate::args::{EncryptArgs, LayersArg};
 use crate::output::Output;
 
 /// For whom layers are encrypted.
@@ -129,7 +129,7 @@ struct Encryption {
 }
 
 /// Whether a position is among those given, which may count from the end.
-fn chosen(given: &[i32], position: usize, of: usize) -> bool {
+pub fn chosen(given: &[i32], position: usize, of: usize) -> bool {
     let is = |n: &i32| match usize::try_from(*n) {
         Ok(n) => n == position,
         Err(_) => usize::try_from(n.unsigned_abs()).ok().and_then(|n| of.checked_sub(n)) == Some(position),
@@ -137,15 +137,24 @@ fn chosen(given: &[i32], position: usize, of: usize) -> bool {
     given.is_empty() || given.iter().any(is)
 }
 
+/// Checks that an image of so many layers has those given.
+pub fn selected(given: &[i32], of: usize) -> Result<(), Failure> {
+    let there = |n: &i32| (0..of).any(|position| chosen(&[*n], position, of));
+    match given.iter().find(|n| !there(n)) {
+        Some(n) => Err(usage(format!("there is no layer {n}: the image has {of}"))),
+        None => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Work for Encryption {
     fn wants(&self, layer: &Descriptor, position: usize, of: usize) -> Result<bool, Failure> {
-        let there = |n: &i32| (0..of).any(|position| chosen(&[*n], position, of));
-        if let Some(n) = self.layers.iter().find(|n| !there(n)) {
-            return Err(usage(format!("there is no layer {n}: the image has {of}")));
-        }
+        selected(&self.layers, of)?;
         if !chosen(&self.layers, position, of) {
             return Ok(false);
+        }
+        if layer.kind() == MediaType::SharedLayer {
+            return Err(usage(format!("layer {} is encrypted already, as a shared layer", layer.digest)));
         }
         let encrypted = matches!(layer.kind(), MediaType::Layer { encrypted: true, .. });
         match (encrypted, &self.opener) {
@@ -210,8 +219,28 @@ impl Encryption {
     }
 }
 
+/// Says what was encrypted, for whom, and whether only some layers of it.
+pub fn report(output: Output, to: &Place, copied: &Copied, names: &str, some: bool) {
+    if !copied.kept.is_empty() {
+        super::progress::say(output, &format!("left as they are: {}", copied.kept.join(", ")));
+    }
+    let image = to.pinned(&copied.digest);
+    if output.json {
+        println!(
+            "{}",
+            serde_json::json!({"image": image, "digest": copied.digest, "images": copied.changed,
+                "kept": copied.kept, "recipients": names})
+        );
+    } else {
+        println!("encrypted {image} under {names}{}", if some { " (some layers)" } else { "" });
+    }
+}
+
 /// Encrypts an image.
 pub async fn main(args: EncryptArgs) -> Result<(), Failure> {
+    if args.layers == LayersArg::Shared {
+        return shared::main(args).await;
+    }
     let output = Output { json: args.common.json, quiet: false };
     let platforms = Platforms::parse(&args.platform)?;
     let keys: Result<Vec<OpeningKey>, Failure> = args.key.iter().map(|k| opening_key(k)).collect();
@@ -220,26 +249,14 @@ pub async fn main(args: EncryptArgs) -> Result<(), Failure> {
     from.resolve().await?;
     let store = Arc::new(KeyStore::new(&args.common, args.kek.as_deref())?);
     let recipients = Recipients::of(&args, &store).await?;
-    let (names, count) = (recipients.describe(), args.layer.len());
+    let (names, some) = (recipients.describe(), !args.layer.is_empty());
     let opener = match args.add_recipient {
         true => Some(Opener::new(keys?, Some(store))?),
         false => None,
     };
     let work = Encryption { recipients, layers: args.layer, opener, output };
     let copied = Copy { from, to: to.clone(), platforms, output }.run(Arc::new(work)).await?;
-    if !copied.kept.is_empty() {
-        super::progress::say(output, &format!("left as they are: {}", copied.kept.join(", ")));
-    }
-    if output.json {
-        println!(
-            "{}",
-            serde_json::json!({"image": to.pinned(&copied.digest), "digest": copied.digest, "images": copied.changed,
-                "kept": copied.kept, "recipients": names})
-        );
-    } else {
-        let some = if count > 0 { " (some layers)" } else { "" };
-        println!("encrypted {} under {names}{some}", to.pinned(&copied.digest));
-    }
+    report(output, &to, &copied, &names, some);
     Ok(())
 }
 

@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
-use cocoon_image::encryption::WrappedKeys;
+use cocoon_image::encryption::{PROVIDER, WrappedKeys, shared_packets};
 use cocoon_image::{Compression, Config, Descriptor, Document, MAX_CONFIG_BYTES, Manifest, MediaType};
 use cocoon_stage::{Code, Failure};
 use serde_json::{Value, json};
 
 use super::place::Place;
 use super::signatures;
+use crate::args::LayersArg;
+use crate::delivery;
 
 /// Text of a registry, fit for one line.
 fn plain(text: &str) -> String {
@@ -17,14 +19,19 @@ fn plain(text: &str) -> String {
 
 /// For whom a layer is encrypted.
 fn recipients(layer: &Descriptor) -> Value {
+    if layer.kind() == MediaType::SharedLayer {
+        return match shared_packets(layer) {
+            Ok(packets) => packets.iter().map(|packet| provider(PROVIDER, Some(&packet.kid))).collect(),
+            Err(e) => json!([{"kind": "unreadable", "reason": plain(&e.to_string())}]),
+        };
+    }
     let wrapped = match WrappedKeys::read(layer) {
         Ok(wrapped) => wrapped,
         Err(e) => return json!([{"kind": "unreadable", "reason": plain(&e.to_string())}]),
     };
     let mut all = Vec::new();
     for key in &wrapped.providers {
-        let id = key.packet().map(|packet| plain(&packet.kid));
-        all.push(json!({"kind": "provider", "provider": plain(&key.provider), "key_id": id}));
+        all.push(provider(&key.provider, key.packet().as_ref().map(|packet| packet.kid.as_str())));
     }
     for recipient in wrapped.jwe.iter().flat_map(|jwe| jwe.recipients()) {
         all.push(json!({"kind": "jwe", "key": recipient}));
@@ -35,10 +42,15 @@ fn recipients(layer: &Descriptor) -> Value {
     all.into()
 }
 
+fn provider(name: &str, key: Option<&str>) -> Value {
+    json!({"kind": "provider", "provider": plain(name), "key_id": key.map(plain)})
+}
+
 fn layer(layer: &Descriptor) -> Value {
-    let (compression, encrypted) = match layer.kind() {
+    let kind = layer.kind();
+    let (compression, encrypted) = match kind {
         MediaType::Layer { compression, encrypted } => (Some(compression), encrypted),
-        _ => (None, false),
+        _ => (None, kind == MediaType::SharedLayer),
     };
     let mut value = json!({
         "digest": layer.digest, "size": layer.size, "media_type": plain(&layer.media_type),
@@ -47,7 +59,7 @@ fn layer(layer: &Descriptor) -> Value {
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
         }),
-        "encrypted": encrypted,
+        "encrypted": encrypted, "form": if kind == MediaType::SharedLayer { "disk" } else { "archive" },
     });
     if let (true, Some(value)) = (encrypted, value.as_object_mut()) {
         value.insert("recipients".into(), recipients(layer));
@@ -55,12 +67,16 @@ fn layer(layer: &Descriptor) -> Value {
     value
 }
 
-/// Whether a node may serve the layers to guests as verified block devices; else why not.
-fn shareable(manifest: &Manifest) -> Result<(), String> {
+/// Whether the layers can come to guests this way; else why not.
+fn possible(way: LayersArg, manifest: &Manifest) -> Result<(), String> {
     manifest.check_image().map_err(|e| e.to_string())?;
-    let keyless = manifest.layers.iter().find(|layer| {
-        matches!(layer.kind(), MediaType::Layer { encrypted: true, .. })
-            && WrappedKeys::read(layer).map_or(true, |keys| keys.packets().is_empty())
+    delivery::check_way(way, manifest).map_err(|e| e.reason)?;
+    let keyless = manifest.layers.iter().find(|layer| match layer.kind() {
+        MediaType::Layer { encrypted: true, .. } => {
+            WrappedKeys::read(layer).map_or(true, |keys| keys.packets().is_empty())
+        }
+        MediaType::SharedLayer => shared_packets(layer).is_err(),
+        _ => false,
     });
     keyless.map_or(Ok(()), |layer| Err(format!("layer {} has no key in a Trustee", layer.digest)))
 }
@@ -74,12 +90,14 @@ async fn image(
     let config = place.blob_bytes(&manifest.config, MAX_CONFIG_BYTES).await;
     let said = config.ok().and_then(|bytes| Config::parse(&bytes).ok());
     let said = said.map(|c| plain(&format!("{}/{}", c.os, c.architecture)));
-    let share = shareable(manifest);
+    let [pull, share] = [LayersArg::Guest, LayersArg::Shared].map(|way| possible(way, manifest));
     Ok(json!({
         "digest": digest,
         "platform": platform.or(said),
         "media_type": plain(&manifest.media_type),
         "layers": manifest.layers.iter().map(layer).collect::<Vec<_>>(),
+        "guest_layers": pull.is_ok(),
+        "guest_layers_reason": pull.err().map(|e| plain(&e)),
         "shared_layers": share.is_ok(),
         "shared_layers_reason": share.err().map(|e| plain(&e)),
     }))
@@ -137,7 +155,8 @@ fn text(value: &Value) -> String {
             let size = layer.get("size").and_then(Value::as_u64).unwrap_or_default();
             let encrypted = layer.get("encrypted") == Some(&Value::Bool(true));
             let locked = if encrypted { "encrypted" } else { "in the clear" };
-            let packed = str(layer, "compression");
+            let disk = layer.get("form").and_then(Value::as_str) == Some("disk");
+            let packed = if disk { "disk (EROFS)".to_owned() } else { str(layer, "compression") };
             let _ = writeln!(
                 out,
                 "    layer {number:<3} {} {size} bytes, {packed}, {locked}",
@@ -153,11 +172,13 @@ fn text(value: &Value) -> String {
                 let _ = writeln!(out, "      for     {who}");
             }
         }
-        let share = match image.get("shared_layers_reason").and_then(Value::as_str) {
-            None => "possible".to_owned(),
-            Some(reason) => format!("not possible: {reason}"),
-        };
-        let _ = writeln!(out, "    shared    {share}");
+        for (way, name) in [("guest", "guest_layers_reason"), ("shared", "shared_layers_reason")] {
+            let can = match image.get(name).and_then(Value::as_str) {
+                None => "possible".to_owned(),
+                Some(reason) => format!("not possible: {reason}"),
+            };
+            let _ = writeln!(out, "    {way:<9} {can}");
+        }
     }
     for other in list(value, "others") {
         let _ = writeln!(out, "  other       {} {}", str(&other, "type"), str(&other, "digest"));

@@ -3,7 +3,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use cocoon_image::Digest;
@@ -27,7 +27,7 @@ fn unnamed(folder: &Path) -> io::Result<File> {
         Err(_) => {
             let name = crate::dirs::random_hex(8).map_err(|e| io::Error::other(e.to_string()))?;
             let path = folder.join(format!(".cocoon-{name}"));
-            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+            let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
             std::fs::remove_file(&path)?;
             Ok(file)
         }
@@ -43,6 +43,16 @@ impl Spool {
         let mut file = BufWriter::with_capacity(BUFFER, unnamed(folder)?);
         let (digest, more) = fill(&mut file)?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok((Spool { file, digest }, more))
+    }
+
+    /// [`Spool::write`] for what is not written from its beginning to its end, but into a file.
+    pub fn make<T>(
+        folder: &Path,
+        fill: impl FnOnce(&File) -> io::Result<(Digest, T)>,
+    ) -> io::Result<(Spool, T)> {
+        let file = unnamed(folder)?;
+        let (digest, more) = fill(&file)?;
         Ok((Spool { file, digest }, more))
     }
 

@@ -55,12 +55,9 @@ pub async fn through<T: Send + 'static>(
     meter: Arc<Meter>,
     work: impl FnOnce(&mut Checked, &mut dyn Write) -> io::Result<(Digest, T)> + Send + 'static,
 ) -> Result<(Spool, T), Failure> {
-    let mut stream: Blob = from.blob(blob).await?;
-    let (to, receiver) = mpsc::channel(IN_FLIGHT);
-    let pieces: Box<dyn Read + Send> = Box::new(Pieces { from: receiver, piece: Bytes::new(), ended: false });
-    let mut checked = VerifyingReader::new(pieces, blob.digest, blob.size, format!("blob {}", blob.digest));
-    let folder = folder.to_owned();
-    let worker = tokio::task::spawn_blocking(move || {
+    let (digest, size, folder) = (blob.digest, blob.size, folder.to_owned());
+    feed(from, blob, meter, move |pieces| {
+        let mut checked = VerifyingReader::new(pieces, digest, size, format!("blob {digest}"));
         Spool::write(&folder, |out| {
             let done = work(&mut checked, out)?;
             // The check is made at the end of the file, so somebody must reach it.
@@ -69,7 +66,21 @@ pub async fn through<T: Send + 'static>(
                 _ => Err(io::Error::other("the blob was not read to its end")),
             }
         })
-    });
+    })
+    .await
+}
+
+/// Gives a blob of `from`, of unproven content, to `work` on a thread that may wait.
+pub async fn feed<T: Send + 'static>(
+    from: &Place,
+    blob: &Descriptor,
+    meter: Arc<Meter>,
+    work: impl FnOnce(Box<dyn Read + Send>) -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let mut stream: Blob = from.blob(blob).await?;
+    let (to, receiver) = mpsc::channel(IN_FLIGHT);
+    let pieces: Box<dyn Read + Send> = Box::new(Pieces { from: receiver, piece: Bytes::new(), ended: false });
+    let worker = tokio::task::spawn_blocking(move || work(pieces));
     let mut broken = None;
     loop {
         match stream.chunk().await {

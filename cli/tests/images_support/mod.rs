@@ -2,6 +2,8 @@
 #![allow(dead_code, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
+pub mod registry;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

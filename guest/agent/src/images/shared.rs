@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cocoon_blockdev::{
-    Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
+    Error, Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
 };
 use cocoon_datahub::DataHub;
 use cocoon_image::AnnotationPacket;
@@ -121,13 +121,35 @@ fn open(
     let at: PathBuf = Path::new(mounts::LAYERS).join(kind).join(&layer.root);
     std::fs::create_dir_all(&at)
         .map_err(|e| Failure::new(Code::ImageLayerUnavailable, format!("{}: {e}", at.display())))?;
-    let mounted = mount_erofs(&device, &at).map_err(|e| match (key, e.code()) {
-        // The blocks are what the plan says, so what they decrypt to is the key's matter.
-        (Some(_), Code::ImageLayerUnavailable) => {
-            let why = format!("layer {}: its key does not open it", layer.diff_id);
+    let mounted = mount_erofs(&device, &at).map_err(|e| unfit(e, &label, key.is_some()))?;
+    Ok(Mount { mounted, _watch: watch, _device: device })
+}
+
+/// Why a layer is not mounted. Its blocks could be read, so they are those of the plan: where they were encrypted and are
+/// no file system, the key is another.
+fn unfit(e: Error, diff_id: &str, encrypted: bool) -> Failure {
+    match &e {
+        Error::Io { source, .. } if encrypted && source.raw_os_error() != Some(libc::EIO) => {
+            let why = format!("layer {diff_id} is no file system under the key that the plan wraps ({e})");
             Failure::new(Code::ImageUndecryptable, why)
         }
         _ => e.into(),
-    })?;
-    Ok(Mount { mounted, _watch: watch, _device: device })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_the_fault_of_the_key_and_only_where_there_is_one() {
+        let code = |errno, encrypted| {
+            let source = std::io::Error::from_raw_os_error(errno);
+            unfit(Error::Io { step: "mount".into(), source }, "sha256:x", encrypted).code
+        };
+        assert_eq!(code(libc::EINVAL, true), Code::ImageUndecryptable);
+        assert_eq!(code(libc::EINVAL, false), Code::ImageLayerUnavailable);
+        assert_eq!(code(libc::EIO, true), Code::ImageLayerUnavailable);
+        assert_eq!(unfit(Error::Tampered("x".into()), "", true).code, Code::ImageLayerTampered);
+    }
 }
