@@ -184,6 +184,47 @@ fn more_recipients_are_let_in() {
 }
 
 #[test]
+fn what_stays_in_the_clear_is_never_called_encrypted() {
+    let home = Home::new();
+    let source = Layout::new(&home.path("source"));
+    source.tag("v1", source.image("amd64", &[(LAYER, TREASURE), (LAYER, b"second")]));
+    source.tag("none", source.image("amd64", &[]));
+    // An image that calls itself an attestation is one of no platform.
+    let mut hidden = source.image("amd64", &[(LAYER, TREASURE)]);
+    hidden["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    let shown = source.image("arm64", &[(LAYER, b"arm")]);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [shown, hidden]});
+    source.tag("hidden", source.put(INDEX, index.to_string().as_bytes()));
+    let target = Layout::at(&home.path("target"));
+    let (v1, x) = (source.name("v1"), target.name("x"));
+    let encrypt = ["image", "encrypt", "--key-id", KEY_ID];
+    let add = [&encrypt[..], &["--add-recipient"]].concat();
+    let allow = ["--allow-clear"];
+    let none = source.name("none");
+    let hidden = source.name("hidden");
+
+    let said = home.refused("USAGE-INVALID", &[&add[..], &[&v1, &x]].concat());
+    assert!(said.contains("in the clear"), "{said}");
+    home.refused("USAGE-INVALID", &[&add[..], &["--layer", "0"], &[&v1, &x]].concat());
+    home.refused("USAGE-INVALID", &[&add[..], &allow, &[&v1, &x]].concat());
+    for layers in ["guest", "shared"] {
+        home.refused("USAGE-INVALID", &[&encrypt[..], &["--layers", layers, &none, &x]].concat());
+        home.refused("USAGE-INVALID", &[&encrypt[..], &["--layers", layers, &hidden, &x]].concat());
+    }
+    assert_eq!(target.tagged("x"), None);
+    assert!(!target.files().iter().any(|f| std::fs::read(f).unwrap() == TREASURE));
+
+    // What is asked for is done, and said.
+    let part = target.name("part");
+    let said = home.json(&[&encrypt[..], &["--json", "--layer", "0", &v1, &part]].concat());
+    assert_eq!(said["clear"], json!([Digest::sha256(b"second")]));
+    home.refused("USAGE-INVALID", &[&add[..], &[&part, &x]].concat());
+    let text = home.ok(&[&add[..], &allow, &[&part, &x]].concat());
+    assert!(text.contains("1 of its layers stay in the clear"), "{text}");
+    home.ok(&[&encrypt[..], &allow, &[&hidden, &target.name("y")]].concat());
+}
+
+#[test]
 fn altered_images_are_refused_and_leave_no_name() {
     let home = Home::new();
     let source = Layout::new(&home.path("source"));

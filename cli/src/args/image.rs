@@ -74,6 +74,10 @@ pub struct EncryptArgs {
     /// Encrypt this layer only: 0 is the lowest, -1 the highest. May be given again.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub layer: Vec<i32>,
+    /// Publish the image although layers that --layer does not name stay in the clear: with --add-recipient, those that
+    /// were so before; of an index, those of what calls itself no image.
+    #[arg(long)]
+    pub allow_clear: bool,
     /// Let more recipients into layers that are encrypted already, instead of refusing them. What opens them now is
     /// found as by `decrypt`.
     #[arg(long)]

@@ -36,6 +36,14 @@ pub trait Work: Send + Sync + 'static {
     /// A refusal of the whole image.
     fn wants(&self, layer: &Descriptor, position: usize, of: usize) -> Result<bool, Failure>;
 
+    /// Hears, before anything is written, how many layers are to be changed, and which are in the clear and stay so.
+    ///
+    /// # Errors
+    /// A refusal of the whole image.
+    fn settle(&self, _changed: usize, _clear: &[Digest]) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Changes a layer: writes the new blob, gives its descriptor.
     async fn change(&self, from: &Place, to: &Place, layer: &Descriptor) -> Result<Descriptor, Failure>;
 
@@ -110,6 +118,8 @@ pub struct Copied {
     pub changed: usize,
     /// Images and other things of the index that stayed as they were, by platform or media type.
     pub kept: Vec<String>,
+    /// Layers that stayed in the clear, of the images that were meant.
+    pub clear: Vec<Digest>,
 }
 
 /// A manifest on its way.
@@ -118,6 +128,8 @@ struct Item {
     bytes: Bytes,
     manifest: Manifest,
     change: bool,
+    /// Whether the caller meant it, be it an image or not.
+    meant: bool,
 }
 
 /// What was written in place of what was there.
@@ -126,6 +138,8 @@ struct New {
     layers: BTreeMap<Digest, Descriptor>,
     /// Configs, by the digests that the manifests had which name them.
     configs: BTreeMap<Digest, Descriptor>,
+    /// Layers that stay in the clear.
+    clear: Vec<Digest>,
 }
 
 impl Copy {
@@ -155,13 +169,13 @@ impl Copy {
                 return Err(usage(format!("the image is for {os}/{architecture} alone")));
             }
         }
-        let items = [Item { digest, bytes, manifest, change: true }];
+        let items = [Item { digest, bytes, manifest, change: true, meant: true }];
         let new = self.change(&work, &items).await?;
         self.others(&items, &new).await?;
         let [item] = &items;
         let (kind, json) = rewritten(item, &new, work.makes_oci())?;
         let digest = self.to.publish(&kind, json).await?;
-        Ok(Copied { digest, changed: 1, kept: Vec::new() })
+        Ok(Copied { digest, changed: 1, kept: Vec::new(), clear: new.clear })
     }
 
     async fn index(
@@ -176,8 +190,8 @@ impl Copy {
             let Document::Manifest(manifest) = Document::parse(&bytes)? else {
                 return Err(Failure::new(Code::ImageManifestInvalid, "an index inside an index"));
             };
-            let change = is_image(entry, &manifest)
-                && entry.platform.as_ref().is_none_or(|p| self.platforms.hold(&p.os, &p.architecture));
+            let meant = entry.platform.as_ref().is_none_or(|p| self.platforms.hold(&p.os, &p.architecture));
+            let change = meant && is_image(entry, &manifest);
             if change {
                 manifest.check_image()?;
             } else {
@@ -185,7 +199,7 @@ impl Copy {
                     entry.platform.as_ref().map_or_else(|| entry.media_type.clone(), Platform::to_string),
                 );
             }
-            items.push(Item { digest: entry.digest, bytes, manifest: *manifest, change });
+            items.push(Item { digest: entry.digest, bytes, manifest: *manifest, change, meant });
         }
         let changed = items.iter().filter(|i| i.change).count();
         if changed == 0 {
@@ -213,7 +227,7 @@ impl Copy {
             set(entry, "digest", self.to.put_manifest(&kind, json).await?.to_string())?;
         }
         let digest = self.to.publish(&kind, index.to_string().into()).await?;
-        Ok(Copied { digest, changed, kept })
+        Ok(Copied { digest, changed, kept, clear: new.clear })
     }
 
     /// Changes layers, then the configs that speak of them.
@@ -221,7 +235,10 @@ impl Copy {
         for item in items.iter().filter(|i| i.change) {
             work.begin(&self.from, &item.manifest).await?;
         }
-        let layers = self.layers(work, items).await?;
+        let wanted = wanted(work.as_ref(), items)?;
+        let clear = clear(items, &wanted);
+        work.settle(wanted.len(), &clear)?;
+        let layers = self.layers(work, wanted).await?;
         let mut configs = BTreeMap::new();
         for item in items.iter().filter(|i| i.change) {
             let Some(config) = work.config(&item.manifest, &layers)? else { continue };
@@ -233,24 +250,15 @@ impl Copy {
             self.to.put(spool).await?;
             configs.insert(item.digest, Descriptor::new(OCI_CONFIG, digest, size));
         }
-        Ok(New { layers, configs })
+        Ok(New { layers, configs, clear })
     }
 
-    /// Changes all layers that are to be changed, several at once; each only once, whichever images share it.
+    /// Changes layers, several at once.
     async fn layers(
         &self,
         work: &Arc<dyn Work>,
-        items: &[Item],
+        wanted: BTreeMap<Digest, Descriptor>,
     ) -> Result<BTreeMap<Digest, Descriptor>, Failure> {
-        let mut wanted: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-        for item in items.iter().filter(|i| i.change) {
-            let layers = &item.manifest.layers;
-            for (position, layer) in layers.iter().enumerate() {
-                if work.wants(layer, position, layers.len())? {
-                    wanted.insert(layer.digest, layer.clone());
-                }
-            }
-        }
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
         for (digest, layer) in wanted {
@@ -287,6 +295,39 @@ impl Copy {
         }
         Ok(())
     }
+}
+
+/// The layers that are to be changed; each is once here, whichever images share it.
+fn wanted(work: &dyn Work, items: &[Item]) -> Result<BTreeMap<Digest, Descriptor>, Failure> {
+    let mut wanted = BTreeMap::new();
+    for item in items.iter().filter(|i| i.change) {
+        let layers = &item.manifest.layers;
+        for (position, layer) in layers.iter().enumerate() {
+            if work.wants(layer, position, layers.len())? {
+                wanted.insert(layer.digest, layer.clone());
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// Layers in the clear that stay so, of all that was meant: of what calls itself no image, those that are layers of one.
+fn clear(items: &[Item], wanted: &BTreeMap<Digest, Descriptor>) -> Vec<Digest> {
+    let open = |item: &Item, layer: &Descriptor| match layer.kind() {
+        MediaType::Layer { encrypted, .. } => !encrypted,
+        MediaType::SharedLayer => false,
+        MediaType::ForeignLayer => true,
+        _ => item.change,
+    };
+    let meant = items.iter().filter(|i| i.meant);
+    let all: BTreeSet<Digest> = meant
+        .flat_map(|item| {
+            item.manifest.layers.iter().filter(|layer| open(item, layer)).map(move |l| (item, l))
+        })
+        .filter(|(item, layer)| !item.change || !wanted.contains_key(&layer.digest))
+        .map(|(_, layer)| layer.digest)
+        .collect();
+    all.into_iter().collect()
 }
 
 /// Whether an entry of an index is an image: not an attestation or another artifact.
