@@ -23,6 +23,9 @@ use crate::output::Output;
 
 /// Layers at a time.
 const AT_ONCE: usize = 4;
+/// Most manifests of an index, and most bytes of them: all are held at once.
+const MAX_MANIFESTS: usize = 128;
+const MAX_MANIFESTS_BYTES: usize = 64 << 20;
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -106,6 +109,8 @@ pub struct Copy {
     pub to: Arc<Place>,
     /// Which images are changed.
     pub platforms: Platforms,
+    /// Most bytes of all blobs together, as their manifests give their sizes: no blob gets longer than that.
+    pub max_bytes: u64,
     /// How it is told.
     pub output: Output,
 }
@@ -184,9 +189,18 @@ impl Copy {
         bytes: Bytes,
         entries: &[Descriptor],
     ) -> Result<Copied, Failure> {
-        let (mut items, mut kept) = (Vec::new(), Vec::new());
+        if entries.len() > MAX_MANIFESTS {
+            let why = format!("the index has {} manifests; {MAX_MANIFESTS} are the limit", entries.len());
+            return Err(Failure::new(Code::ImageTooLarge, why));
+        }
+        let (mut items, mut kept, mut held) = (Vec::new(), Vec::new(), 0_usize);
         for entry in entries {
             let bytes = self.from.manifest(&entry.digest).await?;
+            held = held.saturating_add(bytes.len());
+            if held > MAX_MANIFESTS_BYTES {
+                let why = format!("the index's manifests are larger than {MAX_MANIFESTS_BYTES} bytes");
+                return Err(Failure::new(Code::ImageTooLarge, why));
+            }
             let Document::Manifest(manifest) = Document::parse(&bytes)? else {
                 return Err(Failure::new(Code::ImageManifestInvalid, "an index inside an index"));
             };
@@ -232,6 +246,7 @@ impl Copy {
 
     /// Changes layers, then the configs that speak of them.
     async fn change(&self, work: &Arc<dyn Work>, items: &[Item]) -> Result<New, Failure> {
+        small_enough(items, self.max_bytes)?;
         for item in items.iter().filter(|i| i.change) {
             work.begin(&self.from, &item.manifest).await?;
         }
@@ -295,6 +310,23 @@ impl Copy {
         }
         Ok(())
     }
+}
+
+/// Refuses images that are larger than their copier thought possible.
+fn small_enough(items: &[Item], limit: u64) -> Result<(), Failure> {
+    let blobs = items.iter().flat_map(|i| i.manifest.layers.iter().chain([&i.manifest.config]));
+    // Of one that is said to have several sizes, the largest.
+    let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
+    for blob in blobs {
+        let size = sizes.entry(blob.digest).or_default();
+        *size = blob.size.max(*size);
+    }
+    let all = sizes.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
+    if all > limit {
+        let why = format!("its blobs are {all} bytes large; --max-size allows {limit}");
+        return Err(Failure::new(Code::ImageTooLarge, why));
+    }
+    Ok(())
 }
 
 /// The layers that are to be changed; each is once here, whichever images share it.

@@ -288,7 +288,9 @@ pub async fn main(args: EncryptArgs) -> Result<(), Failure> {
     };
     let allow_clear = args.allow_clear;
     let work = Encryption { recipients, layers: args.layer, opener, allow_clear, output };
-    let copied = Copy { from, to: to.clone(), platforms, output }.run(Arc::new(work)).await?;
+    let copied = Copy { from, to: to.clone(), platforms, max_bytes: args.max_size, output }
+        .run(Arc::new(work))
+        .await?;
     report(output, &to, &copied, &names);
     Ok(())
 }

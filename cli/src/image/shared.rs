@@ -105,7 +105,7 @@ impl Work for Sealing {
         let work = move |blob| {
             let tar = LayerPipeline::new(blob, &source, diff_id, None).map_err(|e| e.into_io())?;
             // Not where the target is: the image is there in the clear before it is encrypted.
-            Spool::make(&std::env::temp_dir(), |file| seal(tar, file))
+            Spool::make(&super::spool::folder(), |file| seal(tar, file))
         };
         let (spool, sealed) = stream::feed(from, layer, meter, work).await?;
         let digest = spool.digest;
@@ -140,7 +140,9 @@ pub async fn main(args: EncryptArgs) -> Result<(), Failure> {
     let kek = KeyStore::new(&args.common, args.kek.as_deref())?.to_wrap(&key).await?;
     let (name, allow_clear) = (key.to_string(), args.allow_clear);
     let work = Sealing { key, kek, layers: args.layer, allow_clear, configs: Mutex::default(), output };
-    let copied = Copy { from, to: to.clone(), platforms, output }.run(Arc::new(work)).await?;
+    let copied = Copy { from, to: to.clone(), platforms, max_bytes: args.max_size, output }
+        .run(Arc::new(work))
+        .await?;
     report(output, &to, &copied, &name);
     Ok(())
 }
