@@ -225,6 +225,65 @@ fn what_stays_in_the_clear_is_never_called_encrypted() {
 }
 
 #[test]
+fn hostile_words_do_not_reach_the_terminal() {
+    let home = Home::new();
+    let source = Layout::new(&home.path("source"));
+    let target = Layout::at(&home.path("target"));
+    let evil = "\u{1b}[2Jevil\u{202e}";
+    let image = source.image("amd64", &[(LAYER, TREASURE)]);
+    let mut other = image.clone();
+    other["platform"] = json!({"os": "unknown", "architecture": evil});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image, other]});
+    source.tag("index", source.put(INDEX, index.to_string().as_bytes()));
+    source.tag("kind", source.image("amd64", &[(&format!("{LAYER}{evil}"), TREASURE)]));
+    source.tag("arch", source.image(evil, &[(LAYER, TREASURE)]));
+    let x = target.name("x");
+    for tag in ["index", "kind", "arch"] {
+        let name = source.name(tag);
+        for command in [
+            &["image", "inspect", &name][..],
+            &["image", "encrypt", "--key-id", KEY_ID, "--platform", "linux/amd64", &name, &x],
+            &["image", "encrypt", "--key-id", KEY_ID, "--allow-clear", &name, &x],
+        ] {
+            let done = home.command(command).output().unwrap();
+            let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+            assert!(!said.contains(['\u{1b}', '\u{202e}']), "{command:?}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn hostile_sources_are_bounded() {
+    let home = Home::new();
+    let source = Layout::new(&home.path("source"));
+    let target = Layout::at(&home.path("target"));
+    let x = target.name("x");
+    let image = source.image("amd64", &[(LAYER, TREASURE)]);
+    let index = |entries: Vec<Value>| {
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string()
+    };
+    source.tag("many", source.put(INDEX, index(vec![image.clone(); 129]).as_bytes()));
+    // Twenty manifests that each stay below the limit of one.
+    let padded = (0..20).map(|n| {
+        let mut manifest = source.json(image["digest"].as_str().unwrap());
+        manifest["annotations"]["pad"] = format!("{n}{}", "x".repeat(3_500_000)).into();
+        source.put(MANIFEST, manifest.to_string().as_bytes())
+    });
+    let padded = padded.collect();
+    source.tag("fat", source.put(INDEX, index(padded).as_bytes()));
+    source.tag("one", image);
+    for (tag, more) in [("many", None), ("fat", None), ("one", Some("10"))] {
+        let size = more.map_or(Vec::new(), |n| vec!["--max-size", n]);
+        let name = source.name(tag);
+        let command = [&["image", "encrypt", "--key-id", KEY_ID][..], &size, &[&name, &x]].concat();
+        let said = home.refused("IMAGE-TOO-LARGE", &command);
+        assert!(said.contains("limit") || said.contains("larger") || said.contains("--max-size"), "{said}");
+    }
+    assert_eq!(target.tagged("x"), None);
+    home.ok(&["image", "encrypt", "--key-id", KEY_ID, "--max-size", "1M", &source.name("one"), &x]);
+}
+
+#[test]
 fn altered_images_are_refused_and_leave_no_name() {
     let home = Home::new();
     let source = Layout::new(&home.path("source"));
