@@ -86,6 +86,17 @@ impl AdminClient {
         self.send(Method::PUT, path, Some(Sent::Bytes(body)), what).await.map(drop)
     }
 
+    /// Sends bytes by PUT for what must not be there yet; whether it was not. Of several callers one is told `true`.
+    pub async fn create_bytes(&self, path: &str, body: Bytes, what: &str) -> Result<bool, Failure> {
+        let path = format!("{path}?if_absent=true");
+        let (answer, path) = self.ask(Method::PUT, &path, Some(Sent::Bytes(body))).await?;
+        match answer.status {
+            200..300 => Ok(true),
+            412 => Ok(false),
+            _ => Err(self.refusal(&answer, &path, what)),
+        }
+    }
+
     /// Sends JSON, or nothing, by POST; gives the answer's JSON.
     pub async fn post(&self, path: &str, body: Option<&Value>, what: &str) -> Result<Value, Failure> {
         parse(&self.send(Method::POST, path, body.map(Sent::Json), what).await?)
@@ -104,6 +115,20 @@ impl AdminClient {
         body: Option<Sent<'_>>,
         what: &str,
     ) -> Result<Bytes, Failure> {
+        let (answer, path) = self.ask(method, path, body).await?;
+        if (200..300).contains(&answer.status) {
+            return Ok(answer.body);
+        }
+        Err(self.refusal(&answer, &path, what))
+    }
+
+    /// The answer to a request, and the whole path that was asked.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Sent<'_>>,
+    ) -> Result<(Answer, String), Failure> {
         let path = format!("{}/cocoon/v0/{path}", self.prefix);
         let (body, kind) = match body {
             Some(Sent::Json(value)) => (value.to_string().into(), "application/json"),
@@ -117,10 +142,7 @@ impl AdminClient {
             }
             Home::Remote(remote) => remote.send(method, &path, kind, body).await?,
         };
-        if (200..300).contains(&answer.status) {
-            return Ok(answer.body);
-        }
-        Err(self.refusal(&answer, &path, what))
+        Ok((answer, path))
     }
 
     /// A refusal as failure. Its body is `{"type", "detail": "CODE (request ID): words"}`, and comes from the network.

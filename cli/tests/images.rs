@@ -184,6 +184,106 @@ fn more_recipients_are_let_in() {
 }
 
 #[test]
+fn what_stays_in_the_clear_is_never_called_encrypted() {
+    let home = Home::new();
+    let source = Layout::new(&home.path("source"));
+    source.tag("v1", source.image("amd64", &[(LAYER, TREASURE), (LAYER, b"second")]));
+    source.tag("none", source.image("amd64", &[]));
+    // An image that calls itself an attestation is one of no platform.
+    let mut hidden = source.image("amd64", &[(LAYER, TREASURE)]);
+    hidden["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    let shown = source.image("arm64", &[(LAYER, b"arm")]);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [shown, hidden]});
+    source.tag("hidden", source.put(INDEX, index.to_string().as_bytes()));
+    let target = Layout::at(&home.path("target"));
+    let (v1, x) = (source.name("v1"), target.name("x"));
+    let encrypt = ["image", "encrypt", "--key-id", KEY_ID];
+    let add = [&encrypt[..], &["--add-recipient"]].concat();
+    let allow = ["--allow-clear"];
+    let none = source.name("none");
+    let hidden = source.name("hidden");
+
+    let said = home.refused("USAGE-INVALID", &[&add[..], &[&v1, &x]].concat());
+    assert!(said.contains("in the clear"), "{said}");
+    home.refused("USAGE-INVALID", &[&add[..], &["--layer", "0"], &[&v1, &x]].concat());
+    home.refused("USAGE-INVALID", &[&add[..], &allow, &[&v1, &x]].concat());
+    for layers in ["guest", "shared"] {
+        home.refused("USAGE-INVALID", &[&encrypt[..], &["--layers", layers, &none, &x]].concat());
+        home.refused("USAGE-INVALID", &[&encrypt[..], &["--layers", layers, &hidden, &x]].concat());
+    }
+    assert_eq!(target.tagged("x"), None);
+    assert!(!target.files().iter().any(|f| std::fs::read(f).unwrap() == TREASURE));
+
+    // What is asked for is done, and said.
+    let part = target.name("part");
+    let said = home.json(&[&encrypt[..], &["--json", "--layer", "0", &v1, &part]].concat());
+    assert_eq!(said["clear"], json!([Digest::sha256(b"second")]));
+    home.refused("USAGE-INVALID", &[&add[..], &[&part, &x]].concat());
+    let text = home.ok(&[&add[..], &allow, &[&part, &x]].concat());
+    assert!(text.contains("1 of its layers stay in the clear"), "{text}");
+    home.ok(&[&encrypt[..], &allow, &[&hidden, &target.name("y")]].concat());
+}
+
+#[test]
+fn hostile_words_do_not_reach_the_terminal() {
+    let home = Home::new();
+    let source = Layout::new(&home.path("source"));
+    let target = Layout::at(&home.path("target"));
+    let evil = "\u{1b}[2Jevil\u{202e}";
+    let image = source.image("amd64", &[(LAYER, TREASURE)]);
+    let mut other = image.clone();
+    other["platform"] = json!({"os": "unknown", "architecture": evil});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image, other]});
+    source.tag("index", source.put(INDEX, index.to_string().as_bytes()));
+    source.tag("kind", source.image("amd64", &[(&format!("{LAYER}{evil}"), TREASURE)]));
+    source.tag("arch", source.image(evil, &[(LAYER, TREASURE)]));
+    let x = target.name("x");
+    for tag in ["index", "kind", "arch"] {
+        let name = source.name(tag);
+        for command in [
+            &["image", "inspect", &name][..],
+            &["image", "encrypt", "--key-id", KEY_ID, "--platform", "linux/amd64", &name, &x],
+            &["image", "encrypt", "--key-id", KEY_ID, "--allow-clear", &name, &x],
+        ] {
+            let done = home.command(command).output().unwrap();
+            let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+            assert!(!said.contains(['\u{1b}', '\u{202e}']), "{command:?}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn hostile_sources_are_bounded() {
+    let home = Home::new();
+    let source = Layout::new(&home.path("source"));
+    let target = Layout::at(&home.path("target"));
+    let x = target.name("x");
+    let image = source.image("amd64", &[(LAYER, TREASURE)]);
+    let index = |entries: Vec<Value>| {
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string()
+    };
+    source.tag("many", source.put(INDEX, index(vec![image.clone(); 129]).as_bytes()));
+    // Twenty manifests that each stay below the limit of one.
+    let padded = (0..20).map(|n| {
+        let mut manifest = source.json(image["digest"].as_str().unwrap());
+        manifest["annotations"]["pad"] = format!("{n}{}", "x".repeat(3_500_000)).into();
+        source.put(MANIFEST, manifest.to_string().as_bytes())
+    });
+    let padded = padded.collect();
+    source.tag("fat", source.put(INDEX, index(padded).as_bytes()));
+    source.tag("one", image);
+    for (tag, more) in [("many", None), ("fat", None), ("one", Some("10"))] {
+        let size = more.map_or(Vec::new(), |n| vec!["--max-size", n]);
+        let name = source.name(tag);
+        let command = [&["image", "encrypt", "--key-id", KEY_ID][..], &size, &[&name, &x]].concat();
+        let said = home.refused("IMAGE-TOO-LARGE", &command);
+        assert!(said.contains("limit") || said.contains("larger") || said.contains("--max-size"), "{said}");
+    }
+    assert_eq!(target.tagged("x"), None);
+    home.ok(&["image", "encrypt", "--key-id", KEY_ID, "--max-size", "1M", &source.name("one"), &x]);
+}
+
+#[test]
 fn altered_images_are_refused_and_leave_no_name() {
     let home = Home::new();
     let source = Layout::new(&home.path("source"));

@@ -272,6 +272,58 @@ fn our_own_commands_use_other_providers() {
     );
 }
 
+#[test]
+fn layer_keys_leave_this_machine_to_no_provider() {
+    let mut home = Home::new();
+    let source = source(&home);
+    let target = Layout::at(&home.path("target"));
+    for address in ["192.0.2.1:50051", "keys.example.com:50051", "127.0.0.1.example.com:1"] {
+        let entry = format!(r#"{{"key-providers":{{"other":{{"grpc":"{address}"}}}}}}"#);
+        let config = home.file("ocicrypt.json", entry);
+        home.env("OCICRYPT_KEYPROVIDER_CONFIG", &config);
+        let names = [source.name("v1"), target.name("x")];
+        home.refused(
+            "IMAGE-KEY-UNAVAILABLE",
+            &["image", "encrypt", "--recipient", "provider:other:x", &names[0], &names[1]],
+        );
+    }
+}
+
+#[tokio::test]
+async fn layers_wrapped_at_once_under_a_new_key_elsewhere_all_open() {
+    let home = Home::new();
+    let server = home.serve("server", &[]);
+    let provider =
+        Provider::start(&home, "127.0.0.1:0", &support::with(&["--allow-unwrap"], &server.flags()));
+    let options = PrivateOptions { symkey: Zeroizing::new([4; 32]), digest: String::new(), nonce: [1; 16] };
+    let json = options.to_json().unwrap();
+    let parameters = [("attestation-agent".to_owned(), vec![format!("keyid={KEY_ID}").into_bytes()])];
+    let ask = KeyProviderInput::KeyWrap { options: json.clone(), parameters: parameters.into() };
+    let ask = ask.to_json().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (client, ask) = (provider.client(), ask.clone());
+        calls.spawn(async move { client.wrap(&ask).await.unwrap() });
+    }
+    let mut answers = calls.join_all().await;
+    answers.push(provider.client().wrap(&ask).await.unwrap());
+    for answer in answers {
+        let KeyProviderOutput::KeyWrap { annotation } = KeyProviderOutput::parse(&answer).unwrap() else {
+            panic!()
+        };
+        let asked = KeyProviderInput::KeyUnwrap { annotation }.to_json().unwrap();
+        let back = provider.client().unwrap(&asked).await.unwrap();
+        let KeyProviderOutput::KeyUnwrap { options } = KeyProviderOutput::parse(&back).unwrap() else {
+            panic!()
+        };
+        assert_eq!(options, json);
+    }
+    // Another process has not that key, and puts none in its place.
+    let other = Provider::start(&home, "127.0.0.1:0", &support::with(&[], &server.flags()));
+    assert_eq!(status(other.client().wrap(&ask).await.unwrap_err()), GrpcCode::InvalidArgument);
+    server.stop();
+}
+
 fn status(error: Error) -> GrpcCode {
     match error {
         Error::Status { status, .. } => status,
@@ -283,6 +335,7 @@ fn status(error: Error) -> GrpcCode {
 async fn the_key_provider_withstands_its_callers() {
     let home = Home::new();
     home.ok(&["secret", "set", "default/secret/password", "not 32 bytes"]);
+    home.ok(&["secret", "set", "default/secret/fitting", "exactly 32 bytes as a key has it"]);
     let served = Provider::start(&home, "127.0.0.1:0", &["--allow-unwrap"]);
     let client = served.client();
     let options =
@@ -324,6 +377,13 @@ async fn the_key_provider_withstands_its_callers() {
     }
     let paths = home.ok(&["secret", "list"]);
     assert!(!paths.contains("default/secret/new"), "{paths}");
+    // Nobody learns on a port which secrets exist, or how long they are.
+    let mut words = Vec::new();
+    for path in ["secret/new", "secret/password", "secret/fitting"] {
+        let asked = ask(&json, &format!("keyid=kbs:///default/{path}"));
+        words.push(client.wrap(&asked).await.unwrap_err().to_string());
+    }
+    assert!(words.iter().all(|w| *w == words[0]), "{words:?}");
 
     // Nothing but a layer's options comes out, whatever unauthenticated packet goes in.
     let mut packet: Value = serde_json::from_slice(&annotation).unwrap();

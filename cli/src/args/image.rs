@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::layers::parse_bytes;
 use super::{Common, LayersArg};
 
 /// `cocoon image`. An IMAGE, SOURCE or TARGET is a name in a registry, or `oci:DIR[:TAG]` for an OCI layout in a folder.
@@ -74,6 +75,10 @@ pub struct EncryptArgs {
     /// Encrypt this layer only: 0 is the lowest, -1 the highest. May be given again.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub layer: Vec<i32>,
+    /// Publish the image although layers that --layer does not name stay in the clear: with --add-recipient, those that
+    /// were so before; of an index, those of what calls itself no image.
+    #[arg(long)]
+    pub allow_clear: bool,
     /// Let more recipients into layers that are encrypted already, instead of refusing them. What opens them now is
     /// found as by `decrypt`.
     #[arg(long)]
@@ -81,6 +86,9 @@ pub struct EncryptArgs {
     /// With --add-recipient: a private key that opens the layers now.
     #[arg(long, value_name = "FILE[:PASSWORD]", requires = "add_recipient")]
     pub key: Vec<String>,
+    /// Refuse an image, or an index, whose blobs are larger than this together, packed as they are.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "100G")]
+    pub max_size: u64,
     /// The image to encrypt.
     pub source: String,
     /// The name of the encrypted image.
@@ -107,6 +115,9 @@ pub struct DecryptArgs {
     /// again.
     #[arg(long, value_name = "PLATFORM", default_value = "all")]
     pub platform: Vec<String>,
+    /// Refuse an image, or an index, whose blobs are larger than this together, packed as they are.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "100G")]
+    pub max_size: u64,
     /// The encrypted image.
     pub source: String,
     /// The name of the image in the clear.

@@ -84,7 +84,7 @@ impl LayersCommand {
 }
 
 /// A size such as `512M`, `20G`, `1TiB` or plain bytes; units are powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
     let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40)];

@@ -23,6 +23,9 @@ use crate::output::Output;
 
 /// Layers at a time.
 const AT_ONCE: usize = 4;
+/// Most manifests of an index, and most bytes of them: all are held at once.
+const MAX_MANIFESTS: usize = 128;
+const MAX_MANIFESTS_BYTES: usize = 64 << 20;
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -35,6 +38,14 @@ pub trait Work: Send + Sync + 'static {
     /// # Errors
     /// A refusal of the whole image.
     fn wants(&self, layer: &Descriptor, position: usize, of: usize) -> Result<bool, Failure>;
+
+    /// Hears, before anything is written, how many layers are to be changed, and which are in the clear and stay so.
+    ///
+    /// # Errors
+    /// A refusal of the whole image.
+    fn settle(&self, _changed: usize, _clear: &[Digest]) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Changes a layer: writes the new blob, gives its descriptor.
     async fn change(&self, from: &Place, to: &Place, layer: &Descriptor) -> Result<Descriptor, Failure>;
@@ -98,6 +109,8 @@ pub struct Copy {
     pub to: Arc<Place>,
     /// Which images are changed.
     pub platforms: Platforms,
+    /// Most bytes of all blobs together, as their manifests give their sizes: no blob gets longer than that.
+    pub max_bytes: u64,
     /// How it is told.
     pub output: Output,
 }
@@ -110,6 +123,8 @@ pub struct Copied {
     pub changed: usize,
     /// Images and other things of the index that stayed as they were, by platform or media type.
     pub kept: Vec<String>,
+    /// Layers that stayed in the clear, of the images that were meant.
+    pub clear: Vec<Digest>,
 }
 
 /// A manifest on its way.
@@ -118,6 +133,8 @@ struct Item {
     bytes: Bytes,
     manifest: Manifest,
     change: bool,
+    /// Whether the caller meant it, be it an image or not.
+    meant: bool,
 }
 
 /// What was written in place of what was there.
@@ -126,6 +143,8 @@ struct New {
     layers: BTreeMap<Digest, Descriptor>,
     /// Configs, by the digests that the manifests had which name them.
     configs: BTreeMap<Digest, Descriptor>,
+    /// Layers that stay in the clear.
+    clear: Vec<Digest>,
 }
 
 impl Copy {
@@ -155,13 +174,13 @@ impl Copy {
                 return Err(usage(format!("the image is for {os}/{architecture} alone")));
             }
         }
-        let items = [Item { digest, bytes, manifest, change: true }];
+        let items = [Item { digest, bytes, manifest, change: true, meant: true }];
         let new = self.change(&work, &items).await?;
         self.others(&items, &new).await?;
         let [item] = &items;
         let (kind, json) = rewritten(item, &new, work.makes_oci())?;
         let digest = self.to.publish(&kind, json).await?;
-        Ok(Copied { digest, changed: 1, kept: Vec::new() })
+        Ok(Copied { digest, changed: 1, kept: Vec::new(), clear: new.clear })
     }
 
     async fn index(
@@ -170,14 +189,23 @@ impl Copy {
         bytes: Bytes,
         entries: &[Descriptor],
     ) -> Result<Copied, Failure> {
-        let (mut items, mut kept) = (Vec::new(), Vec::new());
+        if entries.len() > MAX_MANIFESTS {
+            let why = format!("the index has {} manifests; {MAX_MANIFESTS} are the limit", entries.len());
+            return Err(Failure::new(Code::ImageTooLarge, why));
+        }
+        let (mut items, mut kept, mut held) = (Vec::new(), Vec::new(), 0_usize);
         for entry in entries {
             let bytes = self.from.manifest(&entry.digest).await?;
+            held = held.saturating_add(bytes.len());
+            if held > MAX_MANIFESTS_BYTES {
+                let why = format!("the index's manifests are larger than {MAX_MANIFESTS_BYTES} bytes");
+                return Err(Failure::new(Code::ImageTooLarge, why));
+            }
             let Document::Manifest(manifest) = Document::parse(&bytes)? else {
                 return Err(Failure::new(Code::ImageManifestInvalid, "an index inside an index"));
             };
-            let change = is_image(entry, &manifest)
-                && entry.platform.as_ref().is_none_or(|p| self.platforms.hold(&p.os, &p.architecture));
+            let meant = entry.platform.as_ref().is_none_or(|p| self.platforms.hold(&p.os, &p.architecture));
+            let change = meant && is_image(entry, &manifest);
             if change {
                 manifest.check_image()?;
             } else {
@@ -185,7 +213,7 @@ impl Copy {
                     entry.platform.as_ref().map_or_else(|| entry.media_type.clone(), Platform::to_string),
                 );
             }
-            items.push(Item { digest: entry.digest, bytes, manifest: *manifest, change });
+            items.push(Item { digest: entry.digest, bytes, manifest: *manifest, change, meant });
         }
         let changed = items.iter().filter(|i| i.change).count();
         if changed == 0 {
@@ -213,15 +241,19 @@ impl Copy {
             set(entry, "digest", self.to.put_manifest(&kind, json).await?.to_string())?;
         }
         let digest = self.to.publish(&kind, index.to_string().into()).await?;
-        Ok(Copied { digest, changed, kept })
+        Ok(Copied { digest, changed, kept, clear: new.clear })
     }
 
     /// Changes layers, then the configs that speak of them.
     async fn change(&self, work: &Arc<dyn Work>, items: &[Item]) -> Result<New, Failure> {
+        small_enough(items, self.max_bytes)?;
         for item in items.iter().filter(|i| i.change) {
             work.begin(&self.from, &item.manifest).await?;
         }
-        let layers = self.layers(work, items).await?;
+        let wanted = wanted(work.as_ref(), items)?;
+        let clear = clear(items, &wanted);
+        work.settle(wanted.len(), &clear)?;
+        let layers = self.layers(work, wanted).await?;
         let mut configs = BTreeMap::new();
         for item in items.iter().filter(|i| i.change) {
             let Some(config) = work.config(&item.manifest, &layers)? else { continue };
@@ -233,24 +265,15 @@ impl Copy {
             self.to.put(spool).await?;
             configs.insert(item.digest, Descriptor::new(OCI_CONFIG, digest, size));
         }
-        Ok(New { layers, configs })
+        Ok(New { layers, configs, clear })
     }
 
-    /// Changes all layers that are to be changed, several at once; each only once, whichever images share it.
+    /// Changes layers, several at once.
     async fn layers(
         &self,
         work: &Arc<dyn Work>,
-        items: &[Item],
+        wanted: BTreeMap<Digest, Descriptor>,
     ) -> Result<BTreeMap<Digest, Descriptor>, Failure> {
-        let mut wanted: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-        for item in items.iter().filter(|i| i.change) {
-            let layers = &item.manifest.layers;
-            for (position, layer) in layers.iter().enumerate() {
-                if work.wants(layer, position, layers.len())? {
-                    wanted.insert(layer.digest, layer.clone());
-                }
-            }
-        }
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
         for (digest, layer) in wanted {
@@ -287,6 +310,56 @@ impl Copy {
         }
         Ok(())
     }
+}
+
+/// Refuses images that are larger than their copier thought possible.
+fn small_enough(items: &[Item], limit: u64) -> Result<(), Failure> {
+    let blobs = items.iter().flat_map(|i| i.manifest.layers.iter().chain([&i.manifest.config]));
+    // Of one that is said to have several sizes, the largest.
+    let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
+    for blob in blobs {
+        let size = sizes.entry(blob.digest).or_default();
+        *size = blob.size.max(*size);
+    }
+    let all = sizes.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
+    if all > limit {
+        let why = format!("its blobs are {all} bytes large; --max-size allows {limit}");
+        return Err(Failure::new(Code::ImageTooLarge, why));
+    }
+    Ok(())
+}
+
+/// The layers that are to be changed; each is once here, whichever images share it.
+fn wanted(work: &dyn Work, items: &[Item]) -> Result<BTreeMap<Digest, Descriptor>, Failure> {
+    let mut wanted = BTreeMap::new();
+    for item in items.iter().filter(|i| i.change) {
+        let layers = &item.manifest.layers;
+        for (position, layer) in layers.iter().enumerate() {
+            if work.wants(layer, position, layers.len())? {
+                wanted.insert(layer.digest, layer.clone());
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// Layers in the clear that stay so, of all that was meant: of what calls itself no image, those that are layers of one.
+fn clear(items: &[Item], wanted: &BTreeMap<Digest, Descriptor>) -> Vec<Digest> {
+    let open = |item: &Item, layer: &Descriptor| match layer.kind() {
+        MediaType::Layer { encrypted, .. } => !encrypted,
+        MediaType::SharedLayer => false,
+        MediaType::ForeignLayer => true,
+        _ => item.change,
+    };
+    let meant = items.iter().filter(|i| i.meant);
+    let all: BTreeSet<Digest> = meant
+        .flat_map(|item| {
+            item.manifest.layers.iter().filter(|layer| open(item, layer)).map(move |l| (item, l))
+        })
+        .filter(|(item, layer)| !item.change || !wanted.contains_key(&layer.digest))
+        .map(|(_, layer)| layer.digest)
+        .collect();
+    all.into_iter().collect()
 }
 
 /// Whether an entry of an index is an image: not an attestation or another artifact.

@@ -143,7 +143,9 @@ pub async fn main(args: DecryptArgs) -> Result<(), Failure> {
     let store = KeyStore::new(&args.common, args.kek.as_deref())?;
     let store = (!args.no_trustee || args.kek.is_some()).then(|| Arc::new(store));
     let work = Decryption { opener: Opener::new(keys?, store)?, output };
-    let copied = Copy { from, to: to.clone(), platforms, output }.run(Arc::new(work)).await?;
+    let copied = Copy { from, to: to.clone(), platforms, max_bytes: args.max_size, output }
+        .run(Arc::new(work))
+        .await?;
     if output.json {
         let image = to.pinned(&copied.digest);
         println!(

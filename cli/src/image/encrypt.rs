@@ -9,7 +9,7 @@ use cocoon_image::encryption::{
     Jwe, LayerEncryptor, OpeningKey, PROVIDER, PrivateOptions, ProviderKey, PubOptions, RecipientKey,
     WrappedKeys, is_provider_name, wrap_key,
 };
-use cocoon_image::{Descriptor, MediaType};
+use cocoon_image::{Descriptor, Digest, MediaType};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_stage::{Code, Failure};
 use zeroize::Zeroizing;
@@ -125,6 +125,7 @@ struct Encryption {
     layers: Vec<i32>,
     /// What opens layers that are encrypted already, if they may be.
     opener: Option<Opener>,
+    allow_clear: bool,
     output: Output,
 }
 
@@ -146,6 +147,20 @@ pub fn selected(given: &[i32], of: usize) -> Result<(), Failure> {
     }
 }
 
+/// Refuses what would be called encrypted and is not.
+pub fn settle(changed: usize, clear: &[Digest], allowed: bool) -> Result<(), Failure> {
+    if changed == 0 {
+        return Err(usage("the image has no layer to encrypt; nothing was written".to_owned()));
+    }
+    match clear.first() {
+        Some(first) if !allowed => Err(usage(format!(
+            "{} layers would stay in the clear ({first} …); --allow-clear leaves them so",
+            clear.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Work for Encryption {
     fn wants(&self, layer: &Descriptor, position: usize, of: usize) -> Result<bool, Failure> {
@@ -162,10 +177,19 @@ impl Work for Encryption {
                 "layer {} is encrypted already; --add-recipient lets more recipients in",
                 layer.digest
             ))),
-            // Then only what is encrypted gets more recipients.
-            (encrypted, Some(_)) => Ok(encrypted),
+            (true, Some(_)) => Ok(true),
+            // Only what is encrypted can get more recipients.
+            (false, Some(_)) if self.allow_clear => Ok(false),
+            (false, Some(_)) => Err(usage(format!(
+                "layer {} is in the clear, and --add-recipient does not encrypt it; --allow-clear leaves it so",
+                layer.digest
+            ))),
             (false, None) => Ok(true),
         }
+    }
+
+    fn settle(&self, changed: usize, clear: &[Digest]) -> Result<(), Failure> {
+        settle(changed, clear, !self.layers.is_empty() || self.allow_clear)
     }
 
     async fn change(&self, from: &Place, to: &Place, layer: &Descriptor) -> Result<Descriptor, Failure> {
@@ -219,20 +243,28 @@ impl Encryption {
     }
 }
 
-/// Says what was encrypted, for whom, and whether only some layers of it.
-pub fn report(output: Output, to: &Place, copied: &Copied, names: &str, some: bool) {
+/// Says what was encrypted, for whom, and which layers were not.
+pub fn report(output: Output, to: &Place, copied: &Copied, names: &str) {
     if !copied.kept.is_empty() {
         super::progress::say(output, &format!("left as they are: {}", copied.kept.join(", ")));
+    }
+    if !copied.clear.is_empty() {
+        let layers: Vec<String> = copied.clear.iter().map(Digest::to_string).collect();
+        super::progress::say(output, &format!("layers in the clear: {}", layers.join(", ")));
     }
     let image = to.pinned(&copied.digest);
     if output.json {
         println!(
             "{}",
             serde_json::json!({"image": image, "digest": copied.digest, "images": copied.changed,
-                "kept": copied.kept, "recipients": names})
+                "kept": copied.kept, "clear": copied.clear, "recipients": names})
         );
     } else {
-        println!("encrypted {image} under {names}{}", if some { " (some layers)" } else { "" });
+        let but = match copied.clear.len() {
+            0 => String::new(),
+            n => format!(" ({n} of its layers stay in the clear)"),
+        };
+        println!("encrypted {image} under {names}{but}");
     }
 }
 
@@ -249,14 +281,17 @@ pub async fn main(args: EncryptArgs) -> Result<(), Failure> {
     from.resolve().await?;
     let store = Arc::new(KeyStore::new(&args.common, args.kek.as_deref())?);
     let recipients = Recipients::of(&args, &store).await?;
-    let (names, some) = (recipients.describe(), !args.layer.is_empty());
+    let names = recipients.describe();
     let opener = match args.add_recipient {
         true => Some(Opener::new(keys?, Some(store))?),
         false => None,
     };
-    let work = Encryption { recipients, layers: args.layer, opener, output };
-    let copied = Copy { from, to: to.clone(), platforms, output }.run(Arc::new(work)).await?;
-    report(output, &to, &copied, &names, some);
+    let allow_clear = args.allow_clear;
+    let work = Encryption { recipients, layers: args.layer, opener, allow_clear, output };
+    let copied = Copy { from, to: to.clone(), platforms, max_bytes: args.max_size, output }
+        .run(Arc::new(work))
+        .await?;
+    report(output, &to, &copied, &names);
     Ok(())
 }
 

@@ -14,7 +14,8 @@ use crate::delivery;
 
 /// Text of a registry, fit for one line.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+    let cut: String = text.chars().take(300).collect();
+    super::progress::plain(&cut)
 }
 
 /// For whom a layer is encrypted.
@@ -145,7 +146,7 @@ pub async fn main(name: &str, as_json: bool) -> Result<(), Failure> {
 
 /// The same for people.
 fn text(value: &Value) -> String {
-    let str = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let str = |value: &Value, name: &str| plain(value.get(name).and_then(Value::as_str).unwrap_or("?"));
     let list =
         |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut out = format!("{}\n  digest      {}\n", str(value, "name"), str(value, "digest"));

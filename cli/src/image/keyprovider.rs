@@ -22,17 +22,28 @@ const MAX_REQUEST: u64 = 1 << 20;
 /// Answers requests; what a caller may have is decided here.
 pub struct KeyProvider {
     store: KeyStore,
-    /// Callers are others than this program's user, or may be: see [`KeyProvider::key_for`].
-    served: bool,
+    callers: Callers,
     allow_unwrap: bool,
+}
+
+/// Who may call: see [`KeyProvider::key_for`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Callers {
+    /// Who started this program, on standard input.
+    Owner,
+    /// Programs of its user, on a socket that only they may use.
+    Programs,
+    /// Everybody who reaches a port.
+    Everybody,
 }
 
 pub async fn main(args: KeyproviderArgs) -> Result<(), Failure> {
     let store = KeyStore::new(&args.common, args.kek.as_deref())?;
     let Some(address) = &args.listen else {
-        return once(&KeyProvider { store, served: false, allow_unwrap: true }).await;
+        return once(&KeyProvider { store, callers: Callers::Owner, allow_unwrap: true }).await;
     };
-    let provider = KeyProvider { store, served: true, allow_unwrap: args.allow_unwrap };
+    let callers = if address.starts_with("unix:") { Callers::Programs } else { Callers::Everybody };
+    let provider = KeyProvider { store, callers, allow_unwrap: args.allow_unwrap };
     listen::serve(address, args.insecure_listen, provider).await
 }
 
@@ -71,10 +82,25 @@ impl KeyProvider {
     }
 
     /// A key to wrap under. Others than the user may have new keys made among image keys only: they must not fill the
-    /// paths of the user's other secrets.
+    /// paths of the user's other secrets. Everybody else hears nothing of these, not even whether they exist: whatever is
+    /// no image key is refused in the same words.
     async fn key_for(&self, id: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let of_type = id.path().split('/').nth(1) == Some(KEY_TYPE);
-        if self.served && !of_type && !self.store.has(id).await? {
+        if self.callers == Callers::Everybody {
+            let none =
+                || usage(format!("this key provider has keys at kbs:///REPOSITORY/{KEY_TYPE}/TAG only"));
+            if !of_type {
+                return Err(none());
+            }
+            return self.store.to_wrap(id).await.map_err(|e| match e.code {
+                Code::UsageInvalid | Code::PlanSecretInvalid => {
+                    tracing::info!(reason = e.reason, "refused");
+                    usage("no key can be had at this id".to_owned())
+                }
+                _ => e,
+            });
+        }
+        if self.callers == Callers::Programs && !of_type && !self.store.has(id).await? {
             return Err(usage(format!(
                 "{id} does not exist; new keys are made at kbs:///REPOSITORY/{KEY_TYPE}/TAG"
             )));

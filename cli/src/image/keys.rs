@@ -1,6 +1,9 @@
 //! Key-encryption keys: of the embedded Trustee, of one elsewhere, or from a file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use cocoon_image::encryption::{AnnotationPacket, KEK_BYTES, OpeningKey, PrivateOptions, unwrap_key};
@@ -17,19 +20,34 @@ use crate::embedded::resource_path;
 
 /// The type of resource that keys are made under, the middle part of their path.
 pub const KEY_TYPE: &str = "image-key";
+/// Most keys that one process makes: a key provider's callers must not fill a Trustee.
+const MAX_MADE: usize = 256;
+
+type Key = Zeroizing<Vec<u8>>;
 
 /// Where key-encryption keys are.
 pub struct KeyStore {
     common: Common,
     kek: Option<Zeroizing<Vec<u8>>>,
     client: OnceCell<AdminClient>,
+    /// Keys that a Trustee elsewhere got from this process, by path: it never gives them out again. Calls for one path
+    /// wait for each other.
+    sent: Mutex<BTreeMap<String, Arc<OnceCell<Key>>>>,
+    /// How many keys were made.
+    made: AtomicUsize,
 }
 
 impl KeyStore {
     /// The store that the flags name. It is opened when a key is needed.
     pub fn new(common: &Common, kek: Option<&Path>) -> Result<Self, Failure> {
         let kek = kek.map(read_kek).transpose()?;
-        Ok(KeyStore { common: common.clone(), kek, client: OnceCell::new() })
+        Ok(KeyStore {
+            common: common.clone(),
+            kek,
+            client: OnceCell::new(),
+            sent: Mutex::default(),
+            made: AtomicUsize::new(0),
+        })
     }
 
     async fn client(&self) -> Result<&AdminClient, Failure> {
@@ -45,7 +63,7 @@ impl KeyStore {
     }
 
     /// A key to wrap under: the one at this path, or a new one that is put there. A Trustee elsewhere never gives a key
-    /// out, so there only a new path does, or the key from a file.
+    /// out, so there only a new path does, or one whose key this process made, or the key from a file.
     pub async fn to_wrap(&self, id: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let path = id.path();
         resource_path(&path)?;
@@ -53,31 +71,62 @@ impl KeyStore {
         if client.embedded().is_some() && self.common.tenant.is_none() {
             return self.embedded_key(client, &path).await;
         }
+        let cell = self.sent().entry(path.clone()).or_default().clone();
+        let key = cell.get_or_try_init(|| self.send_key(client, id, &path)).await.cloned();
+        if key.is_err() {
+            // What came to nothing takes no room. Who waits for it still holds it.
+            let mut sent = self.sent();
+            if sent.get(&path).is_some_and(|kept| kept.get().is_none() && Arc::strong_count(kept) <= 2) {
+                sent.remove(&path);
+            }
+        }
+        key
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<OnceCell<Key>>>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a Trustee elsewhere a key, unless it has one there; never in the place of another.
+    async fn send_key(&self, client: &AdminClient, id: &ResourceUri, path: &str) -> Result<Key, Failure> {
         let known = client.get("secrets", "secrets").await?;
         let known = known.as_array().into_iter().flatten().filter_map(Value::as_str).any(|p| p == path);
-        match (known, &self.kek) {
-            (true, Some(kek)) => return Ok(kek.clone()),
-            (true, None) => {
-                return Err(usage(format!(
-                    "{} has a key {id} but gives it to attested guests only; give its bytes with --kek, or choose \
-                     another --key-id",
-                    client.place()
-                )));
-            }
-            (false, _) => {}
-        }
         let key = match &self.kek {
             Some(kek) => kek.clone(),
             None => new_key()?,
         };
-        client.put_bytes(&format!("secrets/{path}"), Bytes::copy_from_slice(&key), &path).await?;
-        Ok(key)
+        if !known {
+            self.one_more()?;
+            let body = Bytes::copy_from_slice(&key);
+            if client.create_bytes(&format!("secrets/{path}"), body, path).await? {
+                return Ok(key);
+            }
+        }
+        match &self.kek {
+            Some(kek) => Ok(kek.clone()),
+            None => Err(usage(format!(
+                "{} has a key {id} but gives it to attested guests only; give its bytes with --kek, or choose another \
+                 --key-id",
+                client.place()
+            ))),
+        }
+    }
+
+    /// Counts a key that is to be made.
+    fn one_more(&self) -> Result<(), Failure> {
+        match self.made.fetch_add(1, Ordering::Relaxed) {
+            0..MAX_MADE => Ok(()),
+            _ => Err(usage(format!("this process has made {MAX_MADE} keys, and makes no more"))),
+        }
     }
 
     async fn embedded_key(&self, client: &AdminClient, path: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let embedded =
             client.embedded().ok_or_else(|| Failure::new(Code::Internal, "no embedded Trustee"))?;
         let Some(kek) = &self.kek else {
+            if embedded.secret(path)?.is_none() {
+                self.one_more()?;
+            }
             let key = embedded.image_key(path)?;
             return if key.len() == KEK_BYTES {
                 Ok(key)
@@ -109,6 +158,10 @@ impl KeyStore {
             return Ok(unwrap_key(kek, packet)?);
         }
         let id: ResourceUri = packet.kid.parse().map_err(Failure::from)?;
+        let own = self.sent().get(&id.path()).and_then(|cell| cell.get().cloned());
+        if let Some(kek) = own {
+            return Ok(unwrap_key(&kek, packet)?);
+        }
         let client = self.client().await?;
         if let Some(kek) = self.value(client, &id.path())? {
             return Ok(unwrap_key(&kek, packet)?);

@@ -24,7 +24,15 @@ use cocoon_stage::{Code, Failure, Stage};
 
 use crate::args::ImageCommand;
 
+/// Does what the command says. Reasons of failures may quote a registry, so they are made fit for terminals.
 pub async fn main(command: ImageCommand) -> Result<(), Failure> {
+    run(command).await.map_err(|failure| {
+        let lines: Vec<String> = failure.reason.lines().map(progress::plain).collect();
+        Failure { reason: lines.join("\n"), ..failure }
+    })
+}
+
+async fn run(command: ImageCommand) -> Result<(), Failure> {
     match command {
         ImageCommand::Keygen { name } => sign::keygen(&name),
         ImageCommand::Sign(args) => sign::main(&args).await,

@@ -154,7 +154,7 @@ impl Place {
     /// The folder in which blobs for this place wait until they are complete.
     pub fn spool(&self) -> PathBuf {
         match &self.home {
-            Home::Registry { .. } => std::env::temp_dir(),
+            Home::Registry { .. } => super::spool::folder(),
             Home::Layout { layout, .. } => layout.blobs(),
         }
     }

@@ -46,18 +46,41 @@ impl Meter {
     }
 }
 
+/// Text of others, fit for a terminal: what would move its cursor, or turn or hide text, is escaped (`\u{1b}`).
+pub fn plain(text: &str) -> String {
+    let hides = |c: char| {
+        let format = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        c.is_control() || format
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if hides(c) {
+            out.extend(c.escape_unicode())
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
 /// A line of progress.
 pub fn say(output: Output, text: &str) {
     if output.json {
         output.line(&json!({"type": "progress", "stage": "image", "text": text}));
     } else if !output.quiet {
-        eprintln!("[image   ] {text}");
+        eprintln!("[image   ] {}", plain(text));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::mib;
+    use super::{mib, plain};
+
+    #[test]
+    fn hostile_text_is_shown_and_not_obeyed() {
+        assert_eq!(plain("lin\u{1b}[2Jux/\u{202e}46"), "lin\\u{1b}[2Jux/\\u{202e}46");
+        assert_eq!(plain("a\r\n\u{9b}m\u{7f}"), "a\\u{d}\\u{a}\\u{9b}m\\u{7f}");
+        assert_eq!(plain("ä/日本"), "ä/日本");
+    }
 
     #[test]
     fn sizes_are_for_people() {

@@ -13,7 +13,7 @@ use cocoon_stage::Failure;
 use zeroize::Zeroizing;
 
 use super::copy::{Copy, Platforms, Work};
-use super::encrypt::{chosen, report, selected};
+use super::encrypt::{chosen, report, selected, settle};
 use super::keyprovider::key_id;
 use super::keys::KeyStore;
 use super::place::Place;
@@ -29,6 +29,7 @@ struct Sealing {
     key: ResourceUri,
     kek: Zeroizing<Vec<u8>>,
     layers: Vec<i32>,
+    allow_clear: bool,
     configs: Mutex<Configs>,
     output: Output,
 }
@@ -88,6 +89,10 @@ impl Work for Sealing {
         fit(layer).map(|()| true)
     }
 
+    fn settle(&self, changed: usize, clear: &[Digest]) -> Result<(), Failure> {
+        settle(changed, clear, !self.layers.is_empty() || self.allow_clear)
+    }
+
     async fn begin(&self, from: &Place, manifest: &Manifest) -> Result<(), Failure> {
         let config = from.blob_bytes(&manifest.config, MAX_CONFIG_BYTES).await?;
         self.configs().add(manifest, &config)
@@ -100,7 +105,7 @@ impl Work for Sealing {
         let work = move |blob| {
             let tar = LayerPipeline::new(blob, &source, diff_id, None).map_err(|e| e.into_io())?;
             // Not where the target is: the image is there in the clear before it is encrypted.
-            Spool::make(&std::env::temp_dir(), |file| seal(tar, file))
+            Spool::make(&super::spool::folder(), |file| seal(tar, file))
         };
         let (spool, sealed) = stream::feed(from, layer, meter, work).await?;
         let digest = spool.digest;
@@ -133,10 +138,12 @@ pub async fn main(args: EncryptArgs) -> Result<(), Failure> {
     // Found out before a key is made.
     from.resolve().await?;
     let kek = KeyStore::new(&args.common, args.kek.as_deref())?.to_wrap(&key).await?;
-    let (name, some) = (key.to_string(), !args.layer.is_empty());
-    let work = Sealing { key, kek, layers: args.layer, configs: Mutex::default(), output };
-    let copied = Copy { from, to: to.clone(), platforms, output }.run(Arc::new(work)).await?;
-    report(output, &to, &copied, &name, some);
+    let (name, allow_clear) = (key.to_string(), args.allow_clear);
+    let work = Sealing { key, kek, layers: args.layer, allow_clear, configs: Mutex::default(), output };
+    let copied = Copy { from, to: to.clone(), platforms, max_bytes: args.max_size, output }
+        .run(Arc::new(work))
+        .await?;
+    report(output, &to, &copied, &name);
     Ok(())
 }
 

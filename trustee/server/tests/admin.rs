@@ -120,6 +120,34 @@ async fn an_administrator_registers_and_a_guest_fetches() {
 }
 
 #[tokio::test]
+async fn a_secret_is_made_only_where_there_is_none() {
+    let world = World::new().await;
+    let path = "/cocoon/v0/secrets/default/image-key/new?if_absent=true";
+    let mut made = Vec::new();
+    let mut tries = tokio::task::JoinSet::new();
+    for n in 0..8_u8 {
+        let mut client = world.client().await;
+        tries.spawn(async move { (n, client.admin("PUT", path, &[n; 32]).await.status) });
+    }
+    for (n, status) in tries.join_all().await {
+        assert!(status == 200 || status == 412, "{status}");
+        made.extend((status == 200).then_some(n));
+    }
+    let [first] = made[..] else { panic!("{made:?}") };
+    let kept = || world.trustee.secret(&"default/image-key/new".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(*kept(), vec![first; 32]);
+    let mut client = world.client().await;
+    for bad in ["?if_absent=1", "?if_absent="] {
+        let url = format!("/cocoon/v0/secrets/default/image-key/new{bad}");
+        assert_eq!(client.admin("PUT", &url, b"x").await.status, 400, "{bad}");
+    }
+    assert_eq!(*kept(), vec![first; 32]);
+    assert_eq!(client.admin("PUT", &path.replace("true", "false"), b"x").await.status, 200);
+    assert_eq!(kept().as_slice(), b"x");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn reference_values_come_in_upstreams_form_and_in_ours() {
     let world = World::new().await;
     let mut client = world.client().await;

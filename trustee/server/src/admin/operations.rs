@@ -109,7 +109,8 @@ pub(crate) fn all() -> Vec<Operation> {
             "Set a shared secret: the body is its value",
             "Bytes",
             secrets::put,
-        ),
+        )
+        .query(&[("if_absent", "true: only where there is none, else 412; default false")]),
         delete("/secrets/{repository}/{type}/{tag}", "Remove a shared secret", secrets::delete),
         get("/policies", "List policies with their active version", "Policies", policies::list),
         put(

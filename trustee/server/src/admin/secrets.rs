@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use cocoon_release::ResourcePath;
-use http::Uri;
+use http::{StatusCode, Uri};
 
 use super::{Answer, Call, Head, bad, refusal};
 use crate::Trustee;
@@ -54,7 +54,22 @@ fn path(call: &Call) -> Result<ResourcePath, super::Refusal> {
 }
 
 pub(super) fn put(t: &Trustee, call: &Call) -> Answer {
-    set(t, call, &path(call)?)
+    let path = path(call)?;
+    match call.query.get("if_absent").map(String::as_str) {
+        None | Some("false") => set(t, call, &path),
+        Some("true") => create(t, call, &path),
+        Some(_) => Err(bad("if_absent is true or false")),
+    }
+}
+
+/// Sets a secret only where there is none: of several that do so at once, one is told that it did.
+fn create(t: &Trustee, call: &Call, path: &ResourcePath) -> Answer {
+    t.inner.shared.metrics.writes.inc();
+    if !t.put_secret_if_absent(path, &call.body).map_err(|e| refusal(PluginInternalError, e))? {
+        return Err(bad("there is one already").with_status(StatusCode::PRECONDITION_FAILED));
+    }
+    tracing::info!(request_id = %call.id, %path, "secret created");
+    call.done()
 }
 
 pub(super) fn delete(t: &Trustee, call: &Call) -> Answer {
