@@ -63,7 +63,12 @@ fn layers_are_listed_checked_and_removed() {
     let said = home.run(&["layers", "list"]);
     assert!(said.stdout.lines().any(|l| l.starts_with(&roots[0]) && l.contains("in use")), "{}", said.stdout);
     let said = home.run(&["layers", "verify"]);
-    assert_eq!((said.status, said.stdout.matches("; not removed").count()), (Some(125), 1), "{}", said.stdout);
+    assert_eq!(
+        (said.status, said.stdout.matches("; not removed").count()),
+        (Some(125), 1),
+        "{}",
+        said.stdout
+    );
     let said = home.run(&["layers", "remove", &roots[0]]);
     assert_eq!(said.status, Some(2), "{}", said.stderr);
     assert!(said.stderr.contains("in use by a pod"), "{}", said.stderr);

@@ -93,12 +93,20 @@ async fn layers_in_the_making_count() {
     let cache = Cache::open(dir.path(), TIGHT).unwrap();
     // Two that fit each, not both; the first goes slowly.
     let (one, two) = (layer(1, 2 * BYTES), layer(2, 2 * BYTES));
-    let slow = Memory { pace: Duration::from_millis(60), ..one.source() };
+    let slow = Memory { pace: Duration::from_millis(15), ..one.source() };
     let making = tokio::spawn({
         let (cache, wanted) = (cache.clone(), one.wanted());
         async move { cache.layer(&wanted, &slow).await }
     });
-    tokio::time::sleep(Duration::from_millis(1700)).await;
+    // Until it has more than the other would leave it.
+    let claimed = || {
+        let path = names(dir.path(), "locks").first().map(|name| dir.path().join("locks").join(name));
+        path.and_then(|path| path.metadata().ok()).map_or(0, |m| m.len())
+    };
+    while claimed() < TIGHT - 2 * BYTES as u64 {
+        assert!(!making.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(cache.list().await.unwrap().len(), 0, "it is not done");
     // Another process's Cache, as far as locks can tell.
     let e = two.get(&Cache::open(dir.path(), TIGHT).unwrap()).await.unwrap_err();
