@@ -84,13 +84,16 @@ async fn verify(roots: &[String], place: &LayersPlace) -> Result<(), Failure> {
     if place.json {
         let shown = verdicts
             .iter()
-            .map(|v| json!({"root": v.root, "good": v.problem.is_none(), "problem": v.problem}));
+            .map(|v| json!({"root": v.root, "good": v.problem.is_none(), "problem": v.problem, "removed": v.removed}));
         say(&Value::from_iter(shown).to_string());
     } else {
         for verdict in &verdicts {
             match &verdict.problem {
                 None => say(&format!("ok      {}", verdict.root)),
-                Some(problem) => say(&format!("DAMAGED {}: {problem}", verdict.root)),
+                Some(problem) => {
+                    let then = if verdict.removed { "removed" } else { "not removed" };
+                    say(&format!("DAMAGED {}: {problem}; {then}", verdict.root));
+                }
             }
         }
     }

@@ -50,8 +50,35 @@ fn layers_are_listed_checked_and_removed() {
     let verdicts: Value = serde_json::from_str(&said.stdout).unwrap();
     let bad: Vec<&Value> = verdicts.as_array().unwrap().iter().filter(|v| v["good"] == false).collect();
     assert_eq!((bad.len(), bad[0]["root"].as_str()), (1, Some(roots[0].as_str())));
+    assert_eq!(bad[0]["removed"], true);
+    assert!(!path.exists());
+    // One that a pod uses stays for now.
+    plant(&home, 1);
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[5000] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, damaged).unwrap();
+    let pod = std::fs::File::open(&path).unwrap();
+    pod.lock_shared().unwrap();
+    let said = home.run(&["layers", "list"]);
+    assert!(said.stdout.lines().any(|l| l.starts_with(&roots[0]) && l.contains("in use")), "{}", said.stdout);
+    let said = home.run(&["layers", "verify"]);
+    assert_eq!(
+        (said.status, said.stdout.matches("; not removed").count()),
+        (Some(125), 1),
+        "{}",
+        said.stdout
+    );
+    let said = home.run(&["layers", "remove", &roots[0]]);
+    assert_eq!(said.status, Some(2), "{}", said.stderr);
+    assert!(said.stderr.contains("in use by a pod"), "{}", said.stderr);
+    drop(pod);
+    let said = home.run(&["layers", "verify", &roots[0]]);
+    assert_eq!((said.status, said.stdout.matches("; removed").count()), (Some(125), 1), "{}", said.stdout);
+    assert!(!path.exists());
 
     // By a beginning, where that says which.
+    plant(&home, 1);
     let said = home.run(&["layers", "remove", &roots[0][..12]]);
     assert_eq!((said.status, said.stdout.trim()), (Some(0), roots[0].as_str()), "{}", said.stderr);
     for nothing in [&roots[0], "x", ""] {

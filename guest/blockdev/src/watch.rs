@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 use crate::Error;
-use crate::dm::Control;
+use crate::dm::{Control, is};
 use crate::mapped::Mapped;
 
 /// How long the watch sleeps at most; the kernel's events wake it before.
@@ -68,16 +69,33 @@ fn run(
     mut tampered: impl FnMut(&str),
 ) {
     while !watched.is_empty() && !end.load(Ordering::Relaxed) {
-        watched.retain(|(name, label)| match control.table_status(name) {
-            Ok(status) if status.trim() == "C" => {
+        watched.retain(|(name, label)| match judge(&control.table_status(name)) {
+            Found::Good => true,
+            Found::Tampered => {
                 tampered(label);
                 false
             }
-            Ok(_) => true,
-            // Removed.
-            Err(_) => false,
+            Found::Removed => false,
         });
         wait(events);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Good,
+    Tampered,
+    Removed,
+}
+
+/// What the kernel's answer says of a verity device. Only a device that is not there needs no further watch: any other
+/// error, of memory that is short for a moment, say, says nothing of it.
+fn judge(answer: &Result<String, Error>) -> Found {
+    match answer {
+        // Newer kernels may say more after it.
+        Ok(status) if status.split_whitespace().next() == Some("C") => Found::Tampered,
+        Err(e) if is(e, Errno::NXIO.raw_os_error()) => Found::Removed,
+        Ok(_) | Err(_) => Found::Good,
     }
 }
 
@@ -97,4 +115,26 @@ fn uevents() -> rustix::io::Result<OwnedFd> {
     // Group 1: what the kernel itself sends.
     bind(&socket, &SocketAddrNetlink::new(0, 1))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_device_that_is_gone_is_no_longer_watched() {
+        let failed = |errno: Errno| Err(Error::io("x")(errno.into()));
+        for (answer, expected) in [
+            (Ok("V".to_owned()), Found::Good),
+            (Ok(" C ".to_owned()), Found::Tampered),
+            (Ok("C 3".to_owned()), Found::Tampered),
+            (Ok("V C".to_owned()), Found::Good),
+            (failed(Errno::NXIO), Found::Removed),
+            (failed(Errno::NOMEM), Found::Good),
+            (failed(Errno::INTR), Found::Good),
+            (Err(Error::Invalid("no table yet".into())), Found::Good),
+        ] {
+            assert_eq!(judge(&answer), expected, "{answer:?}");
+        }
+    }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use cocoon_image::{Descriptor, Digest};
 
-use crate::convert::{Bounds, Made, make};
+use crate::convert::{Bounds, Made, make, shareable};
 use crate::index::{Index, Key, Rooted};
 use crate::lease::{lease, touch};
-use crate::locks::{Flight, gate, sweep};
+use crate::locks::{Claim, Flight, gate, sweep, sweep_named};
 use crate::source::Leash;
+use crate::temp::Sealed;
 use crate::{Error, Lease, Source, folder, shape};
 
 /// The node's cache. Clones share nothing but the folder, and need not: all that matters is in it.
@@ -50,8 +51,8 @@ pub struct Pinned {
 impl Cache {
     /// Opens the cache in a folder, made where it is not there, and removes what killed processes left in it.
     ///
-    /// `limit_bytes` is the most that all layers may have together; layers that nobody uses are removed for it, the
-    /// longest unused first.
+    /// `limit_bytes` is the most that all layers may have together, those being made with them (but for the last 16 MiB
+    /// of each at most); layers that nobody uses are removed for it, the longest unused first.
     ///
     /// # Errors
     /// [`Error::Unfit`] where somebody else could change what is in the folder; [`Error::Io`].
@@ -66,6 +67,7 @@ impl Cache {
         let (locks, tmp) = (within("locks")?, within("tmp")?);
         sweep(&tmp);
         sweep(&locks);
+        sweep_named(&index, folder::HIDDEN);
         let (index, gate) = (Index::new(index), path.join("gate"));
         Ok(Cache { inner: Arc::new(Inner { layers, index, locks, tmp, gate, limit: limit_bytes }) })
     }
@@ -78,22 +80,24 @@ impl Cache {
     /// [`Error::WrongRoot`] where the plan names another root than the layer has; the source's and the file system's.
     /// Nothing is left behind.
     pub async fn layer(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+        shareable(source.descriptor())?;
         let key = Key::of(&wanted.diff_id, source.descriptor());
         if let Some(lease) = self.present(wanted, &key).await? {
             return Ok(lease);
         }
-        let _flight = Flight::take(self.inner.locks.join(key.name())).await?;
+        let flight = Flight::take(self.inner.locks.join(key.name())).await?;
         match self.present(wanted, &key).await? {
             Some(lease) => Ok(lease),
-            None => self.make(wanted, source).await,
+            None => self.make(wanted, source, &flight).await,
         }
     }
 
     /// The layer, where it is in the cache already.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]; what is not fit is as good as absent.
+    /// [`Error::Interrupted`]; [`Error::Image`] for a layer that cannot be shared; what is not fit is as good as absent.
     pub async fn held(&self, wanted: &Wanted, descriptor: &Descriptor) -> Result<Option<Lease>, Error> {
+        shareable(descriptor)?;
         self.present(wanted, &Key::of(&wanted.diff_id, descriptor)).await
     }
 
@@ -104,8 +108,8 @@ impl Cache {
     /// As [`Cache::layer`].
     pub async fn compute(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
         let key = Key::of(&wanted.diff_id, source.descriptor());
-        let _flight = Flight::take(self.inner.locks.join(key.name())).await?;
-        self.make(wanted, source).await
+        let flight = Flight::take(self.inner.locks.join(key.name())).await?;
+        self.make(wanted, source, &flight).await
     }
 
     /// A lease on the layer where it is in the cache and fit.
@@ -114,28 +118,39 @@ impl Cache {
         blocking(move || Ok(inner.present(&wanted, &key))).await
     }
 
-    async fn make(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
-        match self.try_make(wanted, source).await {
-            // The limit is larger than the disk: what nobody uses gives way.
+    async fn make(&self, wanted: &Wanted, source: &dyn Source, flight: &Flight) -> Result<Lease, Error> {
+        match self.try_make(wanted, source, flight).await {
+            // The limit is larger than the disk: what nobody uses gives way, where that can be enough.
             Err(full) if full.is_full() => {
-                let inner = self.inner.clone();
-                if blocking(move || inner.shrink(0)).await?.is_empty() {
+                let (inner, claim) = (self.inner.clone(), flight.claim()?);
+                let (wanted_again, size) = (wanted.clone(), source.descriptor().size);
+                if !blocking(move || inner.make_disk_room(&wanted_again, size, &claim)).await? {
                     return Err(full);
                 }
-                self.try_make(wanted, source).await
+                self.try_make(wanted, source, flight).await
             }
             result => result,
         }
     }
 
-    async fn try_make(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+    async fn try_make(&self, wanted: &Wanted, source: &dyn Source, flight: &Flight) -> Result<Lease, Error> {
         let (inner, wanted, descriptor) = (self.inner.clone(), wanted.clone(), source.descriptor().clone());
+        let claim = flight.claim()?;
+        // Before a byte is fetched. What it is packed in is hardly more than itself.
+        let (least, looked) = (least_bytes(&wanted, descriptor.size), flight.claim()?);
+        let checked = inner.clone();
+        blocking(move || checked.feasible(least, &looked)).await?;
         let leash = Leash::new();
         let blob = leash.on(source.open().await?);
-        let made = blocking(move || inner.make(&wanted, &descriptor, blob)).await;
+        let made = blocking(move || inner.make(&wanted, &descriptor, blob, &claim)).await;
         drop(leash);
         made
     }
+}
+
+/// Bytes that the layer's file will have at least, as far as is known before it is made.
+pub(crate) fn least_bytes(wanted: &Wanted, packed: u64) -> u64 {
+    wanted.pinned.map_or(packed, |pinned| shape::file_bytes(pinned.blocks))
 }
 
 impl Inner {
@@ -163,31 +178,43 @@ impl Inner {
         wanted: &Wanted,
         descriptor: &Descriptor,
         blob: impl Read + Send + 'static,
+        claim: &Claim,
     ) -> Result<Lease, Error> {
-        let bounds = Bounds { bytes: self.limit, pinned: wanted.pinned };
-        let made = make(&self.tmp, wanted.diff_id, descriptor, blob, bounds)?;
-        self.keep(wanted, descriptor, made)
+        let room = |bytes| self.claim(bytes, claim);
+        let bounds = Bounds { bytes: self.limit, pinned: wanted.pinned, room: &room };
+        let Made { temp, rooted } = make(&self.tmp, wanted.diff_id, descriptor, blob, bounds)?;
+        // Before the gate: while a large layer goes to the medium, others must get through.
+        let sealed = temp.seal()?;
+        self.keep(&Key::of(&wanted.diff_id, descriptor), wanted, sealed, rooted, claim)
     }
 
     /// Gives a new layer its place.
-    fn keep(&self, wanted: &Wanted, descriptor: &Descriptor, made: Made) -> Result<Lease, Error> {
-        let Made { temp, rooted } = made;
+    fn keep(
+        &self,
+        key: &Key,
+        wanted: &Wanted,
+        sealed: Sealed,
+        rooted: Rooted,
+        claim: &Claim,
+    ) -> Result<Lease, Error> {
         // Space is counted and taken by one at a time.
         let _gate = gate(&self.gate)?;
         let held = match lease(&self.layers, rooted.root) {
             Ok(Some(held)) if held.blocks == rooted.blocks => {
-                drop(temp);
+                drop(sealed);
                 touch(&held.file);
                 Lease { computed: true, ..held }
             }
             _ => {
-                self.make_room(shape::file_bytes(rooted.blocks))?;
+                self.make_room(shape::file_bytes(rooted.blocks), claim)?;
                 let path = self.layers.join(hex::encode(rooted.root));
-                let file = temp.publish(&path)?;
+                let file = sealed.publish(&path)?;
                 Lease { path, root: rooted.root, blocks: rooted.blocks, computed: true, file }
             }
         };
-        self.index.put(&Key::of(&wanted.diff_id, descriptor), &wanted.diff_id, rooted)?;
+        // From now on it counts as a layer.
+        claim.set(0)?;
+        self.index.put(key, &wanted.diff_id, rooted)?;
         Ok(held)
     }
 }

@@ -6,10 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 
-use crate::cache::{Inner, blocking};
+use crate::cache::{Inner, Wanted, blocking, least_bytes};
 use crate::convert::check;
 use crate::lease::{lease, root_of};
-use crate::locks::{gate, try_lock};
+use crate::locks::{Claim, gate, try_lock};
 use crate::{Cache, Error, folder, shape};
 
 /// A layer in the cache.
@@ -49,6 +49,8 @@ pub struct Verdict {
     pub root: String,
     /// What is wrong; `None` where every block is right.
     pub problem: Option<String>,
+    /// Whether the layer was removed for it. One that a pod uses stays until a later check.
+    pub removed: bool,
 }
 
 impl Cache {
@@ -113,7 +115,8 @@ impl Cache {
         blocking(move || inner.shrink(to_bytes)).await
     }
 
-    /// Checks every block of every layer, or of those with the given roots, against the root hash.
+    /// Checks every block of every layer, or of those with the given roots, against the root hash, and removes damaged
+    /// ones that nobody uses: whoever wants them next has them made again.
     ///
     /// # Errors
     /// [`Error::Io`]; what is wrong with a layer is in its verdict.
@@ -199,13 +202,64 @@ impl Inner {
         Ok(Evicted::Yes)
     }
 
-    /// Makes room for a layer of so many bytes. The gate must be held.
-    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), Error> {
-        let left = self.shrink_gated(self.limit.saturating_sub(bytes))?.1;
-        if left.saturating_add(bytes) > self.limit {
-            return Err(Error::Limit { bytes, in_use: left, limit: self.limit });
+    /// Whether a layer of so many bytes could have room now.
+    pub(crate) fn feasible(&self, bytes: u64, claim: &Claim) -> Result<(), Error> {
+        let _gate = gate(&self.gate)?;
+        self.room_beside(bytes, claim).map(drop)
+    }
+
+    /// Makes room for a layer in the making that has grown to so many bytes.
+    pub(crate) fn claim(&self, bytes: u64, claim: &Claim) -> Result<(), Error> {
+        let _gate = gate(&self.gate)?;
+        if bytes <= claim.bytes() {
+            return Ok(());
         }
-        Ok(())
+        self.make_room(bytes, claim)?;
+        claim.set(bytes)
+    }
+
+    /// Makes room for a layer of so many bytes; removes nothing where that would not be enough. The gate must be held.
+    pub(crate) fn make_room(&self, bytes: u64, claim: &Claim) -> Result<(), Error> {
+        let for_layers = self.room_beside(bytes, claim)?;
+        let left = self.shrink_gated(for_layers)?.1;
+        match left > for_layers {
+            // One that could not be removed, or was taken meanwhile.
+            true => Err(Error::Limit { bytes, in_use: left, limit: self.limit }),
+            false => Ok(()),
+        }
+    }
+
+    /// The bytes that finished layers may have beside this one and all others in the making; an error where those in use
+    /// have more.
+    fn room_beside(&self, bytes: u64, claim: &Claim) -> Result<u64, Error> {
+        let in_use: u64 = self.entries()?.iter().filter(|e| e.in_use).map(|e| e.bytes).sum();
+        let others = claim.others();
+        let taken = bytes.saturating_add(others);
+        match self.limit.checked_sub(taken) {
+            Some(room) if in_use <= room => Ok(room),
+            _ => Err(Error::Limit { bytes, in_use: in_use.saturating_add(others), limit: self.limit }),
+        }
+    }
+
+    /// Removes what nobody uses from a full disk, as much as a second try to make a layer is likely to need. `false`
+    /// where that cannot help: then nothing is removed.
+    pub(crate) fn make_disk_room(&self, wanted: &Wanted, packed: u64, claim: &Claim) -> Result<bool, Error> {
+        let _gate = gate(&self.gate)?;
+        let space = rustix::fs::statvfs(&self.layers).map_err(|e| Error::io(&self.layers)(e.into()))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        let entries = self.entries()?;
+        let all: u64 = entries.iter().map(|e| e.bytes).sum();
+        let idle: u64 = entries.iter().filter(|e| !e.in_use).map(|e| e.bytes).sum();
+        // It grew so far before there was no space.
+        let least = least_bytes(wanted, packed).max(claim.bytes());
+        claim.set(0)?;
+        if idle == 0 || least > free.saturating_add(idle) {
+            return Ok(false);
+        }
+        // Unpacked it may be several times as large.
+        let likely = if wanted.pinned.is_some() { least } else { least.saturating_mul(3) };
+        let missing = likely.saturating_sub(free).clamp(1, idle);
+        Ok(!self.shrink_gated(all.saturating_sub(missing))?.0.is_empty())
     }
 
     pub(crate) fn shrink(&self, to_bytes: u64) -> Result<Vec<String>, Error> {
@@ -254,8 +308,19 @@ impl Inner {
         let problem = match lease(&self.layers, root) {
             Err(reason) => Some(reason.to_owned()),
             Ok(None) => Some("it is not in the cache".to_owned()),
+            // The lease ends here, or it would keep the layer from being removed.
             Ok(Some(lease)) => check(&lease.file, lease.blocks, &root).err().map(|e| e.to_string()),
         };
-        Verdict { root: hex::encode(root), problem }
+        let removed = problem.is_some() && self.remove_damaged(root);
+        Verdict { root: hex::encode(root), problem, removed }
+    }
+
+    fn remove_damaged(&self, root: [u8; 32]) -> bool {
+        let Ok(_gate) = gate(&self.gate) else { return false };
+        let removed = self.evict(root).is_ok_and(|evicted| matches!(evicted, Evicted::Yes));
+        if removed {
+            self.forget_stale();
+        }
+        removed
     }
 }

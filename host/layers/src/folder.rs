@@ -8,6 +8,10 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use crate::Error;
+use crate::temp::locked;
+
+/// How names of files begin that [`write_small`] is not done with.
+pub(crate) const HIDDEN: &str = ".";
 
 /// Makes the folder (0700) where it is not there, and checks that nobody else can change what is in it.
 pub(crate) fn private(path: &Path) -> Result<(), Error> {
@@ -78,13 +82,11 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Option<Vec<u8>> {
 /// Writes a small file, durable and whole or not at all: through a file beside it whose name begins with a dot.
 pub(crate) fn write_small(folder: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     let path = folder.join(name);
-    let temporary = folder.join(format!(".{}", unique()?));
-    let written =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut f| {
-            f.write_all(content)?;
-            f.sync_all()?;
-            std::fs::rename(&temporary, &path)
-        });
+    let (temporary, mut file) = locked(folder, HIDDEN)?;
+    let written = file
+        .write_all(content)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, &path));
     if let Err(e) = written {
         let _ = std::fs::remove_file(&temporary);
         return Err(Error::io(&path)(e));

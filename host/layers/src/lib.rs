@@ -6,8 +6,8 @@
 //! ```text
 //! <folder>/layers/<root>   the layer; 0400; its modification time is that of its last use
 //! <folder>/index/<key>     which root a diff id has, JSON: a hint that saves a conversion, nothing more
-//! <folder>/locks/<key>     held while a layer is made, so that pods do not make it twice
-//! <folder>/tmp/<random>    layers being made; locked by who makes them
+//! <folder>/locks/<key>     held while a layer is made, so that pods do not make it twice; as long as the layer so far
+//! <folder>/tmp             layers being made, without names where the file system can; else locked by who makes them
 //! ```
 //!
 //! Contract: nobody trusts the cache. A guest checks every block that it reads against the root hash in its plan, and
@@ -35,7 +35,7 @@ pub use error::Error;
 pub use evict::{Entry, Usage, Verdict};
 pub use lease::Lease;
 pub use prepare::{OnProgress, Progress, prepare};
-pub use roots::{Known, Planned, Roots, plan_roots};
+pub use roots::{DEFAULT_LIMIT, Known, Planned, Roots, plan_roots};
 pub use source::{RegistrySource, Source};
 
 /// The version of shared layers that this crate makes. Another EROFS layout or another tree is another version, with

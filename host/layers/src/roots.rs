@@ -11,12 +11,15 @@ use cocoon_registry::Client;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::cache::blocking;
-use crate::convert::{Bounds, make};
+use crate::convert::{Bounds, make, shareable};
 use crate::index::{Index, Key, Rooted};
-use crate::locks::sweep;
+use crate::locks::{sweep, sweep_named};
 use crate::prepare::{AT_ONCE, OnProgress, Progress};
 use crate::source::Leash;
-use crate::{Cache, Error, Lease, Pinned, RegistrySource, Source, Wanted, folder, shape};
+use crate::{Cache, Error, Lease, Pinned, RegistrySource, Source, Wanted, folder};
+
+/// The most that a layer may have while its root is computed without a node's cache, in bytes: 64 GiB.
+pub const DEFAULT_LIMIT: u64 = 64 << 30;
 
 /// The owner's records: which root each layer has that was computed before. A folder of the owner's own, not one that
 /// a node's service can write to.
@@ -24,6 +27,7 @@ use crate::{Cache, Error, Lease, Pinned, RegistrySource, Source, Wanted, folder,
 pub struct Roots {
     index: Index,
     tmp: PathBuf,
+    limit: u64,
 }
 
 /// A layer's root, as the owner knows it.
@@ -57,11 +61,21 @@ impl Roots {
         folder::inner(&records)?;
         folder::inner(&tmp)?;
         sweep(&tmp);
-        Ok(Roots { index: Index::new(records), tmp })
+        sweep_named(&records, folder::HIDDEN);
+        Ok(Roots { index: Index::new(records), tmp, limit: DEFAULT_LIMIT })
     }
 
-    /// The recorded root of a layer, by its diff id and its descriptor in the manifest.
+    /// The most bytes that a layer may have while its root is computed without a node's cache; else
+    /// [`DEFAULT_LIMIT`].
+    #[must_use]
+    pub fn with_limit(self, limit_bytes: u64) -> Roots {
+        Roots { limit: limit_bytes, ..self }
+    }
+
+    /// The recorded root of a layer, by its diff id and its descriptor in the manifest. One that only a guest can decrypt
+    /// has none, even where its plaintext has.
     pub fn get(&self, diff_id: &Digest, descriptor: &Descriptor) -> Option<Known> {
+        shareable(descriptor).ok()?;
         let Rooted { root, blocks } = self.index.get(&Key::of(diff_id, descriptor))?;
         Some(Known { diff_id: *diff_id, root, blocks })
     }
@@ -76,9 +90,16 @@ impl Roots {
         let (tmp, descriptor) = (self.tmp.clone(), source.descriptor().clone());
         let leash = Leash::new();
         let blob = leash.on(source.open().await?);
-        let bounds = Bounds { bytes: shape::file_bytes(shape::MAX_BLOCKS), pinned: None };
-        let made =
-            blocking(move || make(&tmp, diff_id, &descriptor, blob, bounds).map(|made| made.rooted)).await;
+        let limit = self.limit;
+        let made = blocking(move || {
+            let room = |bytes| match bytes > limit {
+                true => Err(Error::Limit { bytes, in_use: 0, limit }),
+                false => Ok(()),
+            };
+            let bounds = Bounds { bytes: limit, pinned: None, room: &room };
+            make(&tmp, diff_id, &descriptor, blob, bounds).map(|made| made.rooted)
+        })
+        .await;
         drop(leash);
         made
     }
@@ -102,6 +123,7 @@ pub async fn plan_roots(
     let mut distinct = BTreeMap::new();
     let layers = || manifest.layers.iter().zip(&config.rootfs.diff_ids);
     for (index, (descriptor, diff_id)) in layers().enumerate() {
+        shareable(descriptor)?;
         let source =
             RegistrySource::new(registry.clone(), reference.clone(), descriptor.clone(), progress.clone());
         distinct.entry(Key::of(diff_id, descriptor).name().to_owned()).or_insert((index, *diff_id, source));

@@ -166,7 +166,8 @@ async fn damaged_layers_are_made_again() {
 async fn a_flipped_bit_is_found_by_the_full_check() {
     let dir = tempfile::tempdir().unwrap();
     let (cache, layer) = (open(dir.path()), layer(1, 600_000));
-    let root = layer.get(&cache).await.unwrap().root;
+    let held = layer.get(&cache).await.unwrap();
+    let root = held.root;
     let path = dir.path().join("layers").join(hex::encode(root));
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     let file = std::fs::File::options().write(true).read(true).open(&path).unwrap();
@@ -175,9 +176,15 @@ async fn a_flipped_bit_is_found_by_the_full_check() {
     file.write_all_at(&[byte[0] ^ 1], 300_000).unwrap();
     let verdicts = cache.verify(&[root]).await.unwrap();
     assert!(verdicts[0].problem.as_ref().unwrap().contains("block 73"), "{verdicts:?}");
-    // A hit does not find it: that is what the guest's dm-verity is for. Removing it does away with it.
+    assert!(!verdicts[0].removed, "a pod uses it");
+    // A hit does not find it: that is what the guest's dm-verity is for. A check when nobody uses it does away with it.
     assert!(!layer.get(&cache).await.unwrap().computed);
-    cache.remove(root).await.unwrap();
+    drop(held);
+    let verdicts = cache.verify(&[]).await.unwrap();
+    assert!(verdicts[0].problem.is_some() && verdicts[0].removed);
+    assert_eq!((names(dir.path(), "layers").len(), names(dir.path(), "index").len()), (0, 0));
+    let gone = cache.verify(&[root]).await.unwrap();
+    assert!(gone[0].problem.is_some() && !gone[0].removed);
     assert!(layer.get(&cache).await.unwrap().computed);
     assert!(cache.verify(&[]).await.unwrap()[0].problem.is_none());
 }
@@ -287,6 +294,41 @@ async fn encrypted_layers_are_their_own_blocks() {
 }
 
 #[tokio::test]
+async fn what_only_a_guest_can_decrypt_is_refused_whatever_was_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, plain) = (open(dir.path()), layer(1, 50_000));
+    let lease = plain.get(&cache).await.unwrap();
+    let mut secret = plain.source();
+    secret.descriptor.media_type = format!("{GZIP}+encrypted");
+    let pinned = Some(Pinned { root: lease.root, blocks: lease.blocks });
+    for wanted in [plain.wanted(), Wanted { pinned, ..plain.wanted() }] {
+        for result in [
+            cache.layer(&wanted, &secret).await.map(drop),
+            cache.compute(&wanted, &secret).await.map(drop),
+            cache.held(&wanted, &secret.descriptor).await.map(drop),
+        ] {
+            let failure = Failure::from(result.unwrap_err());
+            assert_eq!(failure.code, Code::ImageUndecryptable);
+            assert!(failure.to_string().contains("--layers shared"), "{failure}");
+        }
+    }
+    assert_eq!(secret.opened.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn unfinished_entries_of_killed_processes_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = layer(1, 50_000);
+    layer.get(&open(dir.path())).await.unwrap();
+    Roots::open(dir.path()).unwrap();
+    for folder in ["index", "roots"] {
+        std::fs::write(dir.path().join(folder).join(".0123"), "half").unwrap();
+    }
+    let _ = (open(dir.path()), Roots::open(dir.path()).unwrap());
+    assert_eq!((names(dir.path(), "index").len(), names(dir.path(), "roots").len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_conversion_that_nobody_waits_for_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (cache, layer) = (open(dir.path()), layer(1, 4 << 20));
@@ -301,6 +343,7 @@ async fn a_conversion_that_nobody_waits_for_ends() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(names(dir.path(), "layers").len(), 0);
     assert_tidy(dir.path());
 }

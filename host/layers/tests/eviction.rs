@@ -70,6 +70,54 @@ async fn a_layer_larger_than_the_cache_is_refused() {
     assert_tidy(dir.path());
 }
 
+#[tokio::test]
+async fn what_cannot_fit_removes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), TIGHT).unwrap();
+    let used = layer(1, BYTES).get(&cache).await.unwrap();
+    layer(2, BYTES).get(&cache).await.unwrap();
+    // Two and a half beside one in use that fits with two.
+    let large = layer(3, 5 * BYTES / 2 + (1 << 18));
+    let source = large.source();
+    let e = cache.layer(&large.wanted(), &source).await.unwrap_err();
+    assert!(matches!(e, Error::Limit { .. }), "{e}");
+    assert_eq!(cache.list().await.unwrap().len(), 2, "the one that nobody uses is still there");
+    assert_eq!(source.opened.load(std::sync::atomic::Ordering::SeqCst), 0, "nothing was fetched");
+    drop(used);
+    assert!(large.get(&cache).await.unwrap().computed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_in_the_making_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), TIGHT).unwrap();
+    // Two that fit each, not both; the first goes slowly.
+    let (one, two) = (layer(1, 2 * BYTES), layer(2, 2 * BYTES));
+    let slow = Memory { pace: Duration::from_millis(15), ..one.source() };
+    let making = tokio::spawn({
+        let (cache, wanted) = (cache.clone(), one.wanted());
+        async move { cache.layer(&wanted, &slow).await }
+    });
+    // Until it has more than the other would leave it.
+    let claimed = || {
+        let path = names(dir.path(), "locks").first().map(|name| dir.path().join("locks").join(name));
+        path.and_then(|path| path.metadata().ok()).map_or(0, |m| m.len())
+    };
+    while claimed() < TIGHT - 2 * BYTES as u64 {
+        assert!(!making.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(cache.list().await.unwrap().len(), 0, "it is not done");
+    // Another process's Cache, as far as locks can tell.
+    let e = two.get(&Cache::open(dir.path(), TIGHT).unwrap()).await.unwrap_err();
+    assert!(matches!(e, Error::Limit { .. }), "{e}");
+    let one = making.await.unwrap().unwrap();
+    drop(one);
+    assert!(two.get(&cache).await.unwrap().computed);
+    assert_eq!(cache.list().await.unwrap().len(), 1);
+    assert_tidy(dir.path());
+}
+
 /// A small file system in memory.
 struct Tmpfs(tempfile::TempDir);
 

@@ -139,6 +139,20 @@ async fn a_lying_registry_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_node_a_layer_has_a_limit_too() {
+    let owner = tempfile::tempdir().unwrap();
+    let registry = Registry::start().await;
+    let (manifest, config) = registry.image(&[layer(1, 2 << 20)]);
+    let (client, reference) = (client(), registry.reference());
+    let roots = Roots::open(owner.path()).unwrap();
+    let tight = roots.clone().with_limit(1 << 20);
+    let result = plan_roots(&tight, None, &client, &reference, &manifest, &config, silent()).await;
+    assert_eq!(Failure::from(result.unwrap_err()).code, Code::ImageCacheFailed);
+    assert_eq!(names(owner.path(), "tmp"), [""; 0]);
+    plan_roots(&roots, None, &client, &reference, &manifest, &config, silent()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn encrypted_layers_have_roots_over_their_ciphertext() {
     let (owner, node) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let registry = Registry::start().await;

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use cocoon_stage::{Code, Failure, Stage};
 use cocoon_vmm::Disk;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::run_dir::disk;
 
@@ -18,7 +20,8 @@ const PAGE: u64 = 4096;
 /// Space that a scratch disk leaves free on its file system.
 const RESERVE: u64 = 64 << 20;
 
-/// A sparse file without a name: however the pod and its processes end, its space is free again.
+/// A file without a name: however the pod and its processes end, its space is free again. The space is this pod's from
+/// the start, so that no other pod is promised it; only a file system that cannot do so gives it out as it is written.
 pub(crate) struct Scratch(File);
 
 impl Scratch {
@@ -41,7 +44,7 @@ impl Scratch {
         let file = tempfile::tempfile_in(within).map_err(disk)?;
         // It has no name, but a number in /proc.
         file.set_permissions(Permissions::from_mode(0o600)).map_err(disk)?;
-        file.set_len(bytes).map_err(|e| match e.kind() {
+        reserve(&file, bytes).map_err(|e| match e.kind() {
             // Larger than any file of this file system.
             io::ErrorKind::FileTooLarge => disk(io::ErrorKind::StorageFull.into()),
             _ => disk(e),
@@ -56,6 +59,18 @@ impl Scratch {
     }
 }
 
+/// Gives the file its length and its space.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return file.set_len(bytes),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,12 +78,14 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn it_is_sparse_private_and_leaves_nothing() {
+    fn it_has_its_space_is_private_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::create(dir.path(), 64 << 20).unwrap();
         let made = scratch.disk();
         let found = made.path.metadata().unwrap();
-        assert_eq!((found.len(), found.mode() & 0o777, found.blocks()), (64 << 20, 0o600, 0));
+        assert_eq!((found.len(), found.mode() & 0o777), (64 << 20, 0o600));
+        // In blocks of 512 bytes; none of them on a file system that cannot reserve.
+        assert!(found.blocks() == 0 || found.blocks() >= (64 << 20) / 512, "{}", found.blocks());
         assert!(!made.read_only && made.serial == "scratch");
         let mut file = File::options().read(true).write(true).open(&made.path).unwrap();
         file.write_all(b"x").unwrap();
@@ -78,6 +95,27 @@ mod tests {
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         drop(scratch);
         assert!(!made.path.exists());
+    }
+
+    #[test]
+    fn no_two_pods_are_promised_the_same_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=200m", "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .is_ok_and(|o| o.status.success());
+        if !mounted {
+            return println!("skipped: a tmpfs cannot be mounted");
+        }
+        let first = Scratch::create(dir.path(), 100 << 20);
+        let second = Scratch::create(dir.path(), 100 << 20).err().map(|e| e.code);
+        let promised = first.is_ok();
+        drop(first);
+        let third = Scratch::create(dir.path(), 100 << 20).map(drop);
+        let _ = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
+        assert_eq!((promised, second), (true, Some(Code::BootDiskFull)));
+        assert!(third.is_ok(), "the space is free again");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::spec::{Accel, Disk, Machine, NetArg, Platform, QuoteGeneration, VmSpe
 const FIRST_DISK_SLOT: usize = 8;
 /// PCI functions of a slot. A slot for each disk would not do: q35's root bus has 32.
 const FUNCTIONS: usize = 8;
+/// A full or failing host disk is the guest's I/O error. By default QEMU would pause the VM where space is short, and
+/// nobody would hear why.
+const ON_ERROR: &str = "werror=report,rerror=report";
 
 /// QEMU's arguments, without the program itself.
 pub fn command_line(spec: &VmSpec) -> Vec<OsString> {
@@ -42,7 +45,7 @@ pub fn command_line(spec: &VmSpec) -> Vec<OsString> {
         &spec.initdata_disk,
         Quote::Commas,
     );
-    args.pair("-device", format!("virtio-blk-pci,drive=initdata,serial=initdata{}", virtio(spec)));
+    args.pair("-device", format!("virtio-blk-pci,drive=initdata,serial=initdata,{ON_ERROR}{}", virtio(spec)));
     if spec.network == NetArg::User {
         args.pair("-netdev", "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15");
         // No option ROM: nobody boots from the network, and it would be one more thing to measure.
@@ -78,7 +81,7 @@ fn further_disk(args: &mut Args, spec: &VmSpec, index: usize, disk: &Disk) {
     let first = if function == 0 { ",multifunction=on" } else { "" };
     // One queue each: a queue for each CPU would use up the guest's interrupt vectors.
     let device = format!(
-        "virtio-blk-pci,drive=disk{index},serial={},addr={slot:#x}.{function}{first},num-queues=1{}",
+        "virtio-blk-pci,drive=disk{index},serial={},addr={slot:#x}.{function}{first},num-queues=1,{ON_ERROR}{}",
         disk.serial,
         virtio(spec)
     );
