@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,6 +102,7 @@ fn what_a_pod_uses_stays_and_what_was_damaged_is_made_again() {
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&file, bytes).unwrap();
     let verified = home.cocoon(["layers", "verify", "--json"]).unwrap();
     assert!(verified.stderr.contains(Code::ImageLayerTampered.as_str()), "{}", verified.stderr);
