@@ -97,7 +97,7 @@ fn what_a_pod_uses_stays_and_what_was_damaged_is_made_again() {
     let outcome = job.finish(VM_LIMIT).unwrap();
     assert_eq!((outcome.status, outcome.text().as_str()), (Some(0), "up\nsaid"), "{}", outcome.stderr);
 
-    // A host whose disk rots: found by `verify`, and the next pod has the layer made again.
+    // A host whose disk rots: `verify` finds it, and once it is removed the next pod has the layer made again.
     let file = home.data().join("layers/layers").join(&root);
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -106,6 +106,7 @@ fn what_a_pod_uses_stays_and_what_was_damaged_is_made_again() {
     fs::write(&file, bytes).unwrap();
     let verified = home.cocoon(["layers", "verify", "--json"]).unwrap();
     assert!(verified.stderr.contains(Code::ImageLayerTampered.as_str()), "{}", verified.stderr);
+    assert_eq!(home.succeed(["layers", "remove", &root[..12]]).unwrap().trim(), root);
     let again = home.run_vm(["--layers", "shared", &image]).unwrap();
     assert_eq!((again.status, again.text().as_str()), (Some(0), "said"), "{}", again.stderr);
     home.succeed(["layers", "verify"]).unwrap();
