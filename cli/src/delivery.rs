@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cocoon_image::{Descriptor, Manifest, MediaType, Reference, encryption};
 use cocoon_layers::{Lease, Pinned, Roots, Wanted, plan_roots, prepare};
@@ -197,6 +198,31 @@ pub async fn shared(
         .collect();
     output.progress(Stage::Plan, &format!("layers attached from this machine's cache: {}", leases.len()));
     Ok(Shared { layers: described, disks, leases })
+}
+
+/// How long an interrupted conversion may take to notice.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// After [`shared`] was given up: waits until its threads have noticed and taken their unfinished files away, since the
+/// process must not end before them.
+pub async fn settle() {
+    let began = Instant::now();
+    while began.elapsed() < SETTLING && has_unfinished() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether this process has a file open in a folder for layers being made.
+fn has_unfinished() -> bool {
+    let Ok(data) = dirs::data_dir() else { return false };
+    let layers = std::env::var_os("COCOON_LAYERS_DIR").map_or_else(|| data.join("layers"), Into::into);
+    let folders: Vec<_> = [layers.join("tmp"), data.join("roots/tmp")]
+        .iter()
+        .filter_map(|folder| std::fs::canonicalize(folder).ok())
+        .collect();
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    open.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .any(|file| folders.iter().any(|folder| file.parent() == Some(folder) && file.exists()))
 }
 
 /// The packet that wraps the key of an encrypted shared layer, for Trustee.

@@ -139,7 +139,10 @@ impl Run {
     async fn job(&mut self, signals: &mut Signals) -> Result<u8, Failure> {
         let prepared = tokio::select! {
             prepared = self.prepare() => prepared?,
-            stop = signals.next() => return Ok(stop.status()),
+            stop = signals.next() => {
+                delivery::settle().await;
+                return Ok(stop.status());
+            }
         };
         let terminal = self.args.tty;
         let boot = Pod::boot(

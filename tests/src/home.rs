@@ -139,7 +139,8 @@ impl Home {
             let unnamed = fs::metadata(entry.path())
                 .is_ok_and(|m| m.is_file() && std::os::unix::fs::MetadataExt::nlink(&m) == 0);
             // Not memory that merely has a descriptor.
-            let memory = fs::read_link(entry.path()).is_ok_and(|l| l.starts_with("/memfd:"));
+            let memory =
+                fs::read_link(entry.path()).is_ok_and(|l| l.to_string_lossy().starts_with("/memfd:"));
             if unnamed && !memory {
                 found.push(entry.path());
             }
