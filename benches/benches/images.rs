@@ -159,7 +159,10 @@ fn one_image(
     }
     let mut failed: Vec<Way> = Vec::new();
     for _ in 0..rounds {
-        for (way, runs) in runs.iter_mut().filter(|(w, _)| !failed.contains(w)) {
+        for (way, runs) in &mut runs {
+            if failed.contains(way) {
+                continue;
+            }
             std::fs::create_dir(target).context("the target")?;
             // Nobody waits for what the one before left unwritten.
             rustix::fs::sync();

@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::registrar::Registrar;
 use crate::signals::{Signals, Stop};
 use crate::terminal::RawTerminal;
-use crate::{dirs, platform};
+use crate::{delivery, dirs, platform};
 
 /// How long the guest may take to announce itself; emulation on a loaded machine is slow.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(180);

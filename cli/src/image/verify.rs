@@ -51,7 +51,7 @@ fn by_flags(args: &ImageVerifyArgs) -> Result<Vec<Requirement>, Failure> {
         if args.digest_only { SignedIdentity::MatchDigestOnly } else { SignedIdentity::MatchRepository };
     if args.digest_only && args.key.is_empty() && args.certificate_identity.is_none() {
         return Err(usage(
-            "--digest-only: it goes with --key or --certificate-identity; a policy says it itself",
+            "--digest-only: it goes with --key or --certificate-identity; a policy says it itself".to_owned(),
         ));
     }
     let mut all = Vec::new();

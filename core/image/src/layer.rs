@@ -27,6 +27,7 @@ pub const ZSTD_WINDOW_LOG_USUAL: u32 = 23;
 pub type Stage = Box<dyn Read + Send>;
 
 /// What opens an encrypted layer.
+#[derive(Clone)]
 pub struct LayerKey {
     /// Symmetric key and nonce: what the KEK wrapped.
     pub private: PrivateOptions,

@@ -52,28 +52,51 @@ pub(crate) struct Shared {
     pub(crate) alive: mpsc::Sender<()>,
 }
 
-/// Fetches and unpacks a layer under a claim.
-pub(crate) async fn fetch(claim: Claim, job: Job, shared: Arc<Shared>) -> Result<Layer, Error> {
+/// Fetches and unpacks a layer under a claim. `mirror_lied` is set where it failed and a mirror gave wrong content.
+pub(crate) async fn fetch(
+    claim: Claim,
+    job: Job,
+    shared: Arc<Shared>,
+    mirror_lied: &mut bool,
+) -> Result<Layer, Error> {
     let (bytes_in, bytes_out) = mpsc::channel(PIECES);
     let wanted = job.descriptor.clone();
     let wanting = Arc::new(());
     let mut result = start(claim, job, shared.clone(), bytes_out, Arc::downgrade(&wanting))?;
     // In this very task, so that dropping it ends the download.
     let feed = async move {
-        let last = match download(&shared, &wanted, &bytes_in).await {
-            Ok(()) => Step::End,
-            Err(e) => Step::Failed(io::Error::other(e)),
+        let (last, lied) = match download(&shared, &wanted, &bytes_in).await {
+            Ok(()) => (Step::End, false),
+            Err(e) => {
+                let lied = matches!(e, cocoon_registry::Error::Image(_));
+                (Step::Failed(io::Error::other(e)), lied)
+            }
         };
         // Nobody listens where the threads have ended: their result says why.
         let _ = bytes_in.send(last).await;
+        lied
     };
+    tokio::pin!(feed);
     let ended = |r: Result<_, _>| r.unwrap_or(Err(Error::Interrupted("the unpacker ended without a result")));
     tokio::select! {
-        // What is refused is not waited for.
-        result = &mut result => return ended(result),
-        () = feed => {}
+        early = &mut result => {
+            let early = ended(early);
+            // What is refused is not waited for, unless it may be a mirror's fault.
+            if early.as_ref().is_err_and(is_of_content) {
+                *mirror_lied = feed.await;
+            }
+            return early;
+        }
+        lied = &mut feed => *mirror_lied = lied,
     }
     ended(result.await)
+}
+
+/// Whether a layer was refused for what is in it, which another source may have right.
+fn is_of_content(e: &Error) -> bool {
+    use cocoon_image::Error as Image;
+    let Error::Image(e) = e else { return false };
+    !matches!(e, Image::Source(_) | Image::Filesystem { .. } | Image::Key(_))
 }
 
 async fn download(
@@ -87,9 +110,15 @@ async fn download(
         (shared.progress)(Progress::Downloaded { bytes });
         while !chunk.is_empty() {
             let piece = chunk.split_to(chunk.len().min(PIECE));
-            if to.send(Step::Data(piece)).await.is_err() {
+            if to.send(Step::Data(piece)).await.is_ok() {
+                continue;
+            }
+            // The threads have ended. Of a mirror's blob the rest is read all the same, to learn whether it lied.
+            if blob.is_last() {
                 return Ok(());
             }
+            while blob.chunk().await?.is_some() {}
+            return Ok(());
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ pub trait KeyProvider: Send + Sync {
 }
 
 /// A layer to be fetched, with all that is needed to unpack it.
+#[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) descriptor: Descriptor,
     pub(crate) diff_id: Digest,

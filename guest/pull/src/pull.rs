@@ -17,6 +17,9 @@ use crate::store::{Layer, Name, Store};
 use crate::total::Total;
 use crate::{Error, OnProgress, Progress, PullRequest, Pulled};
 
+/// Most mirrors that may give a wrong blob before the pull is given up.
+const MAX_LIARS: usize = 8;
+
 impl Store {
     /// Pulls an image: layers that are here are shared, the others fetched; of pulls that want the same layer at the same
     /// time one fetches it. Dropping the future cancels the pull, and what it began is cleaned up a moment later.
@@ -116,17 +119,26 @@ impl Store {
     }
 
     async fn layer(self: &Arc<Self>, name: &Name, job: Job, shared: &Arc<Shared>) -> Result<Layer, Error> {
-        let claim = match self.lease_or_claim(name).await {
-            Ok(layer) => {
-                shared.total.take(layer.unpacked_bytes(), layer.entries())?;
-                return Ok(layer);
+        let mut tries = 0;
+        loop {
+            let claim = match self.lease_or_claim(name).await {
+                Ok(layer) => {
+                    shared.total.take(layer.unpacked_bytes(), layer.entries())?;
+                    return Ok(layer);
+                }
+                Err(claim) => claim,
+            };
+            let Ok(_permit) = self.in_flight().acquire_owned().await else {
+                return Err(Error::Interrupted("the store is closed"));
+            };
+            tries += 1;
+            let mut mirror_lied = false;
+            let fetched = fetch(claim, job.clone(), shared.clone(), &mut mirror_lied).await;
+            // A mirror is found out at the end of its blob, and is not asked again: the next one may be honest.
+            if fetched.is_ok() || !mirror_lied || tries > MAX_LIARS {
+                return fetched;
             }
-            Err(claim) => claim,
-        };
-        let Ok(_permit) = self.in_flight().acquire_owned().await else {
-            return Err(Error::Interrupted("the store is closed"));
-        };
-        fetch(claim, job, shared.clone()).await
+        }
     }
 }
 

@@ -323,3 +323,41 @@ async fn a_layer_packed_with_a_large_window_is_taken_and_a_larger_one_is_not() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_layer_that_a_mirror_got_wrong_is_taken_from_the_next() {
+    let (original, liar, honest, place) =
+        (Fake::start().await, Fake::start().await, Fake::start().await, Place::new());
+    // Large and hard to pack, so that the lie is met long before the blob's end.
+    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let tar = tar_of(|b| file(b, "noise", &noise));
+    let packed = gzip(&tar);
+    let mut image = Builder::new(&original);
+    image.layer(&format!("{OCI}+gzip"), packed.clone(), &tar);
+    let digest = image.push();
+    let mut lie = packed.clone();
+    let middle = lie.len() / 2;
+    lie[middle] ^= 1;
+    liar.blob(packed.clone());
+    liar.fault(Digest::sha256(&packed), Fault::Body(lie), 99);
+    honest.blob(packed.clone());
+    original.fault(Digest::sha256(&packed), Fault::Status(404), 99);
+    let conf = format!(
+        "[[registry]]\nprefix='r.test/team'\nlocation='{}'\n\
+         [[registry.mirror]]\nlocation='{}'\n[[registry.mirror]]\nlocation='{}'\n",
+        original.address,
+        liar.name("cache"),
+        honest.name("cache")
+    );
+    let registry = run::client().with_registries(cocoon_image::registries::Registries::parse(&conf).unwrap());
+    let pull = || place.store.pull(request("r.test/team/app:1", digest), &registry, &Keys(None), silent());
+    let pulled = pull().await.unwrap();
+    assert_eq!(std::fs::read(pulled.layers[0].path().join("noise")).unwrap(), noise);
+    assert_eq!(fetched(&liar, &packed), 1, "the liar is not asked again");
+    // Nobody honest is left: the refusal is the content's, and nothing stays.
+    drop(pulled);
+    place.store.collect();
+    honest.fault(Digest::sha256(&packed), Fault::Body(vec![0; packed.len()]), 99);
+    assert!(pull().await.is_err());
+    assert_eq!(place.names(), Vec::<String>::new());
+}

@@ -81,7 +81,7 @@ impl BlobStream {
     }
 
     /// Whether this comes from the image's own registry, with no mirror before it.
-    pub(crate) fn is_last(&self) -> bool {
+    pub fn is_last(&self) -> bool {
         self.mirrors.as_ref().is_none_or(|m| m.gave.is_empty()) && self.tour.is_last()
     }
 

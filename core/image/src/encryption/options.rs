@@ -14,6 +14,7 @@ pub const CIPHER: &str = "AES_256_CTR_HMAC_SHA256";
 const MAX_TEXT: usize = 16 * 1024;
 
 /// What the KEK wraps: `{"symkey": b64, "digest": "sha256:…", "cipheroptions": {"nonce": b64}}`. Secret.
+#[derive(Clone)]
 pub struct PrivateOptions {
     /// The 32-byte key of cipher and HMAC.
     pub symkey: Zeroizing<[u8; 32]>,

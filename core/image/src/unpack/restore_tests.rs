@@ -11,6 +11,9 @@ use super::tests::{dir, file, layer, options, raw};
 use super::*;
 use ::tar::{Builder, EntryType, Header};
 
+/// Puts entries into a layer.
+type Fill<'a> = &'a dyn Fn(&mut Builder<Vec<u8>>);
+
 /// A directory that is nobody's default.
 fn special(b: &mut Builder<Vec<u8>>, name: &str, mode: u32, owner: u64) {
     let mut h = Header::new_ustar();
@@ -133,7 +136,7 @@ fn what_is_described_or_hidden_is_not_restored() {
     if !root() {
         return;
     }
-    let cases: [(u64, &dyn Fn(&mut Builder<Vec<u8>>)); 8] = [
+    let cases: [(u64, Fill<'_>); 8] = [
         (0, &|b| special(b, "tmp", 0o700, 1)),
         // Described after use.
         (0, &|b| {
@@ -170,7 +173,7 @@ fn what_is_described_or_hidden_is_not_restored() {
         assert_eq!(stack.restore().unwrap(), made, "{i}");
     }
     // A layer between the two.
-    let between: [(u64, &dyn Fn(&mut Builder<Vec<u8>>)); 5] = [
+    let between: [(u64, Fill<'_>); 5] = [
         (1, &|b| file(b, "etc/x", "")),
         (1, &|b| file(b, "tmp/y", "")),
         (0, &|b| file(b, ".wh.tmp", "")),
