@@ -24,7 +24,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo test bench lint deny fuzz cocoon guest-binary
+.PHONY: help setup build guest demo test bench bench-images lint deny fuzz cocoon guest-binary
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -64,6 +64,10 @@ test: guest-binary ## all tests, unit and story
 bench: build ## the figures: latency, memory, throughput
 	$(call image,$(COCOON))
 	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches -p cocoon-trustee --bench main_job --bench handshake --bench trustee_load
+
+bench-images: build ## image delivery beside skopeo, umoci and containerd; first byte with shared layers (half an hour)
+	$(call image,$(COCOON))
+	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches --bench images --bench layers
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
