@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cocoon_image::encryption::{Jwe, LayerEncryptor, ProviderKey, RecipientKey, WrappedKeys, wrap_key};
 use cocoon_image::{Algorithm, Descriptor, Digest, Hasher, Platform, Reference};
 use cocoon_registry::{Auth, Client};
@@ -187,11 +187,19 @@ impl<'a> Pusher<'a> {
             let digest = self.runtime.block_on(push)?;
             let packed = layers.iter().map(|l| l.size).sum();
             let layers = layers.len();
-            Ok(Image { reference: name.to_owned(), digest, packing, encrypted, layers, packed, unpacked })
+            anyhow::Ok(Image {
+                reference: name.to_owned(),
+                digest,
+                packing,
+                encrypted,
+                layers,
+                packed,
+                unpacked,
+            })
         };
         let mut images = vec![image(&plain_name, &plain, false)?];
         if encrypt.is_some() {
-            images.push(image(&sealed_name, &sealed, true).context("the encrypted image")?);
+            images.push(image(&sealed_name, &sealed, true)?);
         }
         Ok(images)
     }
