@@ -105,7 +105,7 @@ fn compare(rounds: usize) -> Result<()> {
     }
     println!("\n{}", load());
     match missed.as_slice() {
-        [] => println!("goals met: faster than each peer, heap at most {HEAP_GOAL} MiB"),
+        [] => println!("goals met: faster than each peer that there is, heap at most {HEAP_GOAL} MiB"),
         missed => println!("GOALS MISSED: {}", missed.join("; ")),
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! What a node does for a layer: makes it a block device once, and finds it from then on.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -133,12 +133,9 @@ fn peers(packed: &Path, bytes: u64, work: &Path) -> Result<()> {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut words = String::new();
-    let output = output.wait_with_output()?;
-    output.stderr.as_slice().read_to_string(&mut words)?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
-        bail!("{command:?}: {}", words.trim());
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
