@@ -417,7 +417,8 @@ fn an_interrupted_copy_leaves_nothing() {
         assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it never began");
         std::thread::sleep(Duration::from_millis(20));
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+    // As Ctrl-C would; but that is ignored where the tests were started in the background.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
         .unwrap();
     assert!(!child.wait().unwrap().success());
     let names: Vec<_> = target.files().iter().map(|f| f.file_name().unwrap().to_owned()).collect();

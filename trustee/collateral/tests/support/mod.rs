@@ -146,7 +146,7 @@ async fn serve(
         Reply::Status(status, headers) => tcp.write_all(head(status, &headers, 0).as_bytes()).await?,
         Reply::Hang => tokio::time::sleep(Duration::from_secs(60)).await,
         Reply::Drip => {
-            tcp.write_all(head(200, &[], 100_000).as_bytes()).await?;
+            tcp.write_all(head(200, &[], 50_000).as_bytes()).await?;
             loop {
                 tcp.write_all(b"x").await?;
                 tokio::time::sleep(Duration::from_millis(20)).await;
