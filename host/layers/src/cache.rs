@@ -107,6 +107,7 @@ impl Cache {
     /// # Errors
     /// As [`Cache::layer`].
     pub async fn compute(&self, wanted: &Wanted, source: &dyn Source) -> Result<Lease, Error> {
+        shareable(source.descriptor())?;
         let key = Key::of(&wanted.diff_id, source.descriptor());
         let flight = Flight::take(self.inner.locks.join(key.name())).await?;
         self.make(wanted, source, &flight).await

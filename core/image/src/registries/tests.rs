@@ -212,7 +212,8 @@ fn a_block_is_not_gone_round_by_a_port() {
         ("b.com.evil:443/x", false),
         ("c.com/x", true),
         ("c.com:443/x/y", true),
-        ("c.com:444/x", false),
+        // The default port is as good as none, and a block without a port is one of them all.
+        ("c.com:444/x", true),
         ("d.com:5000/x", true),
         ("d.com/x", false),
         ("docker.io:443/evil/x", true),

@@ -323,8 +323,8 @@ fn numbers_out_of_range_are_refused() {
         let huge = [0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         let e = way(t.path(), &with_field(size, &huge, EntryType::Regular)).unwrap_err();
         assert!(matches!(e, Error::TooLarge(_)), "{e}");
-        // Old GNU sparse files are not approximated.
-        let e = way(t.path(), &with_field(size, b"0", EntryType::GNUSparse)).unwrap_err();
+        // A sparse file whose map is not what is stored.
+        let e = way(t.path(), &with_field(size, b"00000000001\0", EntryType::GNUSparse)).unwrap_err();
         assert!(matches!(e, Error::Corrupt(_)), "{e}");
     }
 }
