@@ -10,7 +10,7 @@ use crate::convert::{Bounds, Made, make, shareable};
 use crate::index::{Index, Key, Rooted};
 use crate::lease::{lease, touch};
 use crate::locks::{Claim, Flight, gate, sweep, sweep_named};
-use crate::source::Leash;
+use crate::source::{Leash, MAX_LIARS};
 use crate::temp::Sealed;
 use crate::{Error, Lease, Source, folder, shape};
 
@@ -120,6 +120,22 @@ impl Cache {
     }
 
     async fn make(&self, wanted: &Wanted, source: &dyn Source, flight: &Flight) -> Result<Lease, Error> {
+        let mut made = self.make_of_one(wanted, source, flight).await;
+        for _ in 0..MAX_LIARS {
+            if !made.as_ref().is_err_and(Error::is_of_content) || !source.lied().await {
+                break;
+            }
+            made = self.make_of_one(wanted, source, flight).await;
+        }
+        made
+    }
+
+    async fn make_of_one(
+        &self,
+        wanted: &Wanted,
+        source: &dyn Source,
+        flight: &Flight,
+    ) -> Result<Lease, Error> {
         match self.try_make(wanted, source, flight).await {
             // The limit is larger than the disk: what nobody uses gives way, where that can be enough.
             Err(full) if full.is_full() => {

@@ -90,6 +90,16 @@ impl Error {
         }
     }
 
+    /// Whether a layer was refused for what is in it, which another source may have right.
+    pub(crate) fn is_of_content(&self) -> bool {
+        use cocoon_image::Error as Image;
+        match self {
+            Error::Registry(e) => matches!(e, cocoon_registry::Error::Image(_)),
+            Error::Image(e) => !matches!(e, Image::Source(_) | Image::Filesystem { .. } | Image::Key(_)),
+            _ => false,
+        }
+    }
+
     /// An error met while reading a layer: ours, the registry's or the image's.
     pub(crate) fn reading(e: io::Error) -> Error {
         match cocoon_image::Error::from_io(e, cocoon_image::Error::Source) {

@@ -15,7 +15,7 @@ use crate::convert::{Bounds, make, shareable};
 use crate::index::{Index, Key, Rooted};
 use crate::locks::{sweep, sweep_named};
 use crate::prepare::{AT_ONCE, OnProgress, Progress};
-use crate::source::Leash;
+use crate::source::{Leash, MAX_LIARS};
 use crate::{Cache, Error, Lease, Pinned, RegistrySource, Source, Wanted, folder};
 
 /// The most that a layer may have while its root is computed without a node's cache, in bytes: 64 GiB.
@@ -87,6 +87,17 @@ impl Roots {
 
     /// Computes a layer's root and keeps nothing but that.
     async fn compute(&self, diff_id: Digest, source: &dyn Source) -> Result<Rooted, Error> {
+        let mut rooted = self.compute_of_one(diff_id, source).await;
+        for _ in 0..MAX_LIARS {
+            if !rooted.as_ref().is_err_and(Error::is_of_content) || !source.lied().await {
+                break;
+            }
+            rooted = self.compute_of_one(diff_id, source).await;
+        }
+        rooted
+    }
+
+    async fn compute_of_one(&self, diff_id: Digest, source: &dyn Source) -> Result<Rooted, Error> {
         let (tmp, descriptor) = (self.tmp.clone(), source.descriptor().clone());
         let leash = Leash::new();
         let blob = leash.on(source.open().await?);

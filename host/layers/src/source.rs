@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use cocoon_image::{Descriptor, Reference};
 use cocoon_registry::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::prepare::{OnProgress, Progress};
@@ -28,7 +29,16 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Where it cannot be reached.
     async fn open(&self) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// Whether what was read last came from a place that gave wrong content and is not asked again: reading anew is worth
+    /// a try. To be asked where the content was refused.
+    async fn lied(&self) -> bool {
+        false
+    }
 }
+
+/// Most places that may give a wrong blob before it is given up.
+pub(crate) const MAX_LIARS: usize = 8;
 
 /// A blob in a registry.
 pub struct RegistrySource {
@@ -36,12 +46,14 @@ pub struct RegistrySource {
     reference: Reference,
     descriptor: Descriptor,
     progress: OnProgress,
+    /// The reading under way; gives whether a mirror lied.
+    reading: Mutex<Option<JoinHandle<bool>>>,
 }
 
 impl RegistrySource {
     /// The blob of `descriptor` in the reference's repository.
     pub fn new(client: Client, reference: Reference, descriptor: Descriptor, progress: OnProgress) -> Self {
-        RegistrySource { client, reference, descriptor, progress }
+        RegistrySource { client, reference, descriptor, progress, reading: Mutex::default() }
     }
 }
 
@@ -56,7 +68,7 @@ impl Source for RegistrySource {
         let (sender, receiver) = mpsc::channel(PIECES);
         let progress = self.progress.clone();
         // Ends where the reader is dropped.
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             loop {
                 let step = match blob.chunk().await {
                     Ok(Some(mut chunk)) => {
@@ -66,7 +78,7 @@ impl Source for RegistrySource {
                         while !chunk.is_empty() {
                             let piece = chunk.split_to(chunk.len().min(PIECE));
                             if sender.send(Step::Data(piece)).await.is_err() {
-                                return;
+                                return !blob.is_last() && rest_is_wrong(blob).await;
                             }
                         }
                         continue;
@@ -74,12 +86,32 @@ impl Source for RegistrySource {
                     Ok(None) => Step::End,
                     Err(e) => Step::Failed(e),
                 };
+                let lied = matches!(step, Step::Failed(cocoon_registry::Error::Image(_)));
                 // Nobody listens where the conversion has failed.
                 let _ = sender.send(step).await;
-                return;
+                return lied;
             }
         });
+        *self.reading.lock().await = Some(reading);
         Ok(Box::new(BlobReader { receiver, current: Bytes::new(), ended: false }))
+    }
+
+    async fn lied(&self) -> bool {
+        match self.reading.lock().await.take() {
+            Some(reading) => reading.await.unwrap_or(false),
+            None => false,
+        }
+    }
+}
+
+/// Reads a mirror's blob to its end, where it shows whether the mirror lied.
+async fn rest_is_wrong(mut blob: cocoon_registry::BlobStream) -> bool {
+    loop {
+        match blob.chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            Err(e) => return matches!(e, cocoon_registry::Error::Image(_)),
+        }
     }
 }
 
