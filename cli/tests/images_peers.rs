@@ -72,8 +72,8 @@ fn skopeo_and_jwe() {
             same(&source, &opened, &tag);
         }
     }
-    let wrong =
-        ["image", "decrypt", "--no-trustee", "--key", &keys[1].1, &theirs.name("one0"), "oci:/nonexistent/x"];
+    let unopened = Layout::at(&home.path("unopened")).name("x");
+    let wrong = ["image", "decrypt", "--no-trustee", "--key", &keys[1].1, &theirs.name("one0"), &unopened];
     assert_ne!(home.run(&wrong).status, Some(0));
     let seen = home.json(&["image", "inspect", "--json", &theirs.name("all")]);
     assert_eq!(seen["images"][0]["layers"][0]["recipients"].as_array().unwrap().len(), 3);
