@@ -232,7 +232,7 @@ codes! {
         "Rebuild and push the image.";
     ImageTooLarge = "IMAGE-TOO-LARGE", Pull,
         "The unpacked image does not fit the space the guest allows.",
-        "Give the pod more --memory, or make the image smaller.";
+        "Give the pod more --memory or a --scratch disk, or make the image smaller.";
     ImageUndecryptable = "IMAGE-UNDECRYPTABLE", Pull,
         "An encrypted layer could not be decrypted: wrong key, or the ciphertext was altered.",
         "Check the key that the image's annotation names in Trustee.";
