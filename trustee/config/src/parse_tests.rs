@@ -314,7 +314,7 @@ fn damaged() -> impl Strategy<Value = String> {
                 let at = at.index(bytes.len());
                 bytes[at] = byte % 128;
             }
-            String::from_utf8(bytes).unwrap()
+            String::from_utf8_lossy(&bytes).into_owned()
         },
     )
 }
