@@ -113,14 +113,18 @@ fn bundles_of_cosign() {
         tool(keys, "cosign", &[&how[..], &["settings.json", &by_digest]].concat());
     };
     let key = mine.join("cosign.pub").display().to_string();
-    let file = policy(&home, &format!(r#"{{"type":"sigstoreSigned","keyPath":"{key}"}}"#));
+    // A bundle of cosign's names no repository: it counts where a policy says that the digest is enough.
+    let digest_only = format!(
+        r#"{{"type":"sigstoreSigned","keyPath":"{key}","signedIdentity":{{"type":"matchDigestOnly"}}}}"#
+    );
+    let file = policy(&home, &digest_only);
     refused(&home, &["--policy", &file, &image], Code::ImageSignatureMissing);
     sign(&other);
     refused(&home, &["--policy", &file, &image], Code::ImageSignatureInvalid);
     sign(&mine);
     accepted(&home, &["--policy", &file, &image]);
-    accepted(&home, &["--layers", "shared", "--require-signature", &key, &image]);
-    // A bundle names no repository, so it cannot satisfy who asks for one.
+    accepted(&home, &["--layers", "shared", "--policy", &file, &image]);
+    refused(&home, &["--layers", "shared", "--require-signature", &key, &image], Code::ImageSignatureInvalid);
     let strict = format!(
         r#"{{"type":"sigstoreSigned","keyPath":"{key}","signedIdentity":{{"type":"matchRepository"}}}}"#
     );
