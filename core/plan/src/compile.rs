@@ -1,6 +1,7 @@
 //! From an image's config and a person's wishes to a plan.
 
 use crate::images::{ImageSettings, SharedLayer};
+use crate::pod::{ContainerKind, ExecRules};
 use crate::{ContainerPlan, Error, ImagePlan, Plan, Restart, Seccomp, SecretPlan, SignatureRequirement};
 
 /// What an image config says a container of it should be (OCI image-spec, config, "config" object).
@@ -94,6 +95,7 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
     let image_cwd = if image.working_dir.is_empty() { "/" } else { &image.working_dir };
     let container = ContainerPlan {
         name: "main".into(),
+        kind: ContainerKind::App,
         image: ImagePlan {
             reference: wishes.reference.clone(),
             digest: wishes.digest.clone(),
@@ -102,6 +104,14 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
         },
         args,
         env,
+        host_env: Vec::new(),
+        groups: Vec::new(),
+        run_as_non_root: false,
+        seccomp_profile: None,
+        unmasked: false,
+        devices: Vec::new(),
+        exec: ExecRules::default(),
+        termination_message: None,
         cwd: wishes.workdir.clone().unwrap_or_else(|| image_cwd.to_owned()),
         user: wishes.user.clone().unwrap_or_else(|| image.user.clone()),
         capabilities: DEFAULT_CAPABILITIES.iter().map(|c| (*c).to_owned()).collect(),
@@ -124,6 +134,10 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
         attestation_api: wishes.attestation_api,
         registry_auth: wishes.registry_auth.clone(),
         images: wishes.images.clone(),
+        volumes: Vec::new(),
+        sysctls: std::collections::BTreeMap::new(),
+        share_process_namespace: false,
+        forward_ports: Vec::new(),
     };
     plan.to_canonical()?;
     Ok(plan)

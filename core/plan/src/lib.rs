@@ -9,6 +9,7 @@
 pub mod compile;
 pub mod decide;
 pub mod images;
+pub mod pod;
 mod trustee;
 mod types;
 

@@ -1,11 +1,12 @@
 //! The plan document, version 1: its types, its limits and its canonical form.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::images::{ImageSettings, MAX_SHARED_LAYERS, SharedLayer};
+use crate::pod::{self, ContainerKind, DevicePlan, ExecRules, VolumePlan};
 
 /// The name of the plan's file in initdata's `[data]` table.
 pub const PLAN_FILE: &str = "plan.json";
@@ -44,6 +45,18 @@ pub struct Plan {
     /// How images reach the guest, and which it may take.
     #[serde(default, skip_serializing_if = "ImageSettings::is_default")]
     pub images: ImageSettings,
+    /// What containers may mount beside their own tmpfs; shared by the pod's containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumePlan>,
+    /// Kernel settings of the pod: dotted names below `/proc/sys`, such as `net.core.somaxconn`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Whether the pod's containers see each other's processes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share_process_namespace: bool,
+    /// TCP ports of the pod's loopback to which the host may forward connections (`kubectl port-forward`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forward_ports: Vec<u16>,
 }
 
 /// One container.
@@ -52,6 +65,9 @@ pub struct Plan {
 pub struct ContainerPlan {
     /// The name by which the host asks for it: `[a-z0-9.-]`, 1 to 63 characters, unique in the plan.
     pub name: String,
+    /// When it runs, and how often.
+    #[serde(default, skip_serializing_if = "ContainerKind::is_app")]
+    pub kind: ContainerKind,
     /// The image, pinned by digest.
     pub image: ImagePlan,
     /// Program and arguments; never empty.
@@ -59,12 +75,22 @@ pub struct ContainerPlan {
     /// Environment as `NAME=value`, in order.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Names of further variables that the host may set, untrusted: service discovery, downward API. A `*` may stand for
+    /// any characters, at the beginning or the end. A name that `env` sets is never the host's to change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_env: Vec<String>,
     /// Working directory, absolute.
     pub cwd: String,
     /// User as in an image config: empty (root), `user`, `uid`, `user:group` or `uid:gid`. Names are looked up
     /// in the verified image's `/etc/passwd` and `/etc/group`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub user: String,
+    /// Groups beside those of `user`: `fsGroup` and `supplementalGroups`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<u32>,
+    /// Refuse to start where `user` turns out to be root.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub run_as_non_root: bool,
     /// Linux capabilities kept (`CAP_…`), as bounding, permitted, effective and inheritable set.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -75,9 +101,24 @@ pub struct ContainerPlan {
     pub read_only_root: bool,
     /// The system call filter.
     pub seccomp: Seccomp,
+    /// A profile (OCI runtime-spec, Linux, seccomp) in place of `seccomp`'s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_profile: Option<serde_json::Value>,
+    /// Whether nothing of `/proc` and `/sys` is masked or read-only (`procMount: Unmasked`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmasked: bool,
     /// Mounts beside the standard ones (/proc, /dev, /sys, /tmp stays in the image).
     #[serde(default)]
     pub mounts: Vec<MountPlan>,
+    /// Block volumes as devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DevicePlan>,
+    /// What the host may run in it: probes, hooks, `kubectl exec`.
+    #[serde(default, skip_serializing_if = "ExecRules::is_none")]
+    pub exec: ExecRules,
+    /// Absolute path of the file, at most 4 KiB of which the host may read once the container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination_message: Option<String>,
     /// Whether the container has a terminal.
     #[serde(default)]
     pub terminal: bool,
@@ -132,6 +173,10 @@ pub enum Seccomp {
 pub enum Restart {
     /// It stays ended.
     Never,
+    /// The host may run it again where its exit status was not 0.
+    OnFailure,
+    /// The host may run it again.
+    Always,
 }
 
 /// A mount beside the standard ones.
@@ -145,6 +190,28 @@ pub enum MountPlan {
         /// Size limit in bytes.
         size: u64,
     },
+    /// One of the plan's volumes.
+    Volume {
+        /// Absolute path in the container.
+        target: String,
+        /// The volume's name.
+        volume: String,
+        /// A path below the volume, in place of its root.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        sub_path: String,
+        /// Whether the container may only read it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
+    },
+}
+
+impl MountPlan {
+    /// Absolute path in the container.
+    pub fn target(&self) -> &str {
+        match self {
+            MountPlan::Tmpfs { target, .. } | MountPlan::Volume { target, .. } => target,
+        }
+    }
 }
 
 /// A secret that the guest fetches from Trustee before any container starts.
@@ -233,7 +300,7 @@ impl Plan {
             check_uri("registry_auth", uri)?;
         }
         self.images.check("images")?;
-        Ok(())
+        pod::check(self)
     }
 }
 
@@ -286,7 +353,7 @@ impl ContainerPlan {
             }
         }
         for (i, mount) in self.mounts.iter().enumerate() {
-            let MountPlan::Tmpfs { target, .. } = mount;
+            let target = mount.target();
             check_path(&format!("{at}.mounts[{i}].target"), target)?;
             if target == "/" {
                 return Err(Error::field(format!("{at}.mounts[{i}].target"), "must not be the root"));
@@ -299,7 +366,7 @@ impl ContainerPlan {
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), Error> {
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), Error> {
     let ok = (1..=63).contains(&name.len())
         && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric());
@@ -310,7 +377,7 @@ fn check_name(field: &str, name: &str) -> Result<(), Error> {
     }
 }
 
-fn check_path(field: &str, path: &str) -> Result<(), Error> {
+pub(crate) fn check_path(field: &str, path: &str) -> Result<(), Error> {
     let ok = path.starts_with('/')
         && path.len() <= 4096
         && !path.contains('\0')
@@ -335,6 +402,7 @@ pub(crate) mod tests {
             instance: "00ff".into(),
             containers: vec![ContainerPlan {
                 name: "main".into(),
+                kind: ContainerKind::App,
                 image: ImagePlan {
                     reference: "localhost:5000/busybox:1".into(),
                     digest: format!("sha256:{}", "a".repeat(64)),
@@ -343,12 +411,20 @@ pub(crate) mod tests {
                 },
                 args: vec!["/bin/true".into()],
                 env: vec!["A=b".into()],
+                host_env: Vec::new(),
                 cwd: "/".into(),
                 user: String::new(),
+                groups: Vec::new(),
+                run_as_non_root: false,
                 capabilities: vec!["CAP_CHOWN".into()],
                 no_new_privileges: true,
                 read_only_root: false,
                 seccomp: Seccomp::RuntimeDefault,
+                seccomp_profile: None,
+                unmasked: false,
+                devices: Vec::new(),
+                exec: ExecRules::default(),
+                termination_message: None,
                 mounts: vec![MountPlan::Tmpfs { target: "/scratch".into(), size: 1 << 20 }],
                 terminal: false,
                 stdin: true,
@@ -363,6 +439,10 @@ pub(crate) mod tests {
             attestation_api: false,
             registry_auth: None,
             images: ImageSettings::default(),
+            volumes: Vec::new(),
+            sysctls: BTreeMap::new(),
+            share_process_namespace: false,
+            forward_ports: Vec::new(),
         }
     }
 

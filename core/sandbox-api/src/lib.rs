@@ -32,10 +32,23 @@ pub const GUEST_PORT: u32 = 1024;
 pub const EVENTS_PORT: u32 = 1025;
 /// The host's vsock port of the simulated secure processor.
 pub const SECURE_PROCESSOR_PORT: u32 = 1026;
+/// The guest's vsock port for forwarded connections: the host writes a TCP port as decimal digits and a line feed; the
+/// guest answers `ok` or a code, and a line feed, and after `ok` passes bytes to that port of its loopback and back.
+pub const FORWARD_PORT: u32 = 1027;
+/// Type URL of [`sandbox::ContainerOptions`] in a CreateTaskRequest.
+pub const CONTAINER_OPTIONS: &str = "cocoon.sandbox.v1.ContainerOptions";
 /// First vsock port that the host may use for a stdio stream.
 pub const FIRST_STDIO_PORT: u32 = 5000;
 /// Longest line of the event stream, in bytes.
 pub const MAX_EVENT_LINE: usize = 4096;
+
+/// A line of the event stream that is no stage event: memory ran out in this container, and one of its processes was
+/// killed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OutOfMemory {
+    /// The container's id, as the host made it up.
+    pub oom: String,
+}
 
 /// A coded failure as a ttrpc error: what the host may know, as JSON after a fixed prefix.
 pub fn to_ttrpc(failure: &HostFailure) -> ttrpc::Error {
@@ -80,7 +93,12 @@ mod tests {
 
     #[test]
     fn failures_cross_ttrpc() {
-        let f = HostFailure { stage: Stage::Pull, code: Code::ImageSignatureMissing, request_id: None };
+        let f = HostFailure {
+            stage: Stage::Pull,
+            code: Code::ImageSignatureMissing,
+            request_id: None,
+            reason: None,
+        };
         assert_eq!(from_ttrpc(&to_ttrpc(&f)), Some(f));
         assert_eq!(from_ttrpc(&ttrpc::Error::Others("x".into())), None);
     }

@@ -72,7 +72,10 @@ fn a_certificate_and_a_promise_are_enough() {
         (with(&|s| s.bundle = other.bundle.clone()), "another signature"),
         (with(&|s| s.signature = other.signature.clone()), "does not verify"),
         (with(&|s| s.payload.push(b' ')), "does not verify"),
-        (with(&|s| s.bundle = s.bundle.as_ref().map(|b| b.replace("\"logIndex\":42", "\"logIndex\":43"))), "promise"),
+        (
+            with(&|s| s.bundle = s.bundle.as_ref().map(|b| b.replace("\"logIndex\":42", "\"logIndex\":43"))),
+            "promise",
+        ),
         (with(&|s| s.bundle = Some("{}".into())), "malformed"),
         (with(&|s| s.certificate = Some("x".into())), "certificates"),
         (with(&|s| s.signature = "%".into()), "base64"),

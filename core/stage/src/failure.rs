@@ -48,9 +48,11 @@ impl Failure {
         self.code.next_step()
     }
 
-    /// The form that may cross to the untrusted host: stage, code and request id, no reason.
+    /// The form that may cross to the untrusted host: stage, code and request id. The reason goes with it only where it
+    /// speaks of nothing but what the host itself asked or sent ([`Code::PlanRequestRefused`]).
     pub fn for_host(&self) -> HostFailure {
-        HostFailure { stage: self.stage, code: self.code, request_id: self.request_id.clone() }
+        let reason = (self.code == Code::PlanRequestRefused).then(|| short(&self.reason));
+        HostFailure { stage: self.stage, code: self.code, request_id: self.request_id.clone(), reason }
     }
 }
 
@@ -59,6 +61,9 @@ impl fmt::Display for Failure {
         write!(f, "{} at {}: {}", self.code, self.stage, self.reason)
     }
 }
+
+/// Longest reason that crosses to the host, in characters.
+const MAX_HOST_REASON: usize = 200;
 
 /// What the untrusted host may know of a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +75,20 @@ pub struct HostFailure {
     /// Trustee's request id, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// What of the host's request was refused, where it was; at most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A reason as one short line of plain text.
+fn short(reason: &str) -> String {
+    let mut line: String = reason.chars().filter(|c| !c.is_control()).take(MAX_HOST_REASON + 1).collect();
+    if line.chars().count() > MAX_HOST_REASON {
+        line.pop();
+        line.pop();
+        line.push('…');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -83,5 +102,13 @@ mod tests {
         assert!(!json.contains("default/key/1"));
         assert!(json.contains("RELEASE-DENIED") && json.contains("r1"));
         Ok(())
+    }
+
+    #[test]
+    fn the_host_hears_what_of_its_own_request_was_wrong() {
+        let refused = Failure::new(Code::PlanRequestRefused, format!("exec\n{}", "x".repeat(300))).for_host();
+        let reason = refused.reason.unwrap_or_default();
+        assert!(reason.starts_with("execxx") && reason.chars().count() == 200 && reason.ends_with('…'));
+        assert_eq!(Failure::new(Code::PlanInvalid, "x").for_host().reason, None);
     }
 }

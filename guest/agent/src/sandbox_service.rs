@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cocoon_sandbox_api::sandbox::{
-    ConfigureRequest, ConfigureResponse, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse,
+    ConfigureRequest, ConfigureResponse, PutFilesRequest, PutFilesResponse, ShutdownRequest,
+    ShutdownResponse, StatusRequest, StatusResponse, TerminationMessageRequest, TerminationMessageResponse,
 };
 use cocoon_sandbox_api::{sandbox_ttrpc, to_ttrpc};
 use cocoon_stage::Failure;
@@ -48,6 +49,21 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
             peak_rss_bytes: figure(&memory, "VmHWM:"),
             ..StatusResponse::default()
         })
+    }
+
+    async fn put_files(&self, _: &TtrpcContext, _: PutFilesRequest) -> ttrpc::Result<PutFilesResponse> {
+        Err(refuse(Failure::new(cocoon_stage::Code::PlanRequestRefused, "files: the plan allows none")))
+    }
+
+    async fn termination_message(
+        &self,
+        _: &TtrpcContext,
+        _: TerminationMessageRequest,
+    ) -> ttrpc::Result<TerminationMessageResponse> {
+        Err(refuse(Failure::new(
+            cocoon_stage::Code::PlanRequestRefused,
+            "no termination message in the plan",
+        )))
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<ShutdownResponse> {

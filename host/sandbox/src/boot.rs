@@ -298,7 +298,11 @@ fn from_guest(failure: &HostFailure) -> Failure {
     Failure {
         stage: failure.stage,
         code: failure.code,
-        reason: failure.code.summary().to_owned(),
+        reason: match &failure.reason {
+            // The guest's own words: bounded, and without what a terminal would act on.
+            Some(said) => said.chars().filter(|c| !c.is_control()).take(200).collect(),
+            None => failure.code.summary().to_owned(),
+        },
         request_id: failure.request_id.clone().filter(|id| {
             // It goes into a URL and onto the owner's screen.
             id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')

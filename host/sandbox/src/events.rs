@@ -37,7 +37,8 @@ pub(crate) async fn read_events(
             continue;
         };
         if let Mark::Fail(code) = event.event.mark {
-            let found = HostFailure { stage: event.event.stage, code, request_id: event.request_id };
+            let found =
+                HostFailure { stage: event.event.stage, code, request_id: event.request_id, reason: None };
             failure.send_if_modified(|first| first.is_none().then(|| *first = Some(found)).is_some());
         }
         if observer.send(Observed { at: began.elapsed(), event: event.event }).is_err() {

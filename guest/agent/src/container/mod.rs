@@ -101,7 +101,7 @@ impl Container {
             rootfs: Rootfs {
                 image: rootfs.to_owned(),
                 read_only: plan.read_only_root,
-                tmpfs: plan.mounts.iter().map(tmpfs).collect(),
+                tmpfs: plan.mounts.iter().filter_map(tmpfs).collect(),
                 binds,
                 cwd: plan.cwd.clone(),
                 cgroup: cgroup.is_some(),
@@ -242,9 +242,11 @@ impl Watcher {
     }
 }
 
-fn tmpfs(mount: &MountPlan) -> Tmpfs {
-    let MountPlan::Tmpfs { target, size } = mount;
-    Tmpfs { target: target.clone(), size: *size }
+fn tmpfs(mount: &MountPlan) -> Option<Tmpfs> {
+    match mount {
+        MountPlan::Tmpfs { target, size } => Some(Tmpfs { target: target.clone(), size: *size }),
+        MountPlan::Volume { .. } => None,
+    }
 }
 
 /// The pod's name resolution files, as mounts.

@@ -1,0 +1,3 @@
+//! `containerd-shim-cocoon-v2`.
+
+fn main() {}

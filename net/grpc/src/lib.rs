@@ -1,0 +1,1 @@
+//! Unary gRPC over unix sockets and loopback, with limits of its own: client and server.
