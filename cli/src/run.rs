@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cocoon_guest_image::GuestImage;
 use cocoon_plan::TrusteeConfig;
-use cocoon_sandbox::{Container, Observed, Pod, PodSpec, Stdio, TeePlatform};
+use cocoon_sandbox::{Container, Network, Observed, Pod, PodSpec, Stdio, TeePlatform};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
 use serde_json::json;
@@ -299,6 +299,7 @@ impl Run {
             accel,
             cpus: self.args.cpus,
             memory_mib: self.args.memory,
+            network: Network::User,
             disks,
             scratch_bytes: self.args.delivery.scratch,
             scratch_dir: Some(scratch_dir),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cocoon_protocol::initdata::{InitData, host_data};
-use cocoon_sandbox_api::sandbox::{ConfigureRequest, Interface, Route, ShutdownRequest, StatusRequest};
+use cocoon_sandbox_api::sandbox::{ConfigureRequest, ShutdownRequest, StatusRequest};
 use cocoon_sandbox_api::sandbox_ttrpc::SandboxClient;
 use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT, from_ttrpc};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
-use cocoon_vmm::{Accel, Console, Disk, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg};
+use cocoon_vmm::{Accel, Console, Disk, Machine, Platform, QuoteGeneration, Vm, VmSpec, VsockArg};
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
 use tokio::sync::{mpsc, watch};
@@ -19,6 +19,7 @@ use ttrpc::asynchronous::transport::Socket;
 
 use crate::adversary::{Adversary, changed_initrd, changed_plan};
 use crate::events::{Observed, read_events};
+use crate::network::Network;
 use crate::run_dir::{RunDir, disk};
 use crate::scratch::Scratch;
 use crate::sim::{SimService, measure};
@@ -68,6 +69,8 @@ pub struct PodSpec {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// How it reaches the network.
+    pub network: Network,
     /// Layers and other disks that the guest finds by their serial numbers.
     pub disks: Vec<Disk>,
     /// Size in bytes of a scratch disk, serial number `scratch`, in whole pages.
@@ -187,7 +190,7 @@ impl Pod {
             disks,
             host_data: bound,
             vsock: vsock_arg,
-            network: NetArg::User,
+            network: spec.network.devices(),
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
             qmp_socket: run_dir.path().join("qmp.sock"),
             run_dir: run_dir.path().to_owned(),
@@ -217,25 +220,13 @@ impl Pod {
             _scratch: scratch,
             _run_dir: run_dir,
         };
-        pod.configure().await?;
+        pod.configure(&spec.network).await?;
         Ok(pod)
     }
 
-    /// User networking's fixed addresses (QEMU documentation, "Using the user mode network stack").
-    async fn configure(&self) -> Result<(), Failure> {
-        let request = ConfigureRequest {
-            interfaces: vec![Interface {
-                name: "eth0".into(),
-                addresses: vec!["10.0.2.15/24".into()],
-                ..Interface::default()
-            }],
-            routes: vec![Route { gateway: "10.0.2.2".into(), device: "eth0".into(), ..Route::default() }],
-            resolv_conf: "nameserver 10.0.2.3\n".into(),
-            hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
-            hostname: "cocoon".into(),
-            host_loopback: "10.0.2.2".into(),
-            ..ConfigureRequest::default()
-        };
+    async fn configure(&self, network: &Network) -> Result<(), Failure> {
+        let mut request = ConfigureRequest::default();
+        network.describe(&mut request);
         let limit = ttrpc::context::with_duration(Duration::from_secs(60));
         match self.sandbox.configure(limit, &request).await {
             Ok(_) => Ok(()),
