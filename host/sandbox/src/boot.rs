@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cocoon_protocol::initdata::{InitData, host_data};
-use cocoon_sandbox_api::sandbox::{ConfigureRequest, Interface, Route, ShutdownRequest, StatusRequest};
+use cocoon_sandbox_api::sandbox::{ConfigureRequest, ShutdownRequest, StatusRequest};
 use cocoon_sandbox_api::sandbox_ttrpc::SandboxClient;
 use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT, from_ttrpc};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
 use cocoon_vmm::{
-    Accel, Console, Disk, Ending, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg,
+    Accel, Console, Disk, Ending, Machine, Platform, QuoteGeneration, Vm, VmSpec, VsockArg,
 };
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
@@ -21,6 +21,7 @@ use ttrpc::asynchronous::transport::Socket;
 
 use crate::adversary::{Adversary, changed_initrd, changed_plan};
 use crate::events::{Heard, Observed, read_events};
+use crate::network::Network;
 use crate::run_dir::{RunDir, disk};
 use crate::scratch::Scratch;
 use crate::sim::{SimService, measure};
@@ -72,15 +73,16 @@ pub struct PodSpec {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// How it reaches the network.
+    pub network: Network,
     /// Layers and other disks that the guest finds by their serial numbers.
     pub disks: Vec<Disk>,
     /// Size in bytes of a scratch disk, serial number `scratch`, in whole pages.
     pub scratch_bytes: Option<u64>,
     /// Where the scratch disk's space comes from: any folder on a disk. Default: `run_dir`, which often is memory.
     pub scratch_dir: Option<PathBuf>,
-    /// The guest's network device.
-    pub network: NetArg,
-    /// What the guest is told of its network and names; see [`user_networking`].
+    /// What the guest is told beside its network: host name, name resolution, kernel settings. What is empty here is as
+    /// the network has it.
     pub setup: ConfigureRequest,
     /// Private folder for sockets and the initdata disk; created here and removed with the pod.
     pub run_dir: PathBuf,
@@ -189,7 +191,7 @@ impl Pod {
             disks,
             host_data: bound,
             vsock: vsock_arg,
-            network: spec.network,
+            network: spec.network.devices(),
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
             qmp_socket: run_dir.path().join("qmp.sock"),
             run_dir: run_dir.path().to_owned(),
@@ -223,13 +225,16 @@ impl Pod {
             _scratch: scratch,
             _run_dir: run_dir,
         };
-        pod.configure(&spec.setup).await?;
+        pod.configure(spec).await?;
         Ok(pod)
     }
 
-    async fn configure(&self, setup: &ConfigureRequest) -> Result<(), Failure> {
+    async fn configure(&self, spec: &PodSpec) -> Result<(), Failure> {
+        let mut request = ConfigureRequest::default();
+        spec.network.describe(&mut request);
+        add_names(&mut request, &spec.setup);
         let limit = ttrpc::context::with_duration(Duration::from_secs(60));
-        match self.sandbox.configure(limit, setup).await {
+        match self.sandbox.configure(limit, &request).await {
             Ok(_) => Ok(()),
             Err(e) => Err(self.failure_of(&e, Stage::Boot)),
         }
@@ -309,21 +314,19 @@ impl Pod {
     }
 }
 
-/// User networking's fixed addresses (QEMU documentation, "Using the user mode network stack").
-pub fn user_networking() -> ConfigureRequest {
-    ConfigureRequest {
-        interfaces: vec![Interface {
-            name: "eth0".into(),
-            addresses: vec!["10.0.2.15/24".into()],
-            ..Interface::default()
-        }],
-        routes: vec![Route { gateway: "10.0.2.2".into(), device: "eth0".into(), ..Route::default() }],
-        resolv_conf: "nameserver 10.0.2.3\n".into(),
-        hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
-        hostname: "cocoon".into(),
-        host_loopback: "10.0.2.2".into(),
-        ..ConfigureRequest::default()
+/// Names and settings in place of the network's own.
+fn add_names(request: &mut ConfigureRequest, setup: &ConfigureRequest) {
+    for (to, from) in [
+        (&mut request.hostname, &setup.hostname),
+        (&mut request.resolv_conf, &setup.resolv_conf),
+        (&mut request.hosts, &setup.hosts),
+    ] {
+        if !from.is_empty() {
+            to.clone_from(from);
+        }
     }
+    request.sysctls.clone_from(&setup.sysctls);
+    request.share_process_namespace = setup.share_process_namespace;
 }
 
 /// The initdata disk's content, and what the TEE binds.

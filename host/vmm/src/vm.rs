@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::inherit::inherit;
 use crate::keeper::{Copy, Ending, Kept};
 use crate::qmp::Qmp;
 use crate::spec::{Console, VmSpec};
@@ -64,6 +65,7 @@ impl Vm {
         let control = bind(&spec.qmp_socket).map_err(run_dir(&spec.qmp_socket))?;
         let mut command = Command::new(&spec.qemu);
         command.args(command_line(&spec)).current_dir(&spec.run_dir);
+        inherit(&mut command, spec.network.descriptors());
         let started = Kept::start(command, Copy { file: copy, limit: CONSOLE_LIMIT }).await;
         let child = started.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound if !spec.qemu.exists() => Error::QemuMissing(spec.qemu.clone()),
