@@ -8,12 +8,15 @@ mod adversary;
 mod boot;
 mod container;
 mod events;
+pub mod platform;
 mod run_dir;
 mod scratch;
 mod sim;
+mod tpm;
 
 pub use adversary::Adversary;
 pub use boot::{Pod, PodSpec, TeePlatform};
 pub use cocoon_vmm::Disk;
 pub use container::{Container, Stdio};
 pub use events::Observed;
+pub use tpm::TpmAuthority;

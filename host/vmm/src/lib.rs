@@ -17,6 +17,9 @@ mod probe;
 mod qemu;
 pub mod qmp;
 mod spec;
+#[cfg(test)]
+mod spec_tests;
+mod swtpm;
 mod vm;
 
 pub use command::command_line;
@@ -24,6 +27,12 @@ pub use error::Error;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{
-    Accel, Console, Disk, MAX_DISKS, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg,
+    Accel, Console, Disk, ID_AUTH, ID_BLOCK, MAX_DISKS, Machine, NetArg, Platform, QuoteGeneration,
+    RealmHash, SnpIdentity, VmSpec, VsockArg, host_field,
 };
+pub use swtpm::Swtpm;
 pub use vm::Vm;
+
+/// Least memory in MiB of a VM whose boot a TPM measures: so much of every such VM lies below 4 GiB, whatever its size, since
+/// where that ends is measured.
+pub const TPM_MEMORY_MIB: u32 = 256;
