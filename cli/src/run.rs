@@ -284,9 +284,9 @@ impl Run {
         let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
         self.leases = leases;
         let firmware = match &tee {
-            TeePlatform::Sim { .. } => guest.firmware.clone(),
             TeePlatform::Snp { .. } => platform::snp_firmware()?,
             TeePlatform::Tdx(_) => platform::tdx_firmware()?,
+            _ => guest.firmware.clone(),
         };
         Ok(PodSpec {
             qemu: qemu.path().to_owned(),

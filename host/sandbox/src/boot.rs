@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cocoon_protocol::initdata::{InitData, host_data};
+use cocoon_protocol::initdata::InitData;
 use cocoon_sandbox_api::sandbox::{ConfigureRequest, ShutdownRequest, StatusRequest};
 use cocoon_sandbox_api::sandbox_ttrpc::SandboxClient;
 use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT, from_ttrpc};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
 use cocoon_vmm::{
-    Accel, Console, Disk, Ending, Machine, Platform, QuoteGeneration, Vm, VmSpec, VsockArg,
+    Accel, Console, Disk, Ending, Machine, Platform, QuoteGeneration, RealmHash, SnpIdentity, Vm, VmSpec,
+    VsockArg, host_field,
 };
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
@@ -25,6 +26,7 @@ use crate::network::Network;
 use crate::run_dir::{RunDir, disk};
 use crate::scratch::Scratch;
 use crate::sim::{SimService, measure};
+use crate::tpm::PodTpm;
 
 /// Context ids below this are the hypervisor's and the host's; each pod adds its process id.
 const FIRST_CID: u32 = 3;
@@ -45,9 +47,38 @@ pub enum TeePlatform {
         cbitpos: u8,
         /// Guest policy.
         policy: u64,
+        /// ID block with its signatures, if the launch has one.
+        identity: Option<SnpIdentity>,
     },
     /// Intel TDX.
     Tdx(QuoteGeneration),
+    /// A software TPM of this host's beside a measured boot.
+    Tpm {
+        /// Folder of the node's authority for TPMs ([`crate::TpmAuthority`]).
+        dir: PathBuf,
+        /// The firmware's variable store, of which each VM gets a copy.
+        vars: PathBuf,
+    },
+    /// IBM Secure Execution; [`PodSpec::kernel`] is the encrypted image.
+    Se,
+    /// Arm CCA.
+    Cca(RealmHash),
+}
+
+impl TeePlatform {
+    /// The machine model that it runs on.
+    fn machine(&self) -> Machine {
+        match self {
+            TeePlatform::Se => Machine::S390Ccw,
+            TeePlatform::Cca(_) => Machine::Virt,
+            _ => Machine::Q35,
+        }
+    }
+
+    /// Whether the guest's memory is in this host's reach.
+    fn shares_memory(&self) -> bool {
+        matches!(self, TeePlatform::Sim { .. } | TeePlatform::Tpm { .. })
+    }
 }
 
 /// A pod to boot.
@@ -105,6 +136,7 @@ pub struct Pod {
     failure: watch::Receiver<Option<HostFailure>>,
     out_of_memory: Mutex<mpsc::Receiver<String>>,
     _scratch: Option<Scratch>,
+    _tpm: Option<PodTpm>,
     // Removes the folder when the pod is gone.
     _run_dir: RunDir,
 }
@@ -167,29 +199,43 @@ impl Pod {
         let mut events = vsock.listen(EVENTS_PORT)?;
         if let TeePlatform::Sim { dir } = &spec.platform {
             let listener = vsock.listen(SECURE_PROCESSOR_PORT)?;
-            let service = sim_service(spec, dir, initrd.clone(), bound)?;
+            let service = sim_service(spec, dir, initrd.clone(), host_field(&bound))?;
             tokio::spawn(service.serve(listener));
         }
+        let tpm = match &spec.platform {
+            TeePlatform::Tpm { dir, vars } => Some(PodTpm::start(dir, vars, run_dir.path()).await?),
+            _ => None,
+        };
+        let one_image = matches!(spec.platform, TeePlatform::Se);
         let vm_spec = VmSpec {
             qemu: spec.qemu.clone(),
-            platform: match &spec.platform {
-                TeePlatform::Sim { .. } => Platform::Sim,
-                TeePlatform::Snp { cbitpos, policy } => Platform::Snp { cbitpos: *cbitpos, policy: *policy },
-                TeePlatform::Tdx(quotes) => {
-                    Platform::Tdx { mr_config_id: mr_config_id(&bound), quotes: quotes.clone() }
+            platform: match (&spec.platform, &tpm) {
+                (_, Some(tpm)) => tpm.platform(),
+                (TeePlatform::Snp { cbitpos, policy, identity }, _) => Platform::Snp {
+                    cbitpos: *cbitpos,
+                    policy: *policy,
+                    host_data: host_field(&bound),
+                    identity: identity.clone(),
+                },
+                (TeePlatform::Tdx(quotes), _) => {
+                    Platform::Tdx { mr_config_id: host_field(&bound), quotes: quotes.clone() }
                 }
+                (TeePlatform::Se, _) => Platform::Se,
+                (TeePlatform::Cca(hash), _) => {
+                    Platform::Cca { hash: *hash, personalization: host_field(&bound) }
+                }
+                (TeePlatform::Sim { .. } | TeePlatform::Tpm { .. }, None) => Platform::Sim,
             },
             accel: spec.accel,
-            machine: Machine::Q35,
+            machine: spec.platform.machine(),
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,
             kernel: spec.kernel.clone(),
-            initrd,
-            cmdline: spec.cmdline.clone(),
-            firmware: Some(spec.firmware.clone()),
+            initrd: (!one_image).then_some(initrd),
+            cmdline: if one_image { String::new() } else { spec.cmdline.clone() },
+            firmware: (spec.platform.machine() == Machine::Q35).then(|| spec.firmware.clone()),
             initdata_disk,
             disks,
-            host_data: bound,
             vsock: vsock_arg,
             network: spec.network.devices(),
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
@@ -223,6 +269,7 @@ impl Pod {
             failure,
             out_of_memory: Mutex::new(out_of_memory),
             _scratch: scratch,
+            _tpm: tpm,
             _run_dir: run_dir,
         };
         pod.configure(spec).await?;
@@ -330,15 +377,15 @@ fn add_names(request: &mut ConfigureRequest, setup: &ConfigureRequest) {
 }
 
 /// The initdata disk's content, and what the TEE binds.
-fn bind(spec: &PodSpec) -> Result<(Vec<u8>, [u8; 32]), Failure> {
+fn bind(spec: &PodSpec) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     // A disk that holds none: there is always one, so that the machine is the same with and without.
-    let Some(initdata) = &spec.initdata else { return Ok((vec![0; 512], [0; 32])) };
-    let digest = host_data(&initdata.digest());
+    let Some(initdata) = &spec.initdata else { return Ok((vec![0; 512], Vec::new())) };
+    let digest = initdata.digest();
     let (initdata, bound) = match spec.adversary {
         Some(Adversary::ChangedPlan) => (changed_plan(initdata)?, digest),
         Some(Adversary::ReboundPlan) => {
             let changed = changed_plan(initdata)?;
-            let rebound = host_data(&changed.digest());
+            let rebound = changed.digest();
             (changed, rebound)
         }
         _ => (initdata.clone(), digest),
@@ -363,19 +410,10 @@ fn from_guest(failure: &HostFailure) -> Failure {
     }
 }
 
-/// MRCONFIGID has 48 bytes: the digest's 32, then zeros.
-fn mr_config_id(bound: &[u8; 32]) -> [u8; 48] {
-    let mut field = [0; 48];
-    for (to, from) in field.iter_mut().zip(bound) {
-        *to = *from;
-    }
-    field
-}
-
 /// The in-process device works everywhere, needs no privilege, and keeps each pod's ports its own. A TEE's private
 /// memory is out of its reach, so there it is the kernel's vhost-vsock, whose host ports all pods share.
 fn open_vsock(run_dir: &Path, platform: &TeePlatform) -> Result<(Vsock, VsockArg), Failure> {
-    if !matches!(platform, TeePlatform::Sim { .. }) {
+    if !platform.shares_memory() {
         let cid = FIRST_CID.saturating_add(std::process::id());
         return Ok((Vsock::kernel(cid), VsockArg::Kernel(cid)));
     }

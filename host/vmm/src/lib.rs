@@ -18,6 +18,9 @@ mod probe;
 mod qemu;
 pub mod qmp;
 mod spec;
+#[cfg(test)]
+mod spec_tests;
+mod swtpm;
 mod vm;
 
 pub use command::command_line;
@@ -27,7 +30,12 @@ pub use keeper::Ending;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{
-    Accel, Console, Disk, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform, QuoteGeneration, Tap, VmSpec,
-    VsockArg,
+    Accel, Console, Disk, ID_AUTH, ID_BLOCK, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform,
+    QuoteGeneration, RealmHash, SnpIdentity, Tap, VmSpec, VsockArg, host_field,
 };
+pub use swtpm::Swtpm;
 pub use vm::Vm;
+
+/// Least memory in MiB of a VM whose boot a TPM measures: so much of every such VM lies below 4 GiB, whatever its size, since
+/// where that ends is measured.
+pub const TPM_MEMORY_MIB: u32 = 256;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use cocoon_vmm::{
-    Accel, Console, Descriptor, Disk, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform, QuoteGeneration, Tap,
-    VmSpec, VsockArg, command_line,
+    Accel, Console, Descriptor, Disk, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform, QuoteGeneration,
+    RealmHash, SnpIdentity, Tap, VmSpec, VsockArg, command_line, host_field,
 };
 
 fn spec() -> VmSpec {
@@ -21,7 +21,7 @@ fn spec() -> VmSpec {
         cpus: 2,
         memory_mib: 1024,
         kernel: "/guest/vmlinuz".into(),
-        initrd: "/guest/initrd".into(),
+        initrd: Some("/guest/initrd".into()),
         cmdline: "console=ttyS0 quiet panic=-1".into(),
         firmware: Some("/usr/share/seabios/bios-256k.bin".into()),
         initdata_disk: "/run/pod,1/initdata".into(),
@@ -29,7 +29,6 @@ fn spec() -> VmSpec {
         vsock: VsockArg::User("/run/pod,1/vsock".into()),
         network: NetArg::User,
         console: Console::Tail,
-        host_data: [0xab; 32],
         qmp_socket: "/run/pod,1/qmp".into(),
         run_dir: "/run/pod,1".into(),
     }
@@ -44,6 +43,10 @@ fn golden(name: &str, spec: &VmSpec) {
         std::fs::write(&path, &text).unwrap();
     }
     assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}");
+}
+
+fn snp_platform(identity: Option<SnpIdentity>) -> Platform {
+    Platform::Snp { cbitpos: 51, policy: 0x30000, host_data: [0xab; 32], identity }
 }
 
 #[test]
@@ -61,7 +64,7 @@ fn snp() {
     golden(
         "snp.txt",
         &VmSpec {
-            platform: Platform::Snp { cbitpos: 51, policy: 0x30000 },
+            platform: snp_platform(None),
             accel: Accel::Kvm,
             vsock: VsockArg::Kernel(42),
             firmware: Some("/usr/share/ovmf/OVMF.amdsev.fd".into()),
@@ -91,7 +94,7 @@ fn snp_with_disks() {
     golden(
         "snp-disks.txt",
         &VmSpec {
-            platform: Platform::Snp { cbitpos: 51, policy: 0x30000 },
+            platform: snp_platform(None),
             accel: Accel::Kvm,
             vsock: VsockArg::Kernel(42),
             firmware: Some("/usr/share/ovmf/OVMF.amdsev.fd".into()),
@@ -130,7 +133,7 @@ fn snp_with_taps() {
     golden(
         "snp-taps.txt",
         &VmSpec {
-            platform: Platform::Snp { cbitpos: 51, policy: 0x30000 },
+            platform: Platform::Snp { cbitpos: 51, policy: 0x30000, host_data: [0xab; 32], identity: None },
             accel: Accel::Kvm,
             vsock: VsockArg::Kernel(42),
             firmware: Some("/usr/share/ovmf/OVMF.amdsev.fd".into()),
@@ -201,6 +204,90 @@ fn tdx() {
             accel: Accel::Kvm,
             vsock: VsockArg::Kernel(42),
             firmware: Some("/usr/share/ovmf/OVMF.inteltdx.fd".into()),
+            ..spec()
+        },
+    );
+}
+
+#[test]
+fn tdx_with_quotes_over_vsock() {
+    golden(
+        "tdx-vsock.txt",
+        &VmSpec {
+            platform: Platform::Tdx {
+                mr_config_id: host_field(&[0xcd; 32]),
+                quotes: QuoteGeneration::Vsock(4050),
+            },
+            accel: Accel::Kvm,
+            vsock: VsockArg::Kernel(42),
+            firmware: Some("/usr/share/ovmf/OVMF.inteltdx.fd".into()),
+            ..spec()
+        },
+    );
+}
+
+#[test]
+fn snp_with_an_id_block_and_an_author() {
+    let mut auth = Box::new([0; 4096]);
+    (auth[0], auth[4], auth[4095]) = (1, 1, 0xff);
+    golden(
+        "snp-id-block.txt",
+        &VmSpec {
+            platform: snp_platform(Some(SnpIdentity { block: [0x1d; 96], auth })),
+            accel: Accel::Kvm,
+            vsock: VsockArg::Kernel(42),
+            firmware: Some("/usr/share/ovmf/OVMF.amdsev.fd".into()),
+            ..spec()
+        },
+    );
+}
+
+#[test]
+fn a_tpm_beside_a_measured_boot() {
+    golden(
+        "tpm.txt",
+        &VmSpec {
+            platform: Platform::Tpm {
+                socket: "/run/pod,1/tpm.sock".into(),
+                vars: "/run/pod,1/vars.fd".into(),
+            },
+            firmware: Some("/usr/share/OVMF/OVMF_CODE_4M.fd".into()),
+            ..spec()
+        },
+    );
+}
+
+#[test]
+fn secure_execution() {
+    golden(
+        "se.txt",
+        &VmSpec {
+            qemu: "qemu-system-s390x".into(),
+            platform: Platform::Se,
+            machine: Machine::S390Ccw,
+            accel: Accel::Kvm,
+            vsock: VsockArg::Kernel(42),
+            kernel: "/guest/se.img".into(),
+            initrd: None,
+            cmdline: String::new(),
+            firmware: None,
+            disks: disks(),
+            ..spec()
+        },
+    );
+}
+
+#[test]
+fn realm() {
+    golden(
+        "cca.txt",
+        &VmSpec {
+            qemu: "qemu-system-aarch64".into(),
+            platform: Platform::Cca { hash: RealmHash::Sha512, personalization: host_field(&[0xef; 32]) },
+            machine: Machine::Virt,
+            accel: Accel::Kvm,
+            vsock: VsockArg::Kernel(42),
+            firmware: None,
             ..spec()
         },
     );
