@@ -17,6 +17,7 @@ use rustix::thread::{
 use serde::{Deserialize, Serialize};
 
 use super::control::{Message, receive_start, send};
+use super::profile::Filter;
 use super::rootfs::Rootfs;
 use super::{caps, seccomp};
 use crate::{Error, syscalls};
@@ -42,8 +43,8 @@ pub(crate) struct InitConfig {
     /// Bit mask of capabilities.
     pub(crate) capabilities: u64,
     pub(crate) no_new_privileges: bool,
-    /// Whether the `runtime-default` filter applies.
-    pub(crate) filter: bool,
+    /// The system call filter.
+    pub(crate) filter: seccomp::Wish,
     pub(crate) terminal: bool,
 }
 
@@ -82,7 +83,7 @@ fn run(control: BorrowedFd<'_>) -> Result<std::convert::Infallible, Error> {
     };
     root.enter(config.rootfs.read_only)?;
     // Compiled before the word to start, so that starting is quick.
-    let filter = if config.filter { Some(seccomp::runtime_default(config.capabilities)?) } else { None };
+    let filter = config.filter.compile(config.capabilities)?;
 
     let ready = send(control, &Message::Ready, master.as_ref().map(AsFd::as_fd));
     ready.map_err(Error::container("report readiness"))?;
@@ -90,7 +91,7 @@ fn run(control: BorrowedFd<'_>) -> Result<std::convert::Infallible, Error> {
     receive_start(control).map_err(Error::container("wait for the start"))?;
 
     limit_resources()?;
-    give_up_privileges(&config, filter.as_deref())?;
+    give_up_privileges(&config, filter.as_ref())?;
     chdir(config.rootfs.cwd.as_str()).map_err(Error::container(format!("chdir to {}", config.rootfs.cwd)))?;
     syscalls::close_on_exec_from(3).map_err(Error::container("close descriptors"))?;
     syscalls::default_signals();
@@ -146,7 +147,7 @@ fn limit_resources() -> Result<(), Error> {
         .map_err(Error::container("set resource limits"))
 }
 
-fn give_up_privileges(config: &InitConfig, filter: Option<&[seccompiler::sock_filter]>) -> Result<(), Error> {
+fn give_up_privileges(config: &InitConfig, filter: Option<&Filter>) -> Result<(), Error> {
     caps::bound(config.capabilities).map_err(Error::container("bound the capabilities"))?;
     if let (false, Some(filter)) = (config.no_new_privileges, filter) {
         // Without no_new_privs installing a filter takes CAP_SYS_ADMIN, which is about to go.

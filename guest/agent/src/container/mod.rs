@@ -7,11 +7,13 @@ mod cgroup;
 mod control;
 mod init;
 mod paths;
+mod profile;
 mod rootfs;
 mod seccomp;
 mod secrets;
 mod spawn;
 mod stdio;
+mod syscall_names;
 mod user;
 
 pub use rootfs::Mounts;
@@ -21,6 +23,7 @@ pub use stdio::{Reader, Streams, Writer};
 
 pub(crate) use cgroup::Resources;
 pub(crate) use init::main as init_main;
+pub(crate) use profile::Filter;
 pub(crate) use rootfs::{DeviceNode, VolumeMount};
 
 use std::fs::File;
@@ -29,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use cocoon_plan::{ContainerPlan, MountPlan, Seccomp};
+use cocoon_plan::{ContainerPlan, MountPlan};
 use containerd_shim_protos::cgroups_v2::metrics::Metrics;
 use rustix::process::Pid;
 use tokio::sync::watch;
@@ -122,10 +125,7 @@ impl Container {
             groups: user.groups,
             capabilities: caps::mask(&plan.capabilities)?,
             no_new_privileges: plan.no_new_privileges,
-            filter: match plan.seccomp {
-                Seccomp::RuntimeDefault => true,
-                Seccomp::Unconfined => false,
-            },
+            filter: seccomp::Wish::of(plan)?,
             terminal: plan.terminal,
         };
         let streams_failed = || Error::container("connect the standard streams");
