@@ -10,6 +10,7 @@ pub mod compile;
 pub mod decide;
 pub mod files;
 pub mod images;
+pub mod open;
 pub mod pod;
 mod trustee;
 mod types;
