@@ -8,6 +8,7 @@
 
 pub mod compile;
 pub mod decide;
+pub mod host_env;
 pub mod images;
 pub mod pod;
 mod trustee;
