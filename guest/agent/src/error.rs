@@ -32,6 +32,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The plan's user is root, which the plan rules out.
+    #[error("user {0:?} is root, and the plan says that the container must not run as root")]
+    Root(String),
     /// The plan asks for something that this guest cannot do.
     #[error("{0}")]
     Plan(String),
@@ -63,6 +66,7 @@ impl From<Error> for Failure {
             Error::Container { source, .. } if out_of_memory(source) => (Code::StartResources, Stage::Start),
             Error::Container { .. } => (Code::StartContainerFailed, Stage::Start),
             Error::User { .. } => (Code::StartUserUnknown, Stage::Start),
+            Error::Root(_) => (Code::StartUserRoot, Stage::Start),
             Error::Plan(_) => (Code::PlanInvalid, Stage::Start),
             Error::Refused(_) => (Code::PlanRequestRefused, Stage::Start),
             Error::Resources(_) => (Code::StartResources, Stage::Start),
