@@ -284,6 +284,9 @@ codes! {
     StartUserUnknown = "START-USER-UNKNOWN", Start,
         "The plan's user or group does not exist in the image.",
         "Use a numeric id or a name in the image's /etc/passwd.";
+    StartUserRoot = "START-USER-ROOT", Start,
+        "The container's user is root in the image, and the plan says that it must not run as root.",
+        "Set runAsUser to a number other than 0, or use an image that names another user.";
     StartResources = "START-RESOURCES", Start,
         "The pod VM has too little memory or CPU for what was asked.",
         "Lower the request or give the pod more.";

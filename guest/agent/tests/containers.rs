@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_guest::container::{Container, Exit, Mounts, SecretFile, Settings, Streams};
+use cocoon_guest::container::{Container, Exit, SecretFile, Settings, Streams};
 use cocoon_guest::reaper::Reaper;
 use cocoon_plan::ContainerPlan;
 use cocoon_plan::compile::DEFAULT_CAPABILITIES;
@@ -80,8 +80,7 @@ impl Machine {
         streams: Streams,
     ) -> Result<Container, Failure> {
         let image = self.image(&plan.name);
-        Ok(Container::create(&self.settings, plan, &image, "pod", secrets, &Mounts::default(), streams)
-            .await?)
+        Ok(Container::create(&self.settings, plan, &image, "pod", secrets, streams).await?)
     }
 
     async fn run(&self, plan: &ContainerPlan, secrets: &[SecretFile]) -> Outcome {
