@@ -18,6 +18,7 @@ use cocoon_blockdev::{ModuleSet, Mounted};
 use cocoon_datahub::DataHub;
 use cocoon_image::{Digest, Platform, Reference};
 use cocoon_plan::images::{ImageSettings, SharedLayer};
+use cocoon_plan::pod::{VolumePlan, VolumeSource};
 use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_pull::{Gate, PullRequest};
 use cocoon_registry::Auth;
@@ -30,6 +31,7 @@ use tokio::sync::OnceCell;
 
 use crate::events::Events;
 use crate::prepare::{Documents, Images};
+use crate::volumes::Place;
 
 use shared::SharedLayers;
 use space::{Space, Writable};
@@ -46,6 +48,10 @@ pub(crate) fn module_sets(plan: &Plan) -> Vec<ModuleSet> {
     }
     if plan.images.space != cocoon_plan::images::Space::Memory {
         sets.push(ModuleSet::Scratch);
+        let limited = |v: &VolumePlan| matches!(v.source, VolumeSource::Scratch { size } if size != 0);
+        if plan.volumes.iter().any(limited) {
+            sets.push(ModuleSet::Volumes);
+        }
     }
     sets
 }
@@ -59,17 +65,28 @@ pub(crate) struct Delivery {
     /// Set up when the first image needs it: a scratch disk takes a moment.
     space: OnceCell<Arc<Space>>,
     shared: SharedLayers,
-    roots: Mutex<BTreeMap<String, Root>>,
+    /// By where they are mounted.
+    roots: Mutex<BTreeMap<PathBuf, Root>>,
+    /// The layers of containers that may be asked for again, by container: admitted and unpacked once, they stay where they
+    /// are for as long as that is so.
+    kept: Mutex<BTreeMap<String, Layers>>,
 }
 
 /// A container's root file system. Fields are dropped in this order: the overlay before what it is made of.
 struct Root {
     _overlay: Mounted,
-    _below: Below,
+    _layers: Layers,
     _writable: Writable,
 }
 
-/// What keeps the layers of a root in their places.
+/// The layers of an image that was admitted, topmost first.
+#[derive(Clone)]
+struct Layers {
+    paths: Vec<PathBuf>,
+    _below: Arc<Below>,
+}
+
+/// What keeps layers in their places.
 enum Below {
     Pulled { _layers: Vec<cocoon_pull::Layer> },
     Shared { _layers: Vec<Arc<shared::Mount>> },
@@ -101,10 +118,11 @@ impl Delivery {
             places,
             space: OnceCell::new(),
             roots: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 
-    async fn space(&self) -> Result<Arc<Space>, Failure> {
+    async fn opened(&self) -> Result<Arc<Space>, Failure> {
         let kind = self.settings.space;
         let space = self.space.get_or_try_init(|| blocking(move || Space::open(kind).map(Arc::new))).await?;
         Ok(Arc::clone(space))
@@ -170,7 +188,7 @@ impl Delivery {
         if let Some(layers) = &container.image.layers {
             return self.attached(&registry, &reference, digest, required, layers).await;
         }
-        let space = self.space().await?;
+        let space = self.opened().await?;
         let mut request = PullRequest::new(reference, digest);
         request.gate = self.gate(required);
         request.limits.total_bytes = request.limits.total_bytes.min(space.bytes());
@@ -244,24 +262,39 @@ impl Images for Delivery {
         rootfs: &Path,
         documents: Documents,
     ) -> Result<(), Failure> {
-        let (lowers, below) = self.layers(container, &documents).await?;
-        let lowers = topmost_first(lowers);
-        let space = self.space().await?;
-        let (name, at) = (container.name.clone(), rootfs.to_owned());
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&container.name).cloned();
+        let layers = match kept {
+            Some(layers) => layers,
+            None => {
+                let (lowers, below) = self.layers(container, &documents).await?;
+                Layers { paths: topmost_first(lowers), _below: Arc::new(below) }
+            }
+        };
+        let space = self.opened().await?;
+        let (at, stack) = (rootfs.to_owned(), layers.clone());
         let root = blocking(move || {
-            let (writable, overlay) = space.overlay(&name, &lowers, &at)?;
-            Ok(Root { _overlay: overlay, _below: below, _writable: writable })
+            let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (writable, overlay) = space.overlay(&name, &stack.paths, &at)?;
+            Ok(Root { _overlay: overlay, _layers: stack, _writable: writable })
         })
         .await?;
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), root);
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(rootfs.to_owned(), root);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), layers);
         Ok(())
     }
 
-    async fn remove(&self, container: &str, rootfs: &Path) {
-        let root = self.roots.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    async fn space(&self) -> Result<Place, Failure> {
+        Ok(self.opened().await?.place())
+    }
+
+    async fn remove(&self, container: &str, rootfs: &Path, again: bool) {
+        let root = self.roots.lock().unwrap_or_else(PoisonError::into_inner).remove(rootfs);
+        let layers = (!again)
+            .then(|| self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(container))
+            .flatten();
         let (rootfs, space) = (rootfs.to_owned(), self.space.get().cloned());
         let _ = tokio::task::spawn_blocking(move || {
-            drop(root);
+            drop((root, layers));
             if let Some(space) = space {
                 space.store().collect();
             }
