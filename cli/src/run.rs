@@ -301,6 +301,7 @@ impl Run {
             memory_mib: self.args.memory,
             network: Network::User,
             disks,
+            ports: 0,
             scratch_bytes: self.args.delivery.scratch,
             scratch_dir: Some(scratch_dir),
             setup: Setup::default(),

@@ -1,5 +1,6 @@
 //! From files to a pod VM that has announced itself and knows its network.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -108,6 +109,8 @@ pub struct PodSpec {
     pub network: Network,
     /// Layers and other disks that the guest finds by their serial numbers.
     pub disks: Vec<Disk>,
+    /// Ports for disks that come later, with [`Pod::plug`].
+    pub ports: u32,
     /// Size in bytes of a scratch disk, serial number `scratch`, in whole pages.
     pub scratch_bytes: Option<u64>,
     /// Where the scratch disk's space comes from: any folder on a disk. Default: `run_dir`, which often is memory.
@@ -135,6 +138,7 @@ pub struct Pod {
     pub(crate) sandbox: SandboxClient,
     failure: watch::Receiver<Option<HostFailure>>,
     out_of_memory: Mutex<mpsc::Receiver<String>>,
+    plugged: Mutex<BTreeSet<String>>,
     _scratch: Option<Scratch>,
     _tpm: Option<PodTpm>,
     // Removes the folder when the pod is gone.
@@ -236,6 +240,7 @@ impl Pod {
             firmware: (spec.platform.machine() == Machine::Q35).then(|| spec.firmware.clone()),
             initdata_disk,
             disks,
+            ports: spec.ports,
             vsock: vsock_arg,
             network: spec.network.devices(),
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
@@ -268,6 +273,7 @@ impl Pod {
             sandbox: SandboxClient::new(client),
             failure,
             out_of_memory: Mutex::new(out_of_memory),
+            plugged: Mutex::default(),
             _scratch: scratch,
             _tpm: tpm,
             _run_dir: run_dir,
@@ -311,6 +317,21 @@ impl Pod {
             Some(failure) => failure,
             None => self.vm.lock().await.ended_error().into(),
         }
+    }
+
+    /// Gives the running VM a disk; one that it has already, by its serial number, once.
+    ///
+    /// # Errors
+    /// `PLAN-INVALID` where it was booted with too few ports, `BOOT-QEMU-FAILED` with QEMU's words.
+    pub async fn plug(&self, disk: &Disk) -> Result<(), Failure> {
+        // Held throughout, so that two containers with one volume attach it once.
+        let mut vm = self.vm.lock().await;
+        let mut plugged = self.plugged.lock().await;
+        if !plugged.contains(&disk.serial) {
+            vm.plug(disk).await?;
+            plugged.insert(disk.serial.clone());
+        }
+        Ok(())
     }
 
     /// Whether the VM has ended.

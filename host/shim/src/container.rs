@@ -4,14 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_plan::ContainerPlan;
+use cocoon_plan::pod::{ContainerKind, block_serial};
+use cocoon_sandbox::Disk;
 use cocoon_sandbox_api::CONTAINER_OPTIONS;
-use cocoon_sandbox_api::sandbox::ContainerOptions;
+use cocoon_sandbox_api::sandbox::{ContainerOptions, Mount};
 use cocoon_stage::{Code, Failure, Stage};
 use containerd_shim_protos::api::CreateTaskRequest;
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
 use crate::error;
+use crate::mounts::{self, Arranged, BlockDevice};
 use crate::options::Source;
 use crate::process::{Phase, Process, Role};
 use crate::shim::Shim;
@@ -131,10 +135,17 @@ async fn member(
     bundle: &Bundle,
     request: &CreateTaskRequest,
 ) -> ttrpc::Result<Arc<Process>> {
-    let options = options(vm, bundle).map_err(|f| error::coded(&f))?;
+    let coded = |f: Failure| error::coded(&f);
+    let name = name(vm, bundle).map_err(coded)?;
+    let arranged = arrange(vm, bundle, &name).map_err(coded)?;
+    vm.volumes.give(&vm.pod, &arranged.parts).await.map_err(coded)?;
+    for device in &arranged.devices {
+        plug(vm, device).await.map_err(coded)?;
+    }
+    let options = options(vm, bundle, name, arranged.mounts).map_err(coded)?;
     let owner = (request.id.as_str(), shim.args.namespace.as_str());
     let opened = Streams::open(&vm.pod, &paths(request), owner).await;
-    let (uris, streams) = opened.map_err(|f| error::coded(&f))?;
+    let (uris, streams) = opened.map_err(coded)?;
     let value = options.write_to_bytes().unwrap_or_default();
     let any = Any { type_url: CONTAINER_OPTIONS.into(), value, ..Any::default() };
     let asked = CreateTaskRequest {
@@ -149,14 +160,47 @@ async fn member(
     let limit = ttrpc::context::with_duration(Duration::from_secs(vm.config.create_timeout_s));
     let made = vm.pod.task().create(limit, &asked).await;
     made.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Start))?;
-    let process = process(vm, request, Role::First, streams, None);
+    let process = process(vm, request, Role::First, streams, arranged.termination_message);
     shim.enter(process.clone())?;
     shim.watch(vm, &process);
     Ok(process)
 }
 
+/// What the host's mounts are to the container of this name.
+fn arrange(vm: &PodVm, bundle: &Bundle, name: &str) -> Result<Arranged, Failure> {
+    let Some(plan) = &vm.plan else { return mounts::open(&bundle.spec) };
+    let named = plan.container(name).or_else(|| {
+        // An ephemeral container of the plan stands for names with a suffix too.
+        let stands = |c: &&ContainerPlan| {
+            c.kind == ContainerKind::Ephemeral
+                && name.strip_prefix(&c.name).is_some_and(|rest| rest.starts_with('-'))
+        };
+        plan.containers.iter().filter(stands).max_by_key(|c| c.name.len())
+    });
+    match named {
+        Some(container) => mounts::planned(&bundle.spec, plan, container),
+        // The guest says that it has no such container.
+        None => Ok(Arranged::default()),
+    }
+}
+
+/// Attaches a volume's disk.
+async fn plug(vm: &PodVm, device: &BlockDevice) -> Result<(), Failure> {
+    let disk = Disk {
+        path: device.device.clone(),
+        serial: block_serial(&device.volume),
+        read_only: device.read_only,
+    };
+    vm.pod.plug(&disk).await
+}
+
 /// What the guest is told of the container.
-fn options(vm: &PodVm, bundle: &Bundle) -> Result<ContainerOptions, Failure> {
+fn options(
+    vm: &PodVm,
+    bundle: &Bundle,
+    name: String,
+    mounts: Vec<Mount>,
+) -> Result<ContainerOptions, Failure> {
     let spec = &bundle.spec;
     if bundle.json.len() > MAX_PASSED {
         let why = format!("the container's specification has {} bytes", bundle.json.len());
@@ -164,7 +208,8 @@ fn options(vm: &PodVm, bundle: &Bundle) -> Result<ContainerOptions, Failure> {
     }
     let resources = spec.linux.resources.as_ref();
     Ok(ContainerOptions {
-        name: name(vm, bundle)?,
+        name,
+        mounts,
         resources: resources.map(|r| r.to_string().into_bytes()).unwrap_or_default(),
         env: spec.process.env.clone(),
         hosts: spec.mounted_text("/etc/hosts").unwrap_or_default(),

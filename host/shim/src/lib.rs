@@ -14,6 +14,7 @@ mod container;
 mod error;
 mod launch;
 mod logger;
+mod mounts;
 pub mod options;
 mod process;
 mod publish;
@@ -25,7 +26,10 @@ pub mod spec;
 mod state;
 mod stats;
 mod stdio;
+mod tree;
 mod vm;
+mod volumes;
+mod watch;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cocoon_plan::images::Space;
-use cocoon_plan::{PLAN_FILE, Plan};
-use cocoon_protocol::initdata::InitData;
 use cocoon_network::PodNetwork;
 use cocoon_network::forward::{self, Forwarder};
+use cocoon_plan::images::Space;
+use cocoon_plan::pod::VolumeSource;
+use cocoon_plan::{PLAN_FILE, Plan};
+use cocoon_protocol::initdata::InitData;
 use cocoon_runtime::RuntimeConfig;
 use cocoon_sandbox::{GuestFiles, Network, Observed, Pod, PodSpec, Setup, platform};
 use cocoon_sandbox_api::FORWARD_PORT;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::cgroup::Cgroups;
 use crate::sizing::size;
 use crate::spec::{Bundle, Spec};
+use crate::volumes::Volumes;
 
 /// A running pod.
 pub struct PodVm {
@@ -29,6 +31,8 @@ pub struct PodVm {
     pub plan: Option<Plan>,
     /// The class that it is of.
     pub config: RuntimeConfig,
+    /// Its volumes of files.
+    pub volumes: Volumes,
     /// Its control groups.
     pub cgroups: Option<Cgroups>,
     /// Brings connections to the pod's loopback into the guest.
@@ -94,6 +98,7 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
         cpus: size.cpus,
         memory_mib: size.memory_mib,
         disks: Vec::new(),
+        ports: ports(plan.as_ref()),
         scratch_bytes,
         scratch_dir: Some(scratch_dir),
         network: network.clone(),
@@ -116,7 +121,15 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
     }
     let pod = Arc::new(pod);
     let forwarder = forward(spec, plan.as_ref(), &pod)?;
-    Ok(PodVm { pod, plan, config, cgroups, _forwarder: forwarder, _network: network })
+    Ok(PodVm {
+        pod,
+        plan,
+        config,
+        volumes: Volumes::default(),
+        cgroups,
+        _forwarder: forwarder,
+        _network: network,
+    })
 }
 
 /// The namespace that a CNI result was made in becomes the guest's. A new one that nobody filled, as `ctr run` asks for,
@@ -151,6 +164,14 @@ fn forward(spec: &Spec, plan: Option<&Plan>, pod: &Arc<Pod>) -> Result<Option<Fo
 
 fn plan_of(initdata: &InitData) -> Option<Plan> {
     Plan::parse(initdata.file(PLAN_FILE)?.as_bytes()).inspect_err(|e| tracing::warn!(error = %e, "plan")).ok()
+}
+
+/// One for each of the plan's disks.
+fn ports(plan: Option<&Plan>) -> u32 {
+    let disks = plan.map_or(0, |plan| {
+        plan.volumes.iter().filter(|volume| matches!(volume.source, VolumeSource::Block {})).count()
+    });
+    u32::try_from(disks).unwrap_or(u32::MAX)
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

@@ -58,6 +58,9 @@ pub fn command_line(spec: &VmSpec) -> Vec<OsString> {
     for (index, disk) in spec.disks.iter().enumerate() {
         further_disk(&mut args, spec, index, disk);
     }
+    for number in 0..spec.ports {
+        args.pair("-device", crate::hotplug::device(number));
+    }
     args.pair("-chardev", "stdio,id=console0,signal=off");
     args.pair("-serial", "chardev:console0");
     // QEMU connects to us: no waiting for its socket to appear.
@@ -254,7 +257,10 @@ fn network(args: &mut Args, spec: &VmSpec) {
                 "-netdev",
                 "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15",
             );
-            args.pair("-device", format!("virtio-net-{},netdev=net0{}{}", bus(spec), no_rom(spec), virtio(spec)));
+            args.pair(
+                "-device",
+                format!("virtio-net-{},netdev=net0{}{}", bus(spec), no_rom(spec), virtio(spec)),
+            );
         }
         NetArg::Taps(taps) => {
             for (index, tap) in taps.iter().enumerate() {

@@ -12,6 +12,7 @@
 mod capture;
 mod command;
 mod error;
+mod hotplug;
 mod inherit;
 mod keeper;
 mod probe;
@@ -25,13 +26,14 @@ mod vm;
 
 pub use command::command_line;
 pub use error::Error;
+pub use hotplug::MAX_PORTS;
 pub use inherit::Descriptor;
 pub use keeper::Ending;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{
-    Accel, Console, Disk, ID_AUTH, ID_BLOCK, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform,
-    QuoteGeneration, RealmHash, SnpIdentity, Tap, VmSpec, VsockArg, host_field,
+    Accel, Console, Disk, ID_AUTH, ID_BLOCK, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform, QuoteGeneration,
+    RealmHash, SnpIdentity, Tap, VmSpec, VsockArg, host_field,
 };
 pub use swtpm::Swtpm;
 pub use vm::Vm;

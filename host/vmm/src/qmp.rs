@@ -39,7 +39,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     /// # Errors
     /// [`Error::Qmp`] where QEMU refuses, closes or babbles.
     pub async fn execute(&mut self, command: &str) -> Result<Value, Error> {
-        let mut text = json!({ "execute": command }).to_string();
+        self.execute_with(command, json!({})).await
+    }
+
+    /// Runs a command with these arguments, an object.
+    ///
+    /// # Errors
+    /// As [`Qmp::execute`].
+    pub async fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
+        let empty = arguments.as_object().is_none_or(serde_json::Map::is_empty);
+        let asked = json!({ "execute": command, "arguments": arguments });
+        let mut text = if empty { json!({ "execute": command }) } else { asked }.to_string();
         text.push('\n');
         self.stream.write_all(text.as_bytes()).await.map_err(|e| Error::Qmp(e.to_string()))?;
         for _ in 0..MAX_EVENTS {

@@ -247,6 +247,8 @@ pub struct VmSpec {
     pub initdata_disk: PathBuf,
     /// Further disks, at most [`MAX_DISKS`]; at most 96 for a guest with one CPU.
     pub disks: Vec<Disk>,
+    /// Ports for disks that come later ([`crate::Vm::plug`]), at most [`crate::MAX_PORTS`]; only with PCI Express.
+    pub ports: u32,
     /// vsock to the host.
     pub vsock: VsockArg,
     /// The network.
@@ -313,6 +315,8 @@ impl VmSpec {
                 "a disk's serial number has 1 to 20 characters a-z, 0-9 and -",
             ),
             (!distinct(disks), "two disks have the same serial number"),
+            (self.ports > crate::MAX_PORTS, "at most 16 ports for later disks"),
+            (self.ports > 0 && self.machine == Machine::S390Ccw, "channel devices need no ports"),
         ];
         first(&faults)
     }

@@ -18,6 +18,7 @@ fn spec() -> VmSpec {
         cmdline: "quiet".into(),
         firmware: Some("/f".into()),
         initdata_disk: "/d".into(),
+        ports: 0,
         disks: Vec::new(),
         vsock: VsockArg::User("/s".into()),
         network: NetArg::None,

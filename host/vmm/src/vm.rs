@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::inherit::inherit;
 use crate::keeper::{Copy, Ending, Kept};
 use crate::qmp::Qmp;
-use crate::spec::{Console, Platform, VmSpec};
+use crate::spec::{Console, Disk, Platform, VmSpec};
 use crate::{Error, command_line};
 
 /// How long QEMU has to do as it is told before it is killed.
@@ -23,6 +23,9 @@ const CONSOLE_LIMIT: usize = 16 * 1024 * 1024;
 
 /// QEMU with one guest. Dropping it kills QEMU; so does the end of this process, however it ends.
 pub struct Vm {
+    ports: u32,
+    plugged: u32,
+    private: bool,
     child: Kept,
     control: Control,
 }
@@ -74,7 +77,22 @@ impl Vm {
             _ => Error::Spawn(e),
         })?;
         tracing::debug!(pid = child.pid(), "QEMU started");
-        Ok(Vm { child, control: Control::Expected(control) })
+        let (ports, private) = (spec.ports, spec.platform.private_memory());
+        Ok(Vm { ports, plugged: 0, private, child, control: Control::Expected(control) })
+    }
+
+    /// Gives the running VM a disk, in the next of its ports. The guest sees it soon after.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] where no port is left, [`Error::Qmp`] with QEMU's words.
+    pub async fn plug(&mut self, disk: &Disk) -> Result<(), Error> {
+        if self.plugged >= self.ports {
+            return Err(Error::Spec("the VM has no port left for a disk"));
+        }
+        let (number, private) = (self.plugged, self.private);
+        crate::hotplug::plug(self.qmp().await?, number, disk, private).await?;
+        self.plugged += 1;
+        Ok(())
     }
 
     /// Waits for QEMU to end: the guest powered off, panicked, or QEMU was stopped or killed. Safe to cancel.

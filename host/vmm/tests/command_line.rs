@@ -25,6 +25,7 @@ fn spec() -> VmSpec {
         cmdline: "console=ttyS0 quiet panic=-1".into(),
         firmware: Some("/usr/share/seabios/bios-256k.bin".into()),
         initdata_disk: "/run/pod,1/initdata".into(),
+        ports: 0,
         disks: Vec::new(),
         vsock: VsockArg::User("/run/pod,1/vsock".into()),
         network: NetArg::User,

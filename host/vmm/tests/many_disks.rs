@@ -40,6 +40,7 @@ async fn boot(image: &Path, qemu: &Qemu, disks: usize) -> Duration {
         cmdline: text("cmdline"),
         firmware: None,
         initdata_disk: path("initdata"),
+        ports: 0,
         disks: (0..disks).map(disk).collect(),
         vsock: VsockArg::User(path("vsock")),
         network: NetArg::User,

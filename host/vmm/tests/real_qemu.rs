@@ -41,6 +41,7 @@ fn spec(dir: &Path) -> Option<(VmSpec, Vsock)> {
         cmdline: "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable".into(),
         firmware: None,
         initdata_disk: dir.join("initdata"),
+        ports: 0,
         disks: Vec::new(),
         vsock: VsockArg::User(dir.join("vsock")),
         network: NetArg::User,
