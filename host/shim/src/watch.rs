@@ -44,7 +44,7 @@ impl Watch {
                 added => drop(added?),
             }
         }
-        Ok(Watch { events: AsyncFd::register_with_interest(descriptor, Interest::READABLE)? })
+        Ok(Watch { events: ready(descriptor)? })
     }
 
     /// Waits for a change; takes all that are known by then as one. Safe to cancel.
@@ -62,6 +62,13 @@ impl Watch {
             }
         }
     }
+}
+
+#[allow(unsafe_code)]
+fn ready(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `OwnedFd` owns an open descriptor, which is not replaced or closed while `AsyncFd` has it.
+    let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Takes what is there; `WouldBlock` where nothing was.
