@@ -1,39 +1,68 @@
-//! A minimal rtnetlink (rtnetlink(7)): bring a link up, add an address, add a route. Requests are built here;
-//! answers of the kernel are acknowledgements only.
+//! A minimal rtnetlink (rtnetlink(7)): list links, name them and bring them up, add addresses, routes and neighbours.
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+mod links;
+
+pub(crate) use links::Link;
+use links::read;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 
-// linux/rtnetlink.h, linux/netlink.h, linux/if_link.h, linux/if_addr.h.
+// linux/rtnetlink.h, linux/netlink.h, linux/if_link.h, linux/if_addr.h, linux/neighbour.h.
 const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_APPEND: u16 = 0x800;
 const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTA_VIA: u16 = 18;
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+const RTNH_F_ONLINK: u32 = 4;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
 const IFF_UP: u32 = 1;
 /// No duplicate address detection: an IPv6 address is usable at once.
-const IFA_F_NODAD: u8 = 2;
+const IFA_F_NODAD: u32 = 2;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
-const RTN_UNICAST: u8 = 1;
-const RT_SCOPE_UNIVERSE: u8 = 0;
-const RT_SCOPE_LINK: u8 = 253;
+pub(crate) const RTN_UNICAST: u8 = 1;
+pub(crate) const RTN_BLACKHOLE: u8 = 6;
+pub(crate) const RTN_UNREACHABLE: u8 = 7;
+pub(crate) const RTN_PROHIBIT: u8 = 8;
+pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
+pub(crate) const RT_SCOPE_LINK: u8 = 253;
+pub(crate) const RT_SCOPE_HOST: u8 = 254;
 /// Bytes of `nlmsghdr`.
 const HEADER: usize = 16;
+/// Bytes of an answer: the kernel fills no more with one datagram of a list.
+const ANSWER: usize = 32 * 1024;
+/// Most devices of a guest.
+const MAX_LINKS: usize = 1024;
 
 /// An address with its prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,54 +104,134 @@ impl Request {
         self
     }
 
-    /// Brings a link up, with another MTU or hardware address where given.
-    pub(crate) fn link_up(index: u32, mtu: Option<u32>, hardware: Option<[u8; 6]>) -> Self {
-        // ifinfomsg: family, pad, type, index, flags, change.
-        let mut body = vec![0; 4];
-        body.extend(index.to_ne_bytes());
-        body.extend(IFF_UP.to_ne_bytes());
-        body.extend(IFF_UP.to_ne_bytes());
-        let mut request = Request::new(RTM_NEWLINK, 0, &body);
+    /// Brings a link up, with another MTU where given.
+    pub(crate) fn link_up(index: u32, mtu: Option<u32>) -> Self {
+        let mut request = Request::link(index, IFF_UP);
         if let Some(mtu) = mtu {
             request = request.attribute(IFLA_MTU, &mtu.to_ne_bytes());
-        }
-        if let Some(hardware) = hardware {
-            request = request.attribute(IFLA_ADDRESS, &hardware);
         }
         request.finish()
     }
 
-    /// Adds an address to a link.
-    pub(crate) fn address(index: u32, cidr: Cidr) -> Self {
+    /// Takes a link down.
+    pub(crate) fn link_down(index: u32) -> Self {
+        Request::link(index, 0).finish()
+    }
+
+    /// Gives a link that is down another name.
+    pub(crate) fn rename(index: u32, name: &str) -> Self {
+        let mut request = Request::new(RTM_NEWLINK, 0, &[0; 4]);
+        request.0.extend(index.to_ne_bytes());
+        request.0.extend([0; 8]);
+        let mut value = name.as_bytes().to_vec();
+        value.push(0);
+        request.attribute(IFLA_IFNAME, &value).finish()
+    }
+
+    fn link(index: u32, flags: u32) -> Self {
+        // ifinfomsg: family, pad, type, index, flags, change.
+        let mut body = vec![0; 4];
+        body.extend(index.to_ne_bytes());
+        body.extend(flags.to_ne_bytes());
+        body.extend(IFF_UP.to_ne_bytes());
+        Request::new(RTM_NEWLINK, 0, &body)
+    }
+
+    /// Adds an address to a link, with a route to its network or without.
+    pub(crate) fn address(index: u32, cidr: Cidr, prefix_route: bool) -> Self {
         let (family, bytes) = family_and_bytes(cidr.address);
-        let flags = if cidr.address.is_ipv6() { IFA_F_NODAD } else { 0 };
-        // ifaddrmsg: family, prefix length, flags, scope, index.
-        let mut body = vec![family, cidr.prefix, flags, RT_SCOPE_UNIVERSE];
+        let mut flags = if cidr.address.is_ipv6() { IFA_F_NODAD } else { 0 };
+        flags |= if prefix_route { 0 } else { IFA_F_NOPREFIXROUTE };
+        // ifaddrmsg: family, prefix length, flags (all are in the attribute), scope, index.
+        let mut body = vec![family, cidr.prefix, 0, RT_SCOPE_UNIVERSE];
         body.extend(index.to_ne_bytes());
         Request::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
             .attribute(IFA_LOCAL, &bytes)
             .attribute(IFA_ADDRESS, &bytes)
+            .attribute(IFA_FLAGS, &flags.to_ne_bytes())
             .finish()
     }
 
-    /// Adds a route through a link; `None` as destination is the default one, as gateway "on link". The
-    /// destination's and the gateway's family must agree.
-    pub(crate) fn route(index: u32, destination: Option<Cidr>, gateway: Option<IpAddr>) -> Self {
-        let any = destination.map(|d| d.address).or(gateway);
-        let family = any.map_or(2, |ip| family_and_bytes(ip).0);
-        let scope = if gateway.is_some() || family == 10 { RT_SCOPE_UNIVERSE } else { RT_SCOPE_LINK };
-        let prefix = destination.map_or(0, |d| d.prefix);
+    /// Adds a route. Others to the same destination stay, as those to link-local networks must.
+    pub(crate) fn route(route: &RouteRequest) -> Self {
+        let (family, destination) = family_and_bytes(route.destination.address);
         // rtmsg: family, destination and source length, tos, table, protocol, scope, type, flags.
-        let body = [family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0];
-        let mut request = Request::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body);
-        if let Some(destination) = destination.filter(|d| d.prefix > 0) {
-            request = request.attribute(RTA_DST, &family_and_bytes(destination.address).1);
+        let kinds = [RT_TABLE_MAIN, RTPROT_BOOT, route.scope, route.kind];
+        let mut body = vec![family, route.destination.prefix, 0, 0];
+        body.extend(kinds);
+        body.extend(if route.on_link { RTNH_F_ONLINK } else { 0 }.to_ne_bytes());
+        let mut request = Request::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &body);
+        if route.destination.prefix > 0 {
+            request = request.attribute(RTA_DST, &destination);
         }
-        if let Some(gateway) = gateway {
-            request = request.attribute(RTA_GATEWAY, &family_and_bytes(gateway).1);
+        if let Some(gateway) = route.gateway {
+            let (of, bytes) = family_and_bytes(gateway);
+            request = if of == family {
+                request.attribute(RTA_GATEWAY, &bytes)
+            } else {
+                // rtvia: family, address.
+                let via = [&u16::from(of).to_ne_bytes()[..], &bytes].concat();
+                request.attribute(RTA_VIA, &via)
+            };
         }
-        request.attribute(RTA_OIF, &index.to_ne_bytes()).finish()
+        if let Some(source) = route.source {
+            request = request.attribute(RTA_PREFSRC, &family_and_bytes(source).1);
+        }
+        if route.metric != 0 {
+            request = request.attribute(RTA_PRIORITY, &route.metric.to_ne_bytes());
+        }
+        let mut metrics = Request(Vec::new());
+        for (kind, value) in [(RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss)] {
+            if value != 0 {
+                metrics = metrics.attribute(kind, &value.to_ne_bytes());
+            }
+        }
+        if !metrics.0.is_empty() {
+            request = request.attribute(RTA_METRICS, &metrics.0);
+        }
+        match route.index {
+            Some(index) => request.attribute(RTA_OIF, &index.to_ne_bytes()).finish(),
+            None => request.finish(),
+        }
     }
+
+    /// Adds a neighbour that is never asked for.
+    pub(crate) fn neighbour(index: u32, address: IpAddr, hardware: [u8; 6]) -> Self {
+        let (family, bytes) = family_and_bytes(address);
+        // ndmsg: family, pad, index, state, flags, type.
+        let mut body = vec![family, 0, 0, 0];
+        body.extend(index.to_ne_bytes());
+        body.extend(NUD_PERMANENT.to_ne_bytes());
+        body.extend([0, 0]);
+        Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &body)
+            .attribute(NDA_DST, &bytes)
+            .attribute(NDA_LLADDR, &hardware)
+            .finish()
+    }
+
+    fn list_links() -> Self {
+        Request::new(RTM_GETLINK, NLM_F_DUMP, &[0; 16]).finish()
+    }
+}
+
+/// A route to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteRequest {
+    /// The network; its host bits are 0.
+    pub(crate) destination: Cidr,
+    pub(crate) gateway: Option<IpAddr>,
+    /// The link; none for a `kind` that leads nowhere.
+    pub(crate) index: Option<u32>,
+    /// 0: the kernel's choice.
+    pub(crate) metric: u32,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) scope: u8,
+    pub(crate) kind: u8,
+    pub(crate) on_link: bool,
+    /// 0: the link's.
+    pub(crate) mtu: u32,
+    /// 0: by MTU.
+    pub(crate) advmss: u32,
 }
 
 fn family_and_bytes(address: IpAddr) -> (u8, Vec<u8>) {
@@ -149,6 +258,24 @@ impl Netlink {
     /// `ENODEV` where there is none.
     pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
         Ok(rustix::net::netdevice::name_to_index(&self.0, name)?)
+    }
+
+    /// All links.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub(crate) fn links(&self) -> io::Result<Vec<Link>> {
+        sendto(&self.0, &Request::list_links().0, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let (mut links, mut answer) = (Vec::new(), vec![0; ANSWER]);
+        loop {
+            let (got, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
+            if read(answer.get(..got).unwrap_or_default(), &mut links)? {
+                return Ok(links);
+            }
+            if links.len() > MAX_LINKS {
+                return Err(io::Error::other("too many network devices"));
+            }
+        }
     }
 
     /// Sends a request and waits for its acknowledgement.
@@ -187,35 +314,147 @@ mod tests {
     #[test]
     fn requests_have_the_kernels_bytes() {
         assert_eq!(
-            hex::encode(Request::link_up(2, Some(1500), None).0),
+            hex::encode(Request::link_up(2, Some(1500)).0),
             concat!(
                 "28000000", "1000", "0500", "00000000", "00000000", "00000000", "02000000", "01000000",
                 "01000000", "0800", "0400", "dc050000"
             )
         );
         assert_eq!(
-            hex::encode(Request::address(2, cidr("10.0.2.15", 24)).0),
+            hex::encode(Request::address(2, cidr("10.0.2.15", 24), false).0),
             concat!(
-                "28000000", "1400", "0505", "00000000", "00000000", "02180000", "02000000", "0800", "0200",
-                "0a00020f", "0800", "0100", "0a00020f"
+                "30000000", "1400", "0505", "00000000", "00000000", "02180000", "02000000", "0800", "0200",
+                "0a00020f", "0800", "0100", "0a00020f", "0800", "0800", "00020000"
             )
         );
         let gateway = Some("10.0.2.2".parse().unwrap());
         assert_eq!(
-            hex::encode(Request::route(2, None, gateway).0),
+            hex::encode(Request::route(&RouteRequest { gateway, ..to("0.0.0.0", 0) }).0),
             concat!(
-                "2c000000", "1800", "0505", "00000000", "00000000", "02000000", "fe030001", "00000000",
+                "2c000000", "1800", "050c", "00000000", "00000000", "02000000", "fe030001", "00000000",
                 "0800", "0500", "0a000202", "0800", "0400", "02000000"
+            )
+        );
+        assert_eq!(
+            hex::encode(Request::neighbour(2, "10.0.2.2".parse().unwrap(), [2, 0, 0, 0, 0, 1]).0),
+            concat!(
+                "30000000",
+                "1c00",
+                "0505",
+                "00000000",
+                "00000000",
+                "02000000",
+                "02000000",
+                "80000000",
+                "0800",
+                "0100",
+                "0a000202",
+                "0a00",
+                "0200",
+                "0200000000010000"
+            )
+        );
+        assert_eq!(
+            hex::encode(Request::rename(2, "eth0").0),
+            concat!(
+                "2c000000",
+                "1000",
+                "0500",
+                "00000000",
+                "00000000",
+                "00000000",
+                "02000000",
+                "00000000",
+                "00000000",
+                "0900",
+                "0300",
+                "6574683000000000"
             )
         );
     }
 
+    fn to(destination: &str, prefix: u8) -> RouteRequest {
+        RouteRequest {
+            destination: cidr(destination, prefix),
+            gateway: None,
+            index: Some(2),
+            metric: 0,
+            source: None,
+            scope: RT_SCOPE_UNIVERSE,
+            kind: RTN_UNICAST,
+            on_link: false,
+            mtu: 0,
+            advmss: 0,
+        }
+    }
+
+    #[cfg(target_endian = "little")]
     #[test]
-    fn hardware_addresses_are_padded() {
-        let request = Request::link_up(2, None, Some([2, 0, 0, 0, 0, 1]));
-        assert_eq!(request.0.len() % 4, 0);
-        assert_eq!(request.0[0], u8::try_from(request.0.len()).unwrap());
-        assert_eq!(&request.0[32..34], 10_u16.to_ne_bytes());
+    fn routes_have_all_that_the_kernel_knows_of_them() {
+        let route = RouteRequest {
+            gateway: Some("fe80::1".parse().unwrap()),
+            metric: 7,
+            source: Some("192.0.2.1".parse().unwrap()),
+            on_link: true,
+            mtu: 1400,
+            advmss: 1300,
+            ..to("198.51.100.0", 24)
+        };
+        assert_eq!(
+            hex::encode(Request::route(&route).0),
+            concat!(
+                "68000000",
+                "1800",
+                "050c",
+                "00000000",
+                "00000000",
+                "02180000",
+                "fe030001",
+                "04000000", // rtmsg
+                "0800",
+                "0100",
+                "c6336400", // destination
+                "1600",
+                "1200",
+                "0a00",
+                "fe800000000000000000000000000001",
+                "0000", // via
+                "0800",
+                "0700",
+                "c0000201", // source
+                "0800",
+                "0600",
+                "07000000", // metric
+                "1400",
+                "0800",
+                "0800",
+                "0200",
+                "78050000",
+                "0800",
+                "0800",
+                "14050000", // MTU, MSS
+                "0800",
+                "0400",
+                "02000000" // link
+            )
+        );
+        let nowhere = RouteRequest { index: None, kind: RTN_BLACKHOLE, ..to("2001:db8::", 32) };
+        assert_eq!(
+            hex::encode(Request::route(&nowhere).0),
+            concat!(
+                "30000000",
+                "1800",
+                "050c",
+                "00000000",
+                "00000000",
+                "0a200000",
+                "fe030006",
+                "00000000",
+                "1400",
+                "0100",
+                "20010db8000000000000000000000000"
+            )
+        );
     }
 
     #[test]
@@ -232,44 +471,5 @@ mod tests {
         assert!(acknowledged(&answer(NLMSG_ERROR, i32::MIN)).is_err());
         assert!(acknowledged(&answer(3, 0)).is_err());
         assert!(acknowledged(&[0; 7]).is_err());
-    }
-
-    /// Runs in a network namespace of its own; see the test below.
-    #[test]
-    #[ignore = "changes the network; run by the test below in its own namespace"]
-    fn in_a_namespace() {
-        let netlink = Netlink::open().unwrap();
-        let index = netlink.index("lo").unwrap();
-        netlink.send(&Request::link_up(index, Some(9000), None)).unwrap();
-        netlink.send(&Request::address(index, cidr("10.9.8.7", 24))).unwrap();
-        netlink.send(&Request::address(index, cidr("fd00::7", 64))).unwrap();
-        netlink.send(&Request::route(index, Some(cidr("192.0.2.0", 24)), None)).unwrap();
-        netlink.send(&Request::route(index, None, Some("10.9.8.1".parse().unwrap()))).unwrap();
-        netlink.send(&Request::route(index, Some(cidr("2001:db8::", 32)), None)).unwrap();
-        let routes = std::fs::read_to_string("/proc/self/net/route").unwrap();
-        assert!(routes.contains("000200C0"), "{routes}");
-        assert!(routes.lines().any(|l| l.starts_with("lo\t00000000\t0108090A")), "{routes}");
-        let addresses = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap();
-        assert!(addresses.contains("fd000000000000000000000000000007"), "{addresses}");
-        std::net::TcpListener::bind("10.9.8.7:0").unwrap();
-        assert!(netlink.index("eth9").is_err());
-        assert!(netlink.send(&Request::link_up(99, None, None)).is_err());
-    }
-
-    #[test]
-    fn the_kernel_takes_the_requests() {
-        let exe = std::env::current_exe().unwrap();
-        let mut command = std::process::Command::new("unshare");
-        command.args(["-n", "--"]).arg(exe).args(["--ignored", "--exact", "netlink::tests::in_a_namespace"]);
-        match command.output() {
-            Ok(output) if String::from_utf8_lossy(&output.stderr).contains("unshare failed") => {
-                println!("skipped: network namespaces are not allowed here");
-            }
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                assert!(output.status.success() && text.contains("1 passed"), "{text}");
-            }
-            Err(e) => println!("skipped: unshare(1) does not run: {e}"),
-        }
     }
 }
