@@ -24,7 +24,7 @@ use crate::pod::{Pod, plan_of};
 use crate::reaper::Reaper;
 use crate::sandbox_service::{ETC, SandboxService};
 use crate::task_service::TaskService;
-use crate::{Error, console, forward, glue, images, modules, mounts, network, syscalls, vsock};
+use crate::{Error, console, forward, glue, images, modules, mounts, network, open, syscalls, vsock};
 
 /// How long the last answer to the host may take before the VM is switched off regardless.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -110,7 +110,17 @@ async fn serve_until_end(settings: Settings, initdata: Result<InitData, Failure>
     let connect = Box::new(move |initdata, plan, loopback| -> futures::future::BoxFuture<'static, _> {
         Box::pin(glue::backend(initdata, plan, loopback, reporter.clone()))
     });
-    let pod = Arc::new(Pod::new(settings, mounts::ROOTS.into(), events.clone(), connect, initdata));
+    let pod = Arc::new(Pod::new(
+        settings,
+        mounts::ROOTS.into(),
+        events.clone(),
+        connect,
+        initdata,
+        open::is_developer(),
+    ));
+    if pod.is_open() {
+        tracing::warn!("a developer's guest without a plan: the host decides what runs here");
+    }
     let mut server = Server::new()
         .add_listener(vsock::listen()?)
         .register_service(create_task(Arc::new(TaskService(Arc::clone(&pod)))))

@@ -19,6 +19,7 @@ mod modules;
 mod mounts;
 mod netlink;
 mod network;
+mod open;
 mod pod;
 pub mod prepare;
 pub mod reaper;

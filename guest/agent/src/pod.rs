@@ -19,14 +19,19 @@ use crate::container::{
 };
 use crate::events::Events;
 use crate::forward::Ports;
+use crate::open::{Beginning, HostSettings};
 use crate::prepare::{Backend, Preparation, Progress};
 use crate::volumes::Volumes;
 use crate::{mounts, sysctls};
 pub(crate) use execs::{Exec, ExecKnown};
 
-/// What finds Trustee and the registries: initdata, its plan and the address of the host's loopback in, backend out.
+/// What finds Trustee and the registries: initdata (none where no Trustee is to be asked), the plan and the address of the host's loopback in, backend out.
 pub(crate) type Connect = Box<
-    dyn Fn(InitData, Plan, Option<IpAddr>) -> futures::future::BoxFuture<'static, Result<Backend, Failure>>
+    dyn Fn(
+            Option<InitData>,
+            Plan,
+            Option<IpAddr>,
+        ) -> futures::future::BoxFuture<'static, Result<Backend, Failure>>
         + Send
         + Sync,
 >;
@@ -38,6 +43,8 @@ pub(crate) struct Pod {
     events: Events,
     connect: Connect,
     volumes: Arc<Volumes>,
+    /// Whether there is no plan and the host's word counts.
+    open: bool,
     state: Mutex<State>,
     off: Notify,
 }
@@ -46,7 +53,7 @@ enum State {
     /// There is no usable initdata: nothing ever runs here.
     Refused(Failure),
     /// Waiting for the host's configuration.
-    Booted(Box<InitData>, Sandbox),
+    Booted(Beginning),
     /// Configured, and from then on.
     Running(Running),
 }
@@ -83,24 +90,38 @@ pub(crate) struct Known {
 
 impl Pod {
     /// A pod that runs the plan in this initdata; `INITDATA-…` and `PLAN-…` failures are kept and answered to
-    /// every request.
+    /// every request. A `developer`'s guest without plan takes the host's word.
     pub(crate) fn new(
         settings: Settings,
         images: PathBuf,
         events: Events,
         connect: Connect,
         initdata: Result<InitData, Failure>,
+        developer: bool,
     ) -> Self {
-        let mut volumes = Vec::new();
-        let state = match initdata.and_then(|data| plan_of(&data).map(|plan| (data, plan))) {
-            Ok((data, plan)) => {
-                volumes.clone_from(&plan.volumes);
-                State::Booted(Box::new(data), Sandbox::new(plan))
-            }
+        let state = match Beginning::of(initdata, developer) {
+            Ok(beginning) => State::Booted(beginning),
             Err(failure) => State::Refused(failure.at(Stage::Boot)),
         };
-        let volumes = Arc::new(Volumes::new(mounts::VOLUMES.into(), &volumes));
-        Pod { settings, images, events, connect, volumes, state: Mutex::new(state), off: Notify::new() }
+        let planned = match &state {
+            State::Booted(Beginning::Planned(_, plan)) => plan.volumes.as_slice(),
+            _ => &[],
+        };
+        Pod {
+            volumes: Arc::new(Volumes::new(mounts::VOLUMES.into(), planned)),
+            open: matches!(state, State::Booted(Beginning::Open(_))),
+            settings,
+            images,
+            events,
+            connect,
+            state: Mutex::new(state),
+            off: Notify::new(),
+        }
+    }
+
+    /// Whether this guest has no plan and takes the host's word.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,7 +158,8 @@ impl Pod {
         }
     }
 
-    /// The network is up: attesting, fetching and pulling begin. Accepted once; `apply` runs only where it is.
+    /// The network is up: attesting, fetching and pulling begin. Accepted once; `apply` runs only where it is. Of `host`
+    /// nothing counts where there is a plan.
     ///
     /// # Errors
     /// A refusal of a second configuration; what `apply` answers.
@@ -145,13 +167,17 @@ impl Pod {
         &self,
         hostname: String,
         host_loopback: Option<IpAddr>,
+        host: HostSettings,
         apply: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Failure> {
         let mut state = self.lock();
         let (data, plan) = match &*state {
             State::Refused(failure) => return Err(failure.clone()),
             State::Running(_) => return Err(refused("the guest is configured already")),
-            State::Booted(data, sandbox) => ((**data).clone(), sandbox.plan().clone()),
+            State::Booted(Beginning::Planned(data, plan)) => (Some((**data).clone()), plan.clone()),
+            State::Booted(Beginning::Open(data)) => {
+                (data.as_deref().cloned(), Plan::open(host.sysctls, host.share_process_namespace)?)
+            }
         };
         // Half a configuration is as good as none: where this fails the pod can only be shut down.
         let (of_ipc, others) = sysctls::by_namespace(plan.sysctls.clone());
@@ -208,6 +234,18 @@ impl Pod {
     /// A refusal of a name that the plan lacks.
     pub(crate) fn named(&self, name: &str) -> Result<ContainerPlan, Failure> {
         self.with(|running| running.sandbox.named(name).cloned())
+    }
+
+    /// Takes a container of a guest that runs open.
+    ///
+    /// # Errors
+    /// A refusal; see [`Sandbox::add`].
+    pub(crate) fn take(&self, container: ContainerPlan) -> Result<(), Failure> {
+        self.with(|running| {
+            running.sandbox.add(container.clone())?;
+            running.preparation.add(container);
+            Ok(())
+        })
     }
 
     /// Builds an instance of a container once an image and all secrets are there. `streams` connects its standard streams.
@@ -416,7 +454,8 @@ impl Running {
 
 impl Ports for Pod {
     fn allows(&self, port: u16) -> bool {
-        self.with(|running| Ok(running.sandbox.plan().forward_ports.contains(&port))).unwrap_or(false)
+        let planned = self.with(|running| Ok(running.sandbox.plan().forward_ports.contains(&port)));
+        planned.is_ok_and(|planned| planned || self.open)
     }
 }
 

@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
-use roots::Roots;
 use crate::volumes::Place;
+use roots::Roots;
 
 /// Secret bytes, shared by those who may read them.
 pub type Secret = Arc<Zeroizing<Vec<u8>>>;
@@ -168,6 +168,11 @@ impl Preparation {
             },
             _ => failure,
         }
+    }
+
+    /// Adds a container of a guest that runs open; its image is pulled when it is asked for.
+    pub fn add(&self, container: ContainerPlan) {
+        self.roots.add(container);
     }
 
     /// Takes the root file system of a removed container away. `again` says whether the container may run again.

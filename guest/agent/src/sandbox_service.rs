@@ -13,6 +13,7 @@ use cocoon_stage::{Code, Failure};
 use ttrpc::r#async::TtrpcContext;
 
 use crate::network::Network;
+use crate::open::HostSettings;
 use crate::pod::Pod;
 use crate::volumes::Piece;
 
@@ -36,7 +37,11 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
     ) -> ttrpc::Result<ConfigureResponse> {
         let network = Network::check(&request).map_err(|e| refuse(e.into()))?;
         let apply = || network.apply().and_then(|()| network.write_files(Path::new(ETC), Path::new("/etc")));
-        self.0.configure(network.hostname.clone(), network.host_loopback, apply).map_err(refuse)?;
+        let host = HostSettings {
+            sysctls: request.sysctls.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
+            share_process_namespace: request.share_process_namespace,
+        };
+        self.0.configure(network.hostname.clone(), network.host_loopback, host, apply).map_err(refuse)?;
         Ok(ConfigureResponse::new())
     }
 

@@ -19,7 +19,8 @@ pub(crate) fn apply(root: &Path, sysctls: &BTreeMap<String, String>) -> Result<(
     for (name, value) in sysctls {
         // Opened as it is: a setting that the kernel does not have is not made.
         let file = OpenOptions::new().write(true).open(root.join(name.replace('.', "/")));
-        file.and_then(|mut f| f.write_all(value.as_bytes())).map_err(|source| Error::Sysctl { name: name.clone(), source })?;
+        file.and_then(|mut f| f.write_all(value.as_bytes()))
+            .map_err(|source| Error::Sysctl { name: name.clone(), source })?;
     }
     Ok(())
 }

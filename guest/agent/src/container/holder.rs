@@ -16,8 +16,8 @@ use rustix::mount::{
 use rustix::process::{Pid, WaitOptions, fchdir, pivot_root, wait};
 
 use super::control::{self, Message, send};
-use super::seccomp::Wish;
 use super::program::Program;
+use super::seccomp::Wish;
 use super::{Settings, spawn};
 use crate::Error;
 use crate::reaper::Reaper;
