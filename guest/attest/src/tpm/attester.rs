@@ -13,7 +13,7 @@ use cocoon_stage::Failure;
 use serde_json::{Value, json};
 
 use super::commands::{Loaded, Tpm};
-use super::device::{DEVICE, Device, bound};
+use super::device::{DEVICE, Device, bind, bound};
 use super::extended;
 use super::wire::Channel;
 use crate::{Attester, KeyProof, unavailable};
@@ -29,8 +29,23 @@ const MAX_EVENTS: u64 = 512 * 1024;
 pub(crate) struct TpmAttester {
     open: Box<dyn Fn() -> std::io::Result<Box<dyn Channel>> + Send + Sync>,
     events: PathBuf,
-    bound: fn() -> Option<[u8; 32]>,
+    bound: Box<dyn Fn() -> Option<[u8; 32]> + Send + Sync>,
     ready: Arc<Mutex<Option<Ready>>>,
+}
+
+/// The attester of a TPM behind another channel than the kernel's device (a simulator's socket), after `digest`, a SHA-256, was
+/// put into register 8. The channel is opened once.
+///
+/// # Errors
+/// As [`super::bind_initdata`].
+pub fn attester_over(mut channel: Box<dyn Channel>, digest: &[u8]) -> Result<Arc<dyn Attester>, Failure> {
+    let digest = bind(&mut Tpm::new(&mut channel), digest)?;
+    let once = Mutex::new(Some(channel));
+    let open = move || {
+        let mut once = once.lock().unwrap_or_else(PoisonError::into_inner);
+        once.take().ok_or_else(|| std::io::Error::other("the channel was opened before"))
+    };
+    Ok(Arc::new(TpmAttester::over(open, Path::new(EVENTS), move || Some(digest))))
 }
 
 /// The TPM with its keys loaded; they stay for as long as the device is open.
@@ -53,9 +68,14 @@ impl TpmAttester {
     pub(super) fn over(
         open: impl Fn() -> std::io::Result<Box<dyn Channel>> + Send + Sync + 'static,
         events: &Path,
-        bound: fn() -> Option<[u8; 32]>,
+        bound: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static,
     ) -> Self {
-        TpmAttester { open: Box::new(open), events: events.to_owned(), bound, ready: Arc::default() }
+        TpmAttester {
+            open: Box::new(open),
+            events: events.to_owned(),
+            bound: Box::new(bound),
+            ready: Arc::default(),
+        }
     }
 
     /// Runs work on the TPM on a thread that may wait: it takes milliseconds in software, seconds in some hardware.

@@ -47,6 +47,12 @@ impl Channel for Box<dyn Channel> {
     }
 }
 
+impl Channel for &mut Box<dyn Channel> {
+    fn transact(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        self.as_mut().transact(command)
+    }
+}
+
 /// Puts initdata's digest into register 8, where this guest's platform is a TPM; elsewhere it does nothing. To be called by
 /// the first program of the guest, once, before anything is done of what initdata says.
 ///

@@ -9,6 +9,7 @@ mod device;
 mod wire;
 
 pub(crate) use attester::TpmAttester;
+pub use attester::attester_over;
 pub use commands::{Loaded, Tpm};
 pub use device::{DEVICE, bind_initdata};
 pub use wire::{Channel, Error};
