@@ -48,6 +48,7 @@ needs=(
     swtpm:swtpm                    # tests quote with a TPM of their own
     swtpm-tools:swtpm_setup
     tpm2-tools:tpm2_quote
+    ovmf:/usr/share/OVMF/OVMF_CODE_4M.fd # firmware that measures into a TPM, for --platform tpm
 )
 
 present() {

@@ -169,6 +169,8 @@ pub enum PlatformArg {
     Snp,
     /// Intel TDX.
     Tdx,
+    /// A software TPM of this machine's beside a measured boot; protects from nobody who controls this machine.
+    Tpm,
 }
 
 /// How the VM is executed.
@@ -189,6 +191,29 @@ pub enum GuestCommand {
     Build(GuestBuildArgs),
     /// Print the guest image's manifest and reference values.
     Show,
+    /// Sign an ID block, by which an SNP processor starts this guest image and no other; prints the lines for a class's
+    /// configuration.
+    IdBlock(IdBlockArgs),
+}
+
+/// `cocoon guest id-block`.
+#[derive(Debug, Args)]
+pub struct IdBlockArgs {
+    /// Virtual CPUs of the pods: they are part of the launch measurement, so all pods of the class have as many.
+    #[arg(long)]
+    pub cpus: u32,
+    /// The ID key (P-384, PKCS#8, PEM).
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The author key that vouches for the ID key (P-384, PKCS#8, PEM).
+    #[arg(long, value_name = "FILE")]
+    pub author_key: Option<PathBuf>,
+    /// The guest's security version.
+    #[arg(long, default_value_t = 0)]
+    pub svn: u32,
+    /// OVMF built for SEV; default: the installed one.
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
 }
 
 /// `cocoon guest build`.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cocoon_evidence::x509::Certificate;
 use cocoon_image::encryption::KEK_BYTES;
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Stage};
@@ -79,6 +80,16 @@ pub fn simulated_references(
     measured.chain(platform.map(|(name, value)| (name.to_owned(), vec![value.into()]))).collect()
 }
 
+/// Reference values by name for a guest whose boot a TPM measures. A TPM that is this machine's own is a simulated one, to
+/// the Trustee in this process; any other Trustee that trusts it says so by its maker's roots.
+pub fn tpm_references(
+    registers: &BTreeMap<String, Vec<String>>,
+    simulated: bool,
+) -> BTreeMap<String, Vec<Value>> {
+    let named = |name: &String| if simulated { format!("sim_{name}") } else { name.clone() };
+    registers.iter().map(|(n, v)| (named(n), v.iter().cloned().map(Value::from).collect())).collect()
+}
+
 /// The audit log's journal in a state folder.
 pub const JOURNAL: &str = "audit.journal";
 
@@ -90,11 +101,17 @@ pub fn now() -> u64 {
 impl Embedded {
     /// Opens the embedded Trustee; `simulated` is the processor whose evidence it accepts, if any.
     pub fn open(simulated: Option<&SecureProcessor>) -> Result<Self, Failure> {
+        Embedded::open_with(simulated, Vec::new())
+    }
+
+    /// Opens it; it accepts TPMs too whose endorsement keys these certificates certify, as simulated ones.
+    pub fn open_with(simulated: Option<&SecureProcessor>, tpms: Vec<Certificate>) -> Result<Self, Failure> {
         let state = dirs::data_dir()?.join("trustee");
         let (store, sealer) = open_state(&state)?;
         let mut config = Config::new(store.clone(), sealer);
         config.journal = Some(state.join(JOURNAL));
         config.live.simulated_roots = simulated.map(SecureProcessor::root).into_iter().collect();
+        config.live.trust.tpm.simulated_roots = tpms;
         Ok(Embedded { trustee: Trustee::new(config)?, store, state })
     }
 

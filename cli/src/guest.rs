@@ -1,16 +1,24 @@
 //! `cocoon guest`: the measured guest image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use cocoon_guest_image::{BuildOptions, DEFAULT_CA_BUNDLE, DEFAULT_FIRMWARE, GuestImage, build};
+use cocoon_measure::snp::IdBlock;
 use cocoon_stage::{Code, Failure};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
-use crate::args::{GuestBuildArgs, GuestCommand};
+use crate::args::{GuestBuildArgs, GuestCommand, IdBlockArgs};
 use crate::dirs;
 
 pub fn main(command: GuestCommand) -> Result<(), Failure> {
     match command {
         GuestCommand::Build(args) => build_image(args),
+        GuestCommand::IdBlock(args) => id_block(&args),
         GuestCommand::Show => show(&GuestImage::open(&dirs::guest_dir()?)?),
     }
 }
@@ -52,7 +60,8 @@ fn beside_this_program() -> Result<PathBuf, Failure> {
 }
 
 fn show(image: &GuestImage) -> Result<(), Failure> {
-    let values = image.reference_values()?;
+    let mut values = image.reference_values()?;
+    values.extend(image.tpm_reference_values()?);
     let document = serde_json::json!({
         "folder": image.dir,
         "manifest": image.manifest,
@@ -62,4 +71,40 @@ fn show(image: &GuestImage) -> Result<(), Failure> {
         serde_json::to_string_pretty(&document).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     println!("{text}");
     Ok(())
+}
+
+/// Prints `[snp]` of a class whose guests are this image with that many CPUs.
+fn id_block(args: &IdBlockArgs) -> Result<(), Failure> {
+    let image = GuestImage::open(&dirs::guest_dir()?)?;
+    let firmware = match &args.firmware {
+        Some(file) => file.clone(),
+        None => cocoon_sandbox::platform::snp_firmware()?,
+    };
+    let policy = cocoon_runtime::SnpConfig::default().policy;
+    let block = IdBlock {
+        launch_digest: image.snp_launch_digest(&firmware, args.cpus)?,
+        family_id: *b"cocoon guest\0\0\0\0",
+        image_id: [0; 16],
+        guest_svn: args.svn,
+        policy,
+    };
+    let key = private_key(&args.key)?;
+    let author = args.author_key.as_deref().map(private_key).transpose()?;
+    let auth = block.sign(&key, author.as_ref().map(|key| key.as_slice()))?;
+    println!("# ID key digest: {}", hex::encode(auth.id_key_digest));
+    if let Some(digest) = auth.author_key_digest {
+        println!("# Author key digest: {}", hex::encode(digest));
+    }
+    println!("[snp]\npolicy = {policy:#x}");
+    println!("id_block = \"{}\"", STANDARD.encode(block.to_bytes()));
+    println!("id_auth = \"{}\"", STANDARD.encode(auth.bytes.as_slice()));
+    Ok(())
+}
+
+fn private_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let wrong = |reason: String| Failure::new(Code::UsageInvalid, format!("{}: {reason}", file.display()));
+    let pem = Zeroizing::new(std::fs::read(file).map_err(|e| wrong(e.to_string()))?);
+    let key =
+        PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|e| wrong(format!("no PKCS#8 key in PEM: {e}")))?;
+    Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
 }

@@ -1,35 +1,37 @@
 //! Which TEE and which accelerator a run uses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cocoon_runtime::{Acceleration, Protection, RuntimeConfig};
-use cocoon_sandbox::TeePlatform;
-use cocoon_stage::{Code, Failure, Stage};
+use cocoon_sandbox::platform::Chosen;
+use cocoon_stage::{Failure, Stage};
 use cocoon_vmm::{Accel, Qemu};
 
 use crate::args::{AccelArg, PlatformArg};
 use crate::dirs;
-use crate::embedded::sim_dir;
 use crate::output::Output;
 
-pub use cocoon_sandbox::platform::{snp_firmware, tdx_firmware};
-
-/// The TEE to use.
-pub fn choose(wish: PlatformArg) -> Result<TeePlatform, Failure> {
-    let named = |protection| {
-        let class = RuntimeConfig { protection, ..RuntimeConfig::default() };
-        Ok(cocoon_sandbox::platform::choose(&class)?.platform)
-    };
-    match wish {
+/// The TEE to use, and its firmware beside the guest image's own.
+pub fn choose(wish: PlatformArg, guest: &Path) -> Result<Chosen, Failure> {
+    let protection = match wish {
         // Real TEEs are asked for by name until they have run on hardware.
-        PlatformArg::Auto | PlatformArg::Sim => Ok(TeePlatform::Sim { dir: sim_dir()? }),
-        PlatformArg::Snp => named(Protection::Snp),
-        PlatformArg::Tdx => {
-            named(Protection::Tdx)?;
-            let why = "this machine has Intel TDX, but its launch measurement cannot be registered yet";
-            Err(Failure::new(Code::BootPlatformUnavailable, why))
-        }
-    }
+        PlatformArg::Auto | PlatformArg::Sim => Protection::Sim,
+        PlatformArg::Snp => Protection::Snp,
+        PlatformArg::Tdx => Protection::Tdx,
+        PlatformArg::Tpm => Protection::Tpm,
+    };
+    let config = RuntimeConfig {
+        protection,
+        data: dirs::data_dir()?,
+        guest_image: guest.to_owned(),
+        ..RuntimeConfig::default()
+    };
+    cocoon_sandbox::platform::choose(&config)
+}
+
+/// The folder of this machine's authority for TPMs.
+pub fn tpm_dir() -> Result<PathBuf, Failure> {
+    Ok(dirs::data_dir()?.join("tpm"))
 }
 
 /// KVM or emulation.

@@ -4,9 +4,12 @@ mod plan;
 
 use std::time::{Duration, Instant};
 
+use cocoon_evidence::x509::Certificate;
 use cocoon_guest_image::GuestImage;
 use cocoon_plan::TrusteeConfig;
-use cocoon_sandbox::{Container, Network, Observed, Pod, PodSpec, Setup, Stdio, TeePlatform};
+use cocoon_sandbox::{
+    Adversary, Container, Network, Observed, Pod, PodSpec, Setup, Stdio, TeePlatform, TpmAuthority,
+};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
 use serde_json::json;
@@ -14,7 +17,7 @@ use tokio::io::{stderr, stdin, stdout};
 use tokio::sync::mpsc;
 
 use crate::args::RunArgs;
-use crate::embedded::{Embedded, now, simulated_references};
+use crate::embedded::{Embedded, now, simulated_references, tpm_references};
 use crate::output::Output;
 use crate::registrar::Registrar;
 use crate::signals::{Signals, Stop};
@@ -230,11 +233,16 @@ impl Run {
     async fn prepare(&mut self) -> Result<PodSpec, Failure> {
         let id = dirs::random_hex(6)?;
         let guest_dir = dirs::guest_dir()?;
+        let chosen = platform::choose(self.args.platform, &guest_dir)?;
         let guest = tokio::task::spawn_blocking(move || GuestImage::open(&guest_dir));
-        let qemu = cocoon_vmm::Qemu::find()?;
-        let tee = platform::choose(self.args.platform)?;
-        if self.args.adversary.is_some() && !matches!(tee, TeePlatform::Sim { .. }) {
-            return Err(Failure::new(Code::UsageInvalid, "--adversary needs --platform sim"));
+        let qemu = cocoon_vmm::Qemu::find_for(chosen.machine)?;
+        let tee = chosen.platform;
+        match (self.args.adversary, &tee) {
+            (None, _) | (_, TeePlatform::Sim { .. }) => {}
+            (Some(Adversary::ReplayedEvidence), _) | (_, TeePlatform::Snp { .. } | TeePlatform::Tdx(_)) => {
+                return Err(Failure::new(Code::UsageInvalid, "--adversary needs --platform sim"));
+            }
+            _ => {}
         }
         let processor = match &tee {
             TeePlatform::Sim { dir } => Some(SecureProcessor::open_or_create(dir)?),
@@ -245,8 +253,19 @@ impl Run {
                 "platform sim: this machine's TEE is simulated; the workload is NOT protected from this host",
             );
         }
-        let trustee = self.open_trustee(processor.as_ref()).await?;
-        let planned = self.stage(Stage::Plan, self.plan(&id, &trustee, processor.is_some())).await?;
+        let authority = match &tee {
+            TeePlatform::Tpm { dir, .. } => Some(TpmAuthority::open_or_create(dir).await?),
+            _ => None,
+        };
+        if authority.is_some() {
+            self.output.warn(
+                "platform tpm: the TPM is software of this machine's; the workload is NOT protected from this host",
+            );
+        }
+        let trustee = self.open_trustee(processor.as_ref(), authority.as_ref()).await?;
+        // The Trustee in this process takes this machine's TPMs for what they are; another trusts them or does not.
+        let simulated = processor.is_some() || (authority.is_some() && self.args.trustee.is_none());
+        let planned = self.stage(Stage::Plan, self.plan(&id, &trustee, simulated)).await?;
         let guest = guest.await.map_err(|e| Failure::new(Code::Internal, e.to_string()))??;
         let accel = platform::accelerator(self.args.accel, &qemu, &guest.kernel, self.output).await?;
 
@@ -261,9 +280,12 @@ impl Run {
                 references = simulated_references(processor, &guest.reference_values()?);
             }
             if let TeePlatform::Snp { .. } = &tee {
-                let values = guest.snp_reference_values(&platform::snp_firmware()?)?;
+                let values = guest.snp_reference_values(&chosen.firmware)?;
                 references
                     .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
+            }
+            if authority.is_some() {
+                references = tpm_references(&guest.tpm_reference_values()?, simulated);
             }
             let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
             let expires = now().saturating_add(REGISTRATION_LIFETIME);
@@ -283,16 +305,11 @@ impl Run {
         }
         let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
         self.leases = leases;
-        let firmware = match &tee {
-            TeePlatform::Snp { .. } => platform::snp_firmware()?,
-            TeePlatform::Tdx(_) => platform::tdx_firmware()?,
-            _ => guest.firmware.clone(),
-        };
         Ok(PodSpec {
             qemu: qemu.path().to_owned(),
             kernel: guest.kernel.clone(),
             initrd: guest.initrd.clone(),
-            firmware,
+            firmware: chosen.firmware,
             cmdline: guest.cmdline.clone(),
             initdata: Some(planned.initdata),
             platform: tee,
@@ -312,17 +329,24 @@ impl Run {
         })
     }
 
-    async fn open_trustee(&mut self, processor: Option<&SecureProcessor>) -> Result<TrusteeConfig, Failure> {
+    async fn open_trustee(
+        &mut self,
+        processor: Option<&SecureProcessor>,
+        tpms: Option<&TpmAuthority>,
+    ) -> Result<TrusteeConfig, Failure> {
         if let Some(url) = self.args.trustee.clone() {
             let (registrar, config) = Registrar::remote(&url, &self.args)?;
             self.registrar = Some(registrar);
             return Ok(config);
         }
-        let embedded = Embedded::open(processor)?;
+        let tpms = tpms.map(TpmAuthority::certificates).transpose()?.unwrap_or_default();
+        let tpms = tpms.iter().map(|pem| Certificate::parse(pem)).collect::<Result<Vec<_>, _>>()?;
+        let simulated = processor.is_some() || !tpms.is_empty();
+        let embedded = Embedded::open_with(processor, tpms)?;
         // The server ends with this process at the latest.
         let (address, certificate) = embedded.serve(std::future::pending()).await?;
         self.registrar = Some(Registrar::embedded(embedded));
-        if processor.is_some() {
+        if simulated {
             self.output.progress(
                 Stage::Register,
                 &format!("embedded Trustee on {address}; it accepts simulated evidence"),

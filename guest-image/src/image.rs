@@ -158,6 +158,24 @@ impl GuestImage {
         let read = |path: &Path| fs::read(path).map_err(Error::io(path));
         reference::snp(&read(ovmf)?, &read(&self.kernel)?, &read(&self.initrd)?, &self.cmdline)
     }
+
+    /// The launch digest on SEV-SNP with that firmware and so many vCPUs.
+    ///
+    /// # Errors
+    /// As [`GuestImage::snp_reference_values`]; numbers of vCPUs that no guest has.
+    pub fn snp_launch_digest(&self, ovmf: &Path, vcpus: u32) -> Result<[u8; 48], Error> {
+        let read = |path: &Path| fs::read(path).map_err(Error::io(path));
+        reference::snp_digest(&read(ovmf)?, &read(&self.kernel)?, &read(&self.initrd)?, &self.cmdline, vcpus)
+    }
+
+    /// What a TPM's registers may hold after a measured boot of this image, under the names `tpm_pcr04` and `tpm_pcr09`.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and a kernel that is no EFI application.
+    pub fn tpm_reference_values(&self) -> Result<BTreeMap<String, Vec<String>>, Error> {
+        let read = |path: &Path| fs::read(path).map_err(Error::io(path));
+        reference::tpm(&read(&self.kernel)?, &read(&self.initrd)?, &self.cmdline)
+    }
 }
 
 fn check(path: &Path, record: &FileRecord) -> Result<(), Error> {

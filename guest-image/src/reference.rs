@@ -40,3 +40,27 @@ pub(crate) fn snp(
     let values = (1..=MAX_VCPUS).map(value).collect::<Result<_, _>>()?;
     Ok(BTreeMap::from([("snp_launch_measurement".to_owned(), values)]))
 }
+
+/// One of [`snp`]'s values.
+pub(crate) fn snp_digest(
+    ovmf: &[u8],
+    kernel: &[u8],
+    initrd: &[u8],
+    cmdline: &str,
+    vcpus: u32,
+) -> Result<[u8; 48], Error> {
+    let hashes = KernelHashes::of(kernel, initrd, cmdline);
+    ovmf_launch_digest(ovmf, Some(&hashes), vcpus, EPYC_V4, GUEST_FEATURES)
+        .map_err(|e| Error::Measure(e.to_string()))
+}
+
+/// What registers 4 and 9 of a TPM (SHA-256 bank) hold after firmware has measured the boot of these files, at any number of
+/// vCPUs and any size of memory.
+pub(crate) fn tpm(
+    kernel: &[u8],
+    initrd: &[u8],
+    cmdline: &str,
+) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    cocoon_measure::tpm::reference_values(&cocoon_measure::tpm::BootFiles { kernel, initrd, cmdline })
+        .map_err(|e| Error::Measure(e.to_string()))
+}

@@ -27,6 +27,7 @@ pub fn trust(settings: &Settings) -> Result<Trust, Failure> {
             enrolled: each("attestation.tpm.trusted_aks", &verifiers.tpm_trusted_aks, |key| {
                 Ok(tpm::Enrolled::Spki(public_key(key)?))
             })?,
+            roots: certificates("attestation.tpm.roots", &verifiers.tpm_roots)?,
             ..tpm::Trust::default()
         },
         cca: Arc::new(cca_store(&verifiers.cca)?),

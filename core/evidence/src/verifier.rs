@@ -111,6 +111,22 @@ impl Verifier {
         expectation: &Expectation<'_>,
         named_keys: &[String],
     ) -> Result<Vec<Verified>, Error> {
+        self.verify_activated(evidence, collateral, expectation, named_keys, None)
+    }
+
+    /// As [`Verifier::verify`], where a TPM has proved to hold an attestation key: of evidence of that key this is as good as
+    /// an enrolled one.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub fn verify_activated(
+        &self,
+        evidence: &Evidence,
+        collateral: &Collateral,
+        expectation: &Expectation<'_>,
+        named_keys: &[String],
+        activated: Option<&tpm::enrol::Activated>,
+    ) -> Result<Vec<Verified>, Error> {
         let trust = &self.trust;
         let guest = |verdict| vec![bound("cpu", verdict)];
         Ok(match evidence {
@@ -133,6 +149,7 @@ impl Verifier {
             Evidence::Tpm(evidence) => {
                 let mut tpm = trust.tpm.clone();
                 tpm.named.extend_from_slice(named_keys);
+                tpm.activated = activated.cloned();
                 vec![extended(tpm::verify(evidence, &tpm, expectation), expectation)]
             }
             Evidence::Cca(evidence) => {

@@ -14,6 +14,12 @@ pub enum Error {
     /// A table of the firmware is broken.
     #[error("the firmware's {0} is malformed")]
     FirmwareMalformed(&'static str),
+    /// The kernel file cannot be measured by a TPM's firmware.
+    #[error("kernel: {0}")]
+    Kernel(&'static str),
+    /// A key cannot sign an ID block.
+    #[error("ID block: {0}")]
+    IdBlock(&'static str),
     /// The number of vCPUs is out of range.
     #[error("{0} vCPUs are not between 1 and 4096")]
     Vcpus(u32),
@@ -22,7 +28,7 @@ pub enum Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match error {
-            Error::Vcpus(_) => Code::UsageInvalid,
+            Error::Vcpus(_) | Error::IdBlock(_) => Code::UsageInvalid,
             _ => Code::BootGuestImageCorrupt,
         };
         Failure::new(code, error.to_string())

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 mod error;
 pub mod sim;
 pub mod snp;
+pub mod tpm;
 
 pub use error::Error;
 

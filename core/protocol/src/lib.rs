@@ -18,6 +18,7 @@ pub mod messages;
 mod report_data;
 mod tee;
 pub mod token;
+pub mod tpm;
 pub mod uri;
 
 pub use error::Error;

@@ -54,7 +54,11 @@ fn set_up() -> Result<(Settings, Result<InitData, Failure>), Error> {
     let loaded = loading.join();
     loaded.unwrap_or_else(|_| Err(Error::boot("load modules")(io::Error::other("the thread panicked"))))?;
     mounts::mount_optional();
-    let initdata = find_initdata(Path::new("/sys/block"), Path::new("/dev")).and_then(load_for_plan);
+    let initdata = find_initdata(Path::new("/sys/block"), Path::new("/dev")).and_then(|initdata| {
+        // Before anything is done of what it says: nothing that it brings about can bind other initdata.
+        cocoon_attest::tpm::bind_initdata(&initdata.digest())?;
+        load_for_plan(initdata)
+    });
     modules::seal();
     let settings = Settings {
         exe,

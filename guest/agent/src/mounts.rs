@@ -82,6 +82,11 @@ pub(crate) fn mount_optional() {
     if config.is_dir() {
         let _ = mount("configfs", config, "configfs", INERT, None);
     }
+    // The record of what firmware and kernel have measured into a TPM.
+    let security = Path::new("/sys/kernel/security");
+    if security.is_dir() && Path::new(cocoon_attest::tpm::DEVICE).exists() {
+        let _ = mount("securityfs", security, "securityfs", INERT, None);
+    }
 }
 
 /// Hands the resource controllers on to containers' cgroups.

@@ -6,6 +6,7 @@
 
 mod sim;
 mod snp;
+pub mod tpm;
 mod tsm;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cocoon_protocol::Tee;
+use cocoon_protocol::tpm::{Candidature, CredentialChallenge};
 use cocoon_stage::{Code, Failure};
 use serde_json::Value;
 
@@ -31,6 +33,42 @@ pub trait Attester: Send + Sync {
     /// # Errors
     /// `ATTEST-EVIDENCE-UNAVAILABLE` where the platform gives none.
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure>;
+    /// How the key that signs the evidence is proved, where nobody vouches for it in the evidence itself.
+    fn key_proof(&self) -> Option<&dyn KeyProof> {
+        None
+    }
+}
+
+/// A TPM proves that its attestation key is in it.
+#[async_trait]
+pub trait KeyProof: Send + Sync {
+    /// The keys, with the maker's certificates.
+    ///
+    /// # Errors
+    /// `ATTEST-EVIDENCE-UNAVAILABLE` where the TPM gives none.
+    async fn candidature(&self) -> Result<Candidature, Failure>;
+    /// Opens a challenge's secret.
+    ///
+    /// # Errors
+    /// `ATTEST-EVIDENCE-UNAVAILABLE` where the TPM cannot.
+    async fn activate(&self, challenge: &CredentialChallenge) -> Result<Vec<u8>, Failure>;
+}
+
+/// What the kernel shows of the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Platform {
+    Snp,
+    Tdx,
+    Tpm,
+    /// Nothing: at best the host's simulated secure processor.
+    None,
+}
+
+/// The strongest that is there. A TPM beside a TEE is not asked: it is the host's.
+pub(crate) fn platform() -> Platform {
+    let found =
+        [("/dev/sev-guest", Platform::Snp), ("/dev/tdx_guest", Platform::Tdx), (tpm::DEVICE, Platform::Tpm)];
+    found.into_iter().find(|(path, _)| Path::new(path).exists()).map_or(Platform::None, |(_, found)| found)
 }
 
 /// The attester of this guest's platform: real hardware first; the host's simulated secure processor only where
@@ -39,13 +77,12 @@ pub trait Attester: Send + Sync {
 /// # Errors
 /// `ATTEST-EVIDENCE-UNAVAILABLE` where there is neither.
 pub async fn detect() -> Result<Arc<dyn Attester>, Failure> {
-    if Path::new("/dev/sev-guest").exists() {
-        return Ok(Arc::new(snp::SnpAttester));
+    match platform() {
+        Platform::Snp => Ok(Arc::new(snp::SnpAttester)),
+        Platform::Tdx => Err(unavailable("Intel TDX evidence is not built yet")),
+        Platform::Tpm => Ok(Arc::new(tpm::TpmAttester::new())),
+        Platform::None => Ok(Arc::new(sim::SimAttester)),
     }
-    if Path::new("/dev/tdx_guest").exists() {
-        return Err(unavailable("Intel TDX evidence is not built yet"));
-    }
-    Ok(Arc::new(sim::SimAttester))
 }
 
 /// Report data in its 64-byte field.

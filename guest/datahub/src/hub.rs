@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use cocoon_attest::Attester;
 use cocoon_http::{Client, Options, Roots};
 use cocoon_image::encryption::AnnotationPacket;
-use cocoon_kbs::{EvidenceSource, KbsClient, Session};
+use cocoon_kbs::{EvidenceSource, KbsClient, KeyProver, Session};
 use cocoon_plan::TrusteeConfig;
 use cocoon_protocol::Tee;
 use cocoon_protocol::initdata::{InitData, host_data};
+use cocoon_protocol::tpm::{Candidature, CredentialChallenge};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_pull::KeyProvider;
 use cocoon_stage::{Code, Failure, Stage};
@@ -225,6 +226,28 @@ impl EvidenceSource for Source<'_> {
         let evidence = self.attester.evidence(report_data).await?;
         *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = self.attester.bound(&evidence);
         Ok(evidence)
+    }
+
+    fn prover(&self) -> Option<&dyn KeyProver> {
+        self.attester.key_proof().is_some().then_some(self)
+    }
+}
+
+#[async_trait]
+impl KeyProver for Source<'_> {
+    async fn candidature(&self) -> Result<Candidature, Failure> {
+        self.proof()?.candidature().await
+    }
+
+    async fn activate(&self, challenge: &CredentialChallenge) -> Result<Vec<u8>, Failure> {
+        self.proof()?.activate(challenge).await
+    }
+}
+
+impl Source<'_> {
+    fn proof(&self) -> Result<&dyn cocoon_attest::KeyProof, Failure> {
+        let none = || Failure::new(Code::AttestEvidenceUnavailable, "this platform's key needs no proof");
+        self.attester.key_proof().ok_or_else(none)
     }
 }
 

@@ -89,6 +89,17 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Kills it and blocks until it is no more, at most for a second: then nothing of it writes any longer.
+    pub fn kill_now(&self) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        self.kill();
+        // The descriptor becomes readable when the process has ended.
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = poll(&mut ended, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
         self.kill();

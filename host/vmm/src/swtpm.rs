@@ -50,6 +50,13 @@ impl Swtpm {
     }
 }
 
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        // Its state's folder is removed next.
+        self.child.kill_now();
+    }
+}
+
 fn bind_std(path: &Path) -> Result<std::os::unix::net::UnixListener, Error> {
     // swtpm waits for its one client in accept, so the socket must block.
     bind(path)

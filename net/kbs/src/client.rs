@@ -6,6 +6,7 @@ use cocoon_http::{Client, Request, Response, header};
 use cocoon_protocol::initdata::InitData;
 use cocoon_protocol::jwe::JweFlattened;
 use cocoon_protocol::messages;
+use cocoon_protocol::tpm::{self, Candidature, CredentialChallenge};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_protocol::{HashAlgorithm, Tee, TeeKeyPair};
 use cocoon_stage::{Code, Failure};
@@ -27,6 +28,19 @@ pub trait EvidenceSource: Send + Sync {
     fn tee(&self) -> Tee;
     /// Evidence JSON over the report data (48 or 64 bytes, zero-padded by the source to its field).
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure>;
+    /// The TPM that is to prove the key by which it signs evidence, if the platform is one.
+    fn prover(&self) -> Option<&dyn KeyProver> {
+        None
+    }
+}
+
+/// A TPM that proves to hold an attestation key.
+#[async_trait]
+pub trait KeyProver: Send + Sync {
+    /// The keys, with the maker's certificates.
+    async fn candidature(&self) -> Result<Candidature, Failure>;
+    /// The secret of a challenge.
+    async fn activate(&self, challenge: &CredentialChallenge) -> Result<Vec<u8>, Failure>;
 }
 
 /// A client of one Trustee.
@@ -75,6 +89,11 @@ impl KbsClient {
         source: &dyn EvidenceSource,
         initdata: Option<&InitData>,
     ) -> Result<Session, Error> {
+        // A Trustee that does not enrol, or not this one, may still know the key; where it does not, this is the reason.
+        let enrolment = match source.prover() {
+            Some(prover) => Some(self.enrol(prover).await),
+            None => None,
+        };
         // The key costs time under emulation and does not need the challenge.
         let key_task = tokio::task::spawn_blocking(TeeKeyPair::generate);
         let request = messages::Request {
@@ -90,7 +109,10 @@ impl KbsClient {
         let algorithm = selected_hash(&challenge.extra_params)?;
         let public = key.public();
         let report_data = cocoon_protocol::report_data(algorithm, &challenge.nonce, &public, "")?;
-        let evidence = source.evidence(&report_data).await.map_err(Error::Evidence)?;
+        let mut evidence = source.evidence(&report_data).await.map_err(Error::Evidence)?;
+        if let (Some(Ok(enrolled)), Value::Object(members)) = (&enrolment, &mut evidence) {
+            members.insert(tpm::ENROLMENT.to_owned(), enrolled.ak_enrolment.clone().into());
+        }
         let attestation = messages::Attestation {
             init_data: initdata
                 .map(|i| messages::InitDataMessage { format: "toml".into(), body: i.text().to_owned() }),
@@ -100,12 +122,41 @@ impl KbsClient {
                 additional_evidence: String::new(),
             },
         };
-        let answer = self.post("attest", &attestation, Some(&cookie)).await?;
+        let answer = match self.post("attest", &attestation, Some(&cookie)).await {
+            Err(Error::Refused { code: Some(Code::AttestKeyUntrusted), .. }) if matches!(&enrolment, Some(Err(e)) if !e.is_not_found()) =>
+            {
+                return Err(enrolment
+                    .and_then(Result::err)
+                    .unwrap_or_else(|| malformed("attest", "no reason")));
+            }
+            other => other?,
+        };
         let response: messages::AttestResponse = read("attest", answer).await?;
         if response.token.is_empty() {
             return Err(malformed("attest", "the token is empty"));
         }
         Ok(Session { token: response.token, key })
+    }
+
+    /// Proves a TPM's attestation key; what Trustee gives for it goes into the evidence.
+    async fn enrol(&self, prover: &dyn KeyProver) -> Result<tpm::Enrolled, Error> {
+        let asked = prover.candidature().await.map_err(Error::Evidence)?;
+        let answer = self.post_own(tpm::CHALLENGE_PATH, &asked).await?;
+        let challenge: CredentialChallenge = read(tpm::CHALLENGE_PATH, answer).await?;
+        let secret = Zeroizing::new(prover.activate(&challenge).await.map_err(Error::Evidence)?);
+        let secret = cocoon_protocol::b64::std_encode(&secret);
+        let answer = tpm::CredentialAnswer { ticket: challenge.ticket, secret };
+        read(tpm::ACTIVATE_PATH, self.post_own(tpm::ACTIVATE_PATH, &answer).await?).await
+    }
+
+    /// Posts to a path of Cocoon's own, beside the protocol's.
+    async fn post_own(&self, path: &str, message: &impl serde::Serialize) -> Result<Response, Error> {
+        let body = serde_json::to_vec(message).map_err(|e| malformed(path, e))?;
+        let base = self.base.trim_end_matches("/kbs/v0");
+        let request =
+            Request::post(format!("{base}/{path}")).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(body.into()).map_err(|e| malformed(path, e))?;
+        check(path, self.http.send(request).await?).await
     }
 
     /// Fetches a resource with the session's token and decrypts it.

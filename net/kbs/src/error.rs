@@ -47,6 +47,11 @@ impl Error {
         matches!(self, Error::Refused { status: 401, code: None | Some(Code::ReleaseTokenInvalid), .. })
     }
 
+    /// Whether the other side has no such path.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Error::Refused { status: 404 | 405, .. })
+    }
+
     /// The coded failure, at this stage where the code itself does not say.
     pub fn into_failure(self, stage: Stage) -> Failure {
         let reason = self.to_string();

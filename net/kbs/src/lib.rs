@@ -7,5 +7,5 @@
 mod client;
 mod error;
 
-pub use client::{EvidenceSource, KbsClient, Session};
+pub use client::{EvidenceSource, KbsClient, KeyProver, Session};
 pub use error::Error;

@@ -108,7 +108,14 @@ fn put(appraiser: &Appraiser, name: &str, value: Value) {
 /// SNP evidence bound to [`REPORT_DATA`].
 fn snp_item<'a>(evidence: &'a Value, init_data: Binding<'a>, runtime_data: &'a Value) -> Item<'a> {
     let report_data = Some(REPORT_DATA.as_slice());
-    Item { tee: Tee::Snp, evidence, report_data, init_data, runtime_data: Some(runtime_data) }
+    Item {
+        tee: Tee::Snp,
+        evidence,
+        report_data,
+        init_data,
+        runtime_data: Some(runtime_data),
+        activated: None,
+    }
 }
 
 fn appraise_items(appraiser: &Appraiser, items: &[Item<'_>], policy_id: &str) -> Appraisal {

@@ -1,5 +1,6 @@
 //! What is asked of the verification service.
 
+use cocoon_evidence::tpm::enrol::Activated;
 use cocoon_protocol::Tee;
 use cocoon_protocol::initdata::InitData;
 use serde_json::Value;
@@ -31,6 +32,8 @@ pub struct Item<'a> {
     pub init_data: Binding<'a>,
     /// Runtime data for the token: nonce and `tee-pubkey`, or whatever the caller hashed.
     pub runtime_data: Option<&'a Value>,
+    /// The attestation key that its TPM has proved to hold, if it has.
+    pub activated: Option<&'a Activated>,
 }
 
 /// Initdata as it was presented.

@@ -93,7 +93,8 @@ pub(crate) fn verify(
         let local = nvidia::verify(evidence, &verifier.trust().nvidia, &collateral, &expectation);
         return Ok(remote::verified(evidence, local, *remote, &expectation));
     }
-    let verified = verifier.verify(&evidence, &collateral, &expectation, named_keys)?;
+    let verified =
+        verifier.verify_activated(&evidence, &collateral, &expectation, named_keys, item.activated)?;
     let invalid = |check: &Check| check.code == Some(Code::AttestCollateralInvalid);
     if verified.iter().any(|v| v.verdict.checks.iter().any(invalid)) {
         source.doubt(&needs);

@@ -30,7 +30,11 @@ fn nothing_said_is_the_vendors_services_and_no_extra_trust() {
     let verifiers = own("");
     assert!(verifiers.collateral.fetch && verifiers.collateral.offline.is_none());
     assert!(verifiers.snp.minimum == [None; 4] && verifiers.snp.max_vmpl == 0);
-    assert!(verifiers.tpm_trusted_aks.is_empty() && verifiers.dpu_roots.is_empty());
+    assert!(
+        verifiers.tpm_trusted_aks.is_empty()
+            && verifiers.tpm_roots.is_empty()
+            && verifiers.dpu_roots.is_empty()
+    );
     assert!(verifiers.cca.trust_anchors.is_none() && verifiers.se.host_keys.is_empty());
     assert_eq!(verifiers.nvidia_remote_url, None);
     assert!(!verifiers.intel.accept_tcb.iter().any(|status| status == "Revoked"));
@@ -56,6 +60,7 @@ minimum_tcb_evaluation_data_number = 17
 require_event_log = true
 [attestation.tpm]
 trusted_aks = ["/ak.pem"]
+roots = ["/maker.pem"]
 [attestation.cca]
 trust_anchors = "/ta"
 platform_references_optional = true
@@ -81,6 +86,7 @@ max_certificate_age_seconds = 5
     assert_eq!(intel.out_of_date_grace, Duration::from_secs(60));
     assert_eq!(intel.minimum_evaluation_number, Some(17));
     assert_eq!(verifiers.tpm_trusted_aks, [std::path::Path::new("/ak.pem")]);
+    assert_eq!(verifiers.tpm_roots, [std::path::Path::new("/maker.pem")]);
     assert!(verifiers.cca.trust_anchors == Some("/ta".into()) && verifiers.cca.platform_references_optional);
     assert!(verifiers.se.host_keys.len() == 1 && verifiers.se.image_header == Some("/hdr".into()));
     assert!(!verifiers.csv_allow_v1 && verifiers.nvidia_require_rims);

@@ -9,6 +9,8 @@
 # - az-snp-vtpm, az-tdx-vtpm: the hypervisor's debug access must be off, else the configuration is not known good.
 # - az-snp-vtpm, az-tdx-vtpm, tpm: beside PCR 11 also PCR 4 (snp_pcr04, tdx_pcr04, tpm_pcr04), the boot loader that firmware
 #   measured. Whoever is root in a guest of his own can extend PCR 11 to any value; he cannot take PCR 4 back.
+# - tpm: instead of PCR 11 also PCR 9 (tpm_pcr09), for guests whose kernel firmware starts directly. Firmware and its settings
+#   (tpm_pcr00, tpm_pcr07) make the configuration known good; without them nothing is said of it.
 # - az-tdx-vtpm: measured by names of its own (az_tdx_mr_td, az_tdx_xfam). A guest with a firmware that is good for plain TDX
 #   could otherwise vouch for a software TPM.
 # - tpm: the key that signed the quote must be enrolled (the verifier says so in ak_trusted) or a reference value
@@ -190,7 +192,7 @@ configuration := 2 if {
 	known("az_tdx_xfam", az_tdx.quote.body.xfam)
 }
 
-# --- tpm: says nothing about a configuration ---
+# --- tpm: says nothing about a configuration, unless firmware and its settings are known ---
 
 tpm_trusted if input.tpm.ak_trusted == true
 
@@ -198,15 +200,27 @@ tpm_trusted if known("trusted_aks", input.tpm.ak_public)
 
 tpm_trusted if known("trusted_ak", input.tpm.ak_public)
 
+# A unified kernel image measures itself into register 11.
 executables := 3 if {
 	tpm_trusted
 	known("tpm_pcr04", input.tpm.pcr04)
 	known("tpm_pcr11", input.tpm.pcr11)
 }
 
+# A kernel that firmware starts directly measures its command line and its initrd into register 9.
+executables := 3 if {
+	tpm_trusted
+	known("tpm_pcr04", input.tpm.pcr04)
+	known("tpm_pcr09", input.tpm.pcr09)
+}
+
 hardware := 2 if tpm_trusted
 
-configuration := 0 if tpm_trusted
+configuration := 2 if {
+	tpm_trusted
+	known("tpm_pcr00", input.tpm.pcr00)
+	known("tpm_pcr07", input.tpm.pcr07)
+} else := 0 if tpm_trusted
 
 # --- se ---
 

@@ -156,6 +156,7 @@ impl Trustee {
                     (None, None) => Binding::None,
                 },
                 runtime_data: p.runtime.as_ref(),
+                activated: None,
             })
             .collect();
         let appraisal =

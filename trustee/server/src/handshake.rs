@@ -175,12 +175,17 @@ impl Inner {
         {
             members.insert("additional-evidence".into(), answer.additional_evidence.clone().into());
         }
+        let activated = match challenged.tee {
+            Tee::Tpm => self.activated(&answer.evidence, &judge, now)?,
+            _ => None,
+        };
         let own = Item {
             tee: challenged.tee,
             evidence: &answer.evidence,
             report_data: Some(&report_data),
             init_data: init_data.as_ref().map_or(Binding::None, Binding::Document),
             runtime_data: Some(&runtime),
+            activated: activated.as_ref(),
         };
         let others = devices.iter().map(|(tee, evidence)| Item {
             tee: *tee,
@@ -188,6 +193,7 @@ impl Inner {
             report_data: Some(&device_data),
             init_data: Binding::None,
             runtime_data: Some(&device_runtime),
+            activated: None,
         });
         let items = std::iter::once(own).chain(others).collect();
         let policy_id = &judge.config.policy_id;

@@ -38,6 +38,7 @@ mod tenants;
 mod timed_io;
 mod tls;
 mod tokens;
+mod tpm_enrolment;
 mod trustee;
 mod verdicts;
 

@@ -24,7 +24,7 @@ use crate::admin::{self, Head};
 use crate::plugins::{self, PluginRequest};
 use crate::reply::{self, Refusal, Variant};
 use crate::session::{Attributes, Session};
-use crate::{Trustee, discovery, request_id};
+use crate::{Trustee, discovery, request_id, tpm_enrolment};
 
 /// Prefix of resource paths.
 pub(crate) const RESOURCE: &str = "/kbs/v0/resource/";
@@ -61,6 +61,8 @@ pub(crate) fn router(trustee: Trustee) -> Router {
     let mut router = Router::new()
         .nest("/kbs/v0", kbs)
         .route("/cocoon/v0/report", post(report))
+        .route("/cocoon/v0/tpm/challenge", post(tpm_enrolment::challenge))
+        .route("/cocoon/v0/tpm/activate", post(tpm_enrolment::activate))
         .route("/cocoon/v0/openapi.json", get(openapi))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))

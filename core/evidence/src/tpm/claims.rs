@@ -6,21 +6,32 @@ use serde_json::{Map, Value, json};
 
 use super::evidence::Evidence;
 use super::quote::Quote;
-use super::verify::event_bank;
+use super::verify::{Known, event_bank};
 use crate::x509::Hash;
 
 /// What the evidence says, as claims. Nothing of it is verified, the key least of all.
 pub fn unverified(evidence: &Evidence) -> Value {
-    claims(evidence, false)
+    claims(evidence, &Known::No)
 }
 
 /// Upstream's: `ak_public` (base64), `report_data` (the quote's qualifying data, hex), `init_data` (register 8, hex),
 /// `pcr00` … Ours: whether the key is known, the bank, the TPM's version, clock and counters, the boot's events.
-pub(super) fn claims(evidence: &Evidence, ak_trusted: bool) -> Value {
+///
+/// Of a key that its TPM proved: `ek_sha256`, `tpm_manufacturer`, `tpm_model`, `tpm_version`.
+pub(super) fn claims(evidence: &Evidence, known: &Known<'_>) -> Value {
     let (quote, registers) = (evidence.quoted.quote(), evidence.quoted.registers());
     let mut map = Map::new();
     map.insert("ak_public".into(), STANDARD.encode(&evidence.ak_public).into());
-    map.insert("ak_trusted".into(), ak_trusted.into());
+    map.insert("ak_trusted".into(), (!matches!(known, Known::No)).into());
+    if let Known::Activated(key) = known {
+        let said = [
+            ("ek_sha256", &key.ek_sha256),
+            ("tpm_manufacturer", &key.manufacturer),
+            ("tpm_model", &key.model),
+            ("tpm_version", &key.version),
+        ];
+        map.extend(said.map(|(name, text)| (name.to_owned(), text.as_str().into())));
+    }
     map.insert("report_data".into(), hex::encode(&quote.extra_data).into());
     map.insert("init_data".into(), registers.init_data_claim().into());
     registers.claims().for_each(|(name, value)| {

@@ -3,18 +3,37 @@
 //! 1. The TPM's owner sends the endorsement key with its certificates, and the attestation key ([`Candidate`]).
 //! 2. [`appraise`] verifies all of it; nothing of it proves yet that both keys live in one TPM.
 //! 3. [`Candidate::challenge`] encrypts a secret; only the TPM that has both keys can return it ([`super::is_secret`]).
-//! 4. The attestation key is kept as [`super::Enrolled`].
+//! 4. The attestation key is kept as [`super::Enrolled`], or trusted for a while as [`Activated`].
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cocoon_stage::Code;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::activation::{Challenge, SECRET, make_credential};
-use super::endorsement;
+use super::algorithm::hashed;
 use super::public::Public;
-use crate::x509::Certificate;
+use super::{Trust, endorsement};
+use crate::x509::{Certificate, Hash};
 use crate::{Check, Error, Verdict};
+
+/// An attestation key whose TPM has answered the challenge, and what is known of that TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activated {
+    /// The attestation key, SubjectPublicKeyInfo, base64 of DER.
+    pub ak_public: String,
+    /// SHA-256 of the endorsement key's SubjectPublicKeyInfo, hex.
+    pub ek_sha256: String,
+    /// The TCG's id of the TPM's manufacturer, as its certificate says it.
+    pub manufacturer: String,
+    /// The TPM's model, likewise.
+    pub model: String,
+    /// Its firmware's version at manufacture, likewise.
+    pub version: String,
+    /// Whether its certificate leads to a root of simulated TPMs only.
+    pub simulated: bool,
+}
 
 /// Keys that ask to be enrolled.
 #[derive(Clone, Debug)]
@@ -44,6 +63,40 @@ impl Candidate {
     pub fn challenge(&self, secret: &[u8; SECRET]) -> Result<Challenge, Error> {
         make_credential(&self.endorsement, &self.attestation.name(), secret)
     }
+
+    /// What its keys become once the challenge is answered; of a verdict of [`judge`] without failed checks.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a verdict with a failed check, or of something else.
+    pub fn activated(&self, verdict: &Verdict) -> Result<Activated, Error> {
+        let claim = |name: &str| verdict.claims.get(name).and_then(Value::as_str).map(str::to_owned);
+        let made = (|| {
+            let ek = self.endorsement.key().to_spki().ok()?;
+            Some(Activated {
+                ak_public: claim("ak_public")?,
+                ek_sha256: hex::encode(hashed(Hash::Sha256, &[&ek])),
+                manufacturer: claim("manufacturer")?,
+                model: claim("model")?,
+                version: claim("version")?,
+                simulated: verdict.simulated,
+            })
+        })();
+        made.filter(|_| verdict.ok()).ok_or_else(|| Error::Malformed {
+            what: "TPM enrolment",
+            reason: "its keys did not verify".to_owned(),
+        })
+    }
+}
+
+/// As [`appraise`], against the roots that [`Trust`] names: those of vendors first, else those of simulated TPMs, which the
+/// verdict then says.
+pub fn judge(candidate: &Candidate, trust: &Trust, now_unix: u64) -> Verdict {
+    let verdict = appraise(candidate, &trust.roots, now_unix);
+    if verdict.ok() || trust.simulated_roots.is_empty() {
+        return verdict;
+    }
+    let simulated = appraise(candidate, &trust.simulated_roots, now_unix);
+    if simulated.ok() { Verdict { simulated: true, ..simulated } } else { verdict }
 }
 
 /// Verifies a candidate against the roots of TPM vendors that the operator trusts. There are no others: without roots

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::algorithm::name_of;
 use super::claims::claims;
+use super::enrol::Activated;
 use super::evidence::Evidence;
 use crate::eventlog::{Algorithm, EventLog};
 use crate::expectation::padded;
-use crate::x509::Hash;
+use crate::x509::{Certificate, Hash};
 use crate::{Check, Expectation, Verdict};
 
 const OPERATOR: &str = "keys that the operator enrolled, and the reference value trusted_aks";
@@ -33,6 +34,13 @@ pub struct Trust {
     pub enrolled: Vec<Enrolled>,
     /// Keys that a reference value names (`trusted_aks`): base64 of their DER SubjectPublicKeyInfo.
     pub named: Vec<String>,
+    /// Roots of TPM vendors: a key that its TPM proves to be beside a certified endorsement key may be enrolled by the guest
+    /// itself ([`super::enrol`]). None by default.
+    pub roots: Vec<Certificate>,
+    /// Roots of simulated TPMs, likewise; verdicts on such keys say so. None by default.
+    pub simulated_roots: Vec<Certificate>,
+    /// The key of this evidence, if its TPM has answered a challenge for it.
+    pub activated: Option<Activated>,
     /// Let evidence of any key through, with the claim `ak_trusted: false`: an attestation policy compares the claim
     /// `ak_public` with reference values of its own. Whoever switches this on must have such a policy.
     pub policy_decides: bool,
@@ -45,7 +53,7 @@ pub struct Trust {
 /// booted before has extended register 8 and could have asked for the quote. Both hold as far as the registers that measure
 /// that software (0 to 7, 9, 11) are what a policy expects.
 pub fn verify(evidence: &Evidence, trust: &Trust, expectation: &Expectation<'_>) -> Verdict {
-    let (key_trusted, check) = key_trust(evidence, trust);
+    let (known, check) = key_trust(evidence, trust);
     let mut checks = vec![check];
     checks.extend(key_attributes(evidence));
     checks.extend(evidence.quoted.checks(Some(&evidence.ak)));
@@ -59,15 +67,26 @@ pub fn verify(evidence: &Evidence, trust: &Trust, expectation: &Expectation<'_>)
     if let Some((_, log)) = &evidence.event_log {
         checks.extend(replay(evidence, log));
     }
-    let mut verdict = Verdict { checks, claims: Value::Null, simulated: false };
+    let simulated = matches!(&known, Known::Activated(key) if key.simulated);
+    let mut verdict = Verdict { checks, claims: Value::Null, simulated };
     if verdict.ok() {
-        verdict.claims = claims(evidence, key_trusted);
+        verdict.claims = claims(evidence, &known);
     }
     verdict
 }
 
+/// Why the key is trusted.
+pub(super) enum Known<'a> {
+    /// It is not.
+    No,
+    /// The operator named it.
+    Named,
+    /// Its TPM proved it.
+    Activated(&'a Activated),
+}
+
 /// Whether the key is known, and the check.
-fn key_trust(evidence: &Evidence, trust: &Trust) -> (bool, Check) {
+fn key_trust<'a>(evidence: &Evidence, trust: &'a Trust) -> (Known<'a>, Check) {
     let fingerprint = digest(&SHA256, &evidence.ak_public);
     let enrolled = trust.enrolled.iter().any(|key| match key {
         Enrolled::Spki(spki) => !spki.is_empty() && *spki == evidence.ak_public,
@@ -75,18 +94,28 @@ fn key_trust(evidence: &Evidence, trust: &Trust) -> (bool, Check) {
     });
     let encoded = STANDARD.encode(&evidence.ak_public);
     let named = trust.named.contains(&encoded);
-    let got = match (enrolled, named, trust.policy_decides) {
-        (true, ..) => "an enrolled key",
-        (_, true, _) => "a key of the reference value trusted_aks",
-        (_, _, true) => "an unknown key, left to the policy: trusted_aks",
-        _ => "an unknown key",
+    let activated = trust.activated.as_ref().filter(|key| key.ak_public == encoded);
+    let (known, got) = match (enrolled, named, activated) {
+        (true, ..) => (Known::Named, "an enrolled key".to_owned()),
+        (_, true, _) => (Known::Named, "a key of the reference value trusted_aks".to_owned()),
+        (_, _, Some(key)) => {
+            let (maker, model) = (&key.manufacturer, &key.model);
+            let kind = if key.simulated { "simulated TPM" } else { "TPM" };
+            (
+                Known::Activated(key),
+                format!("a key that a {kind} (maker {maker}, model {model}) proved to hold"),
+            )
+        }
+        _ if trust.policy_decides => {
+            (Known::No, "an unknown key, left to the policy: trusted_aks".to_owned())
+        }
+        _ => (Known::No, "an unknown key".to_owned()),
     };
-    let known = enrolled || named;
     let check = Check::new(
         "ak.trust",
-        known || trust.policy_decides,
+        trust.policy_decides || !matches!(known, Known::No),
         Code::AttestKeyUntrusted,
-        "an attestation key that was enrolled, or that trusted_aks names",
+        "an attestation key that was enrolled, that trusted_aks names, or that a trusted TPM proved to hold",
         format!("{got} (SHA-256 {})", hex::encode(fingerprint)),
         OPERATOR,
     );

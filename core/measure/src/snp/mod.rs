@@ -5,6 +5,7 @@
 
 mod digest;
 mod hashes;
+mod id_block;
 mod launch;
 mod ovmf;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod vmsa;
 
 pub use digest::{LaunchDigest, PAGE, PageType};
 pub use hashes::{KERNEL_HASHES_LEN, KernelHashes};
+pub use id_block::{ID_AUTH, ID_BLOCK, IdAuth, IdBlock};
 pub use launch::{cpu_signature, ovmf_launch_digest};
 pub use ovmf::{Ovmf, Section, SectionKind};
 pub use vmsa::{RESET_VECTOR, Vmsa};

@@ -101,8 +101,14 @@ impl World {
     }
 
     fn appraise(&self, evidence: &Value, report_data: Option<&[u8]>) -> Appraisal {
-        let item =
-            Item { tee: Tee::Nvidia, evidence, report_data, init_data: Binding::None, runtime_data: None };
+        let item = Item {
+            tee: Tee::Nvidia,
+            evidence,
+            report_data,
+            init_data: Binding::None,
+            runtime_data: None,
+            activated: None,
+        };
         let now_unix = NOW;
         let request = AppraisalRequest { items: vec![item], policy_id: "default", now_unix };
         self.appraiser.appraise(&request).unwrap()

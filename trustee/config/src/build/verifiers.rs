@@ -13,6 +13,7 @@ pub(super) fn verifiers<'a>(at: impl Fn(&str) -> Reader<'a>) -> Verifiers {
         snp: snp(&at("attestation.snp")),
         intel: intel(&at("attestation.intel")),
         tpm_trusted_aks: paths(&at("attestation.tpm"), "trusted_aks"),
+        tpm_roots: paths(&at("attestation.tpm"), "roots"),
         cca: cca(&at("attestation.cca")),
         se: se(&at("attestation.se")),
         csv_allow_v1: at("attestation.csv").flag("allow_v1"),

@@ -14,6 +14,8 @@ pub struct Verifiers {
     pub intel: IntelSettings,
     /// Files of enrolled attestation keys of TPMs.
     pub tpm_trusted_aks: Vec<PathBuf>,
+    /// Files of certificates of TPMs' makers.
+    pub tpm_roots: Vec<PathBuf>,
     /// Arm CCA.
     pub cca: CcaSettings,
     /// IBM Secure Execution.

@@ -114,6 +114,13 @@ pub(super) const KEYS: &[Key] = &[
          `trusted_aks` name further ones.",
     )
     .default("[]"),
+    Key::new(
+        "attestation.tpm.roots",
+        Kind::List(&PATH, 0),
+        "Certificates (PEM) of makers of TPMs that are trusted: guests whose TPM's endorsement key they certify enrol their \
+         attestation keys themselves. Whoever has a TPM of that maker's and its machine in his hands can make up evidence.",
+    )
+    .default("[]"),
     Key::new("attestation.cca.trust_anchors", Kind::Path, "Keys of Arm CCA platforms, JSON. Without them none verifies.")
         .sample(r#""/etc/trustee/cca/tastore.json""#),
     Key::new("attestation.cca.reference_values", Kind::Path, "Reference values of platforms and realms, JSON.")

@@ -118,6 +118,11 @@ impl World {
         self.server.take().unwrap().await.unwrap().unwrap();
     }
 
+    /// The certificate that clients must know.
+    pub fn certificate(&self) -> &str {
+        &self.tls.cert_chain_pem
+    }
+
     pub async fn client(&self) -> Client {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.tls.cert_chain_pem.as_bytes()).unwrap()).unwrap();

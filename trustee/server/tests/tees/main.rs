@@ -23,5 +23,6 @@ mod simulated;
 #[path = "../support/mod.rs"]
 mod support;
 mod tpm;
+mod tpm_enrolment;
 mod ultravisor;
 mod vtpm;
