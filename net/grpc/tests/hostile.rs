@@ -110,7 +110,8 @@ async fn facing(
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let service = hyper::service::service_fn(move |_| {
-            let mut frames: Vec<_> = frames.iter().map(|f| Ok(Frame::data(Bytes::from_static(f)))).collect();
+            let mut frames: Vec<Result<_, Infallible>> =
+                frames.iter().map(|f| Ok(Frame::data(Bytes::from_static(f)))).collect();
             if let Some(trailers) = trailers {
                 let map = trailers.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
                 frames.push(Ok(Frame::trailers(map.collect())));
