@@ -108,11 +108,9 @@ impl Client {
         let request = self.request(method, framing::frame(request)?)?;
         let (head, body) = in_time(until, self.connection.send(request)).await?.into_parts();
         match status::outcome(&head.headers) {
-            Some(Err(refused)) => return Err(refused),
-            _ if head.status != StatusCode::OK => return Err(Status::of_http(head.status)),
-            _ if !server::is_grpc(&head.headers) => {
-                return Err(Status::new(Code::Unknown, "the answer is not gRPC"));
-            }
+            Some(Err(refused)) => Err(refused),
+            _ if head.status != StatusCode::OK => Err(Status::of_http(head.status)),
+            _ if !server::is_grpc(&head.headers) => Err(Status::new(Code::Unknown, "the answer is not gRPC")),
             early => {
                 let messages = Messages::new(body, limit);
                 Ok(Streaming { messages, left: count, until, early: early.is_some(), kind: PhantomData })

@@ -15,7 +15,7 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Most bytes of one message.
     pub message_bytes: usize,
-    /// From accepting a connection to its first byte.
+    /// From accepting a connection to the end of what an HTTP/2 client says first.
     pub greeting: Duration,
     /// From a call's headers to the end of its answer; a shorter `grpc-timeout` of the caller counts.
     pub call: Duration,

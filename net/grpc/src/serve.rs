@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -22,6 +22,8 @@ use crate::server::Table;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// What an HTTP/2 client says first (RFC 9113, 3.4).
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(crate) async fn listen(listener: Listener, table: Arc<Table>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, stopped) = watch::channel(false);
@@ -64,24 +66,21 @@ pub(crate) async fn listen(listener: Listener, table: Arc<Table>, shutdown: impl
 }
 
 async fn connection(stream: Stream, table: Arc<Table>, stopped: watch::Receiver<bool>) {
-    let greeting = table.server.limits.greeting;
     let ended = match stream {
-        Stream::Unix(stream) => match greeted(greeting, stream.readable()).await {
-            Ok(()) => http(stream, table, stopped).await,
-            Err(error) => Err(error.into()),
-        },
-        Stream::Tcp(stream) => match greeted(greeting, stream.readable()).await {
-            Ok(()) => http(stream, table, stopped).await,
-            Err(error) => Err(error.into()),
-        },
+        Stream::Unix(stream) => http(stream, table, stopped).await,
+        Stream::Tcp(stream) => http(stream, table, stopped).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
 }
 
-async fn greeted(within: Duration, first: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    timeout(within, first).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// Reads what an HTTP/2 client says first, so that nobody keeps a place by saying nothing.
+async fn greeting(stream: &mut (impl AsyncRead + Unpin), within: Duration) -> io::Result<()> {
+    let mut said = [0; PREFACE.len()];
+    let read = timeout(within, stream.read_exact(&mut said)).await;
+    read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    if said == PREFACE { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2")) }
 }
 
 async fn http(
@@ -90,6 +89,12 @@ async fn http(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let limits = table.server.limits.clone();
+    let (mut reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        greeted = greeting(&mut reader, limits.greeting) => greeted?,
+        _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+    }
+    let stream = tokio::io::join(Cursor::new(PREFACE).chain(reader), writer);
     let service = service_fn(move |request| {
         let table = table.clone();
         async move { Ok::<_, Infallible>(table.answer(request).await) }
