@@ -7,7 +7,9 @@ mod delivery;
 mod evidence;
 mod image;
 mod layers;
+mod node;
 mod policy;
+mod snapshotter;
 mod trustee;
 
 use std::path::PathBuf;
@@ -20,7 +22,9 @@ pub use delivery::*;
 pub use evidence::*;
 pub use image::*;
 pub use layers::*;
+pub use node::*;
 pub use policy::*;
+pub use snapshotter::*;
 pub use trustee::*;
 
 /// Confidential containers: runs container images where their host can neither read nor change them.
@@ -74,6 +78,9 @@ pub enum Command {
     /// The node's cache of layers that pods share.
     #[command(subcommand)]
     Layers(LayersCommand),
+    /// This machine as a node of a cluster.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Run and operate Trustee as a server.
     #[command(subcommand)]
     Trustee(TrusteeCommand),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cocoon_network::PodNetwork;
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::Message;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -17,11 +18,12 @@ pub fn delete(args: &Args, bundle: &Path) -> Vec<u8> {
     if let Some(record) = Record::read(bundle) {
         end(args, bundle);
         // QEMU has gone with the shim: it asks the kernel to be killed with its parent.
-        for file in [&record.socket] {
-            let _ = std::fs::remove_file(file);
-        }
+        let _ = std::fs::remove_file(&record.socket);
         if record.run_dir.is_absolute() && record.run_dir.file_name().is_some() {
             let _ = std::fs::remove_dir_all(&record.run_dir);
+        }
+        if let Err(error) = PodNetwork::clean(Path::new(&record.netns)) {
+            eprintln!("{}: the pod's network: {error}", crate::PROGRAM);
         }
         if let Some(cgroups) = Cgroups::of(&record.cgroups_path) {
             cgroups.remove();

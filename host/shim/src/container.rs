@@ -82,10 +82,11 @@ async fn boot(shim: &Shim, bundle: &Bundle, request: &CreateTaskRequest) -> ttrp
     })
 }
 
-/// What `delete` is to remove, now that the control groups are known.
+/// What `delete` is to remove, now that control groups and network are known.
 fn note(shim: &Shim, bundle: &Bundle) {
     if let Some(mut record) = Record::read(&shim.bundle) {
         record.cgroups_path.clone_from(&bundle.spec.linux.cgroups_path);
+        record.netns = bundle.spec.namespace("network").map(|n| n.path.clone()).unwrap_or_default();
         if let Err(error) = record.write(&shim.bundle) {
             tracing::info!(%error, "the bundle does not say what is to be cleaned up");
         }

@@ -42,7 +42,7 @@ pub fn start(args: &Args, bundle: &Path, bootstrap: &Bootstrap) -> Result<Vec<u8
         let record = Record {
             socket: socket.clone(),
             run_dir: config.state.join(state::pod_folder(&args.namespace, &args.id)),
-            cgroups_path: String::new(),
+            ..Record::default()
         };
         let spawned = record.write(bundle).and_then(|()| serve(args, bundle, &source, bootstrap, listener));
         if let Err(error) = spawned {

@@ -13,6 +13,7 @@ mod cleanup;
 mod container;
 mod error;
 mod launch;
+mod layers;
 mod logger;
 mod mounts;
 pub mod options;

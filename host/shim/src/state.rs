@@ -14,6 +14,7 @@ const RECORD: &str = "cocoon.json";
 
 /// What is to be removed when a shim is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     /// Its socket.
     pub socket: PathBuf,
@@ -21,6 +22,8 @@ pub struct Record {
     pub run_dir: PathBuf,
     /// The pod's control groups, as its specification names them.
     pub cgroups_path: String,
+    /// The pod's network namespace, where it has one that others made.
+    pub netns: String,
 }
 
 impl Record {
@@ -72,7 +75,12 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Record::read(dir.path()), None);
-        let record = Record { socket: "/s".into(), run_dir: "/r".into(), cgroups_path: "/c".into() };
+        let record = Record {
+            socket: "/s".into(),
+            run_dir: "/r".into(),
+            cgroups_path: "/c".into(),
+            netns: "/n".into(),
+        };
         record.write(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()), Some(record));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cocoon_layers::Lease;
 use cocoon_network::PodNetwork;
 use cocoon_network::forward::{self, Forwarder};
 use cocoon_plan::images::Space;
@@ -19,6 +20,7 @@ use cocoon_vmm::Qemu;
 use tokio::sync::mpsc;
 
 use crate::cgroup::Cgroups;
+use crate::layers;
 use crate::sizing::size;
 use crate::spec::{Bundle, Spec};
 use crate::volumes::Volumes;
@@ -35,6 +37,8 @@ pub struct PodVm {
     pub volumes: Volumes,
     /// Its control groups.
     pub cgroups: Option<Cgroups>,
+    /// Its shared layers, which the cache keeps meanwhile.
+    _leases: Vec<Lease>,
     /// Brings connections to the pod's loopback into the guest.
     _forwarder: Option<Forwarder>,
     /// Takes the taps away once it is dropped.
@@ -71,6 +75,10 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
     if scratch_bytes.is_some() {
         make_folder(&scratch_dir)?;
     }
+    let leases = match (&plan, &initdata) {
+        (Some(plan), Some(initdata)) => layers::leases(&config.data, plan, initdata).await?,
+        _ => Vec::new(),
+    };
     let run_dir = config.state.join(name);
     let network = network(spec)?;
     let setup = Setup {
@@ -97,7 +105,7 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
         accel,
         cpus: size.cpus,
         memory_mib: size.memory_mib,
-        disks: Vec::new(),
+        disks: layers::disks(&leases),
         ports: ports(plan.as_ref()),
         scratch_bytes,
         scratch_dir: Some(scratch_dir),
@@ -127,6 +135,7 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
         config,
         volumes: Volumes::default(),
         cgroups,
+        _leases: leases,
         _forwarder: forwarder,
         _network: network,
     })
