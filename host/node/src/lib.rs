@@ -6,8 +6,13 @@
 //! Trust: host side. A report describes an untrusted machine to a person on it; nothing is released because of it.
 
 mod accel;
+pub mod containerd;
 mod files;
 mod host;
+pub mod install;
+mod labels;
+pub mod pods;
+mod program;
 mod qemu;
 mod report;
 mod tee;
@@ -16,6 +21,7 @@ use std::path::Path;
 
 use cocoon_vmm::Qemu;
 
+pub use labels::Labels;
 pub use report::{Check, Report, Status};
 
 /// Looks at this machine. `guest_dir` is where the measured guest image should be (`manifest.json`, `vmlinuz`,
