@@ -216,6 +216,11 @@ fn strip_block(text: &str) -> String {
 fn strip_line(text: &str, ours: impl Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
+        let unmarked = line.strip_prefix('\u{feff}');
+        if unmarked.is_some() {
+            out.push('\u{feff}');
+        }
+        let line = unmarked.unwrap_or(line);
         if !ours(line.trim()) {
             out.push_str(line);
         } else if !line.ends_with('\n') {

@@ -95,6 +95,11 @@ impl Draft {
         main: &MainFile,
     ) -> Result<Self, Failure> {
         let places = &wish.places;
+        let version = containerd.version();
+        if wish.snapshotter && (version.major, version.minor) == (1, 6) {
+            let reason = format!("containerd {version} has one snapshotter for all runtimes; --snapshotter needs 1.7");
+            return Err(Failure::new(Code::NodeContainerdUnusable, reason));
+        }
         let at = |reason: String| refused(format!("{}: {reason}", main.path.display()));
         let base = match (&main.print, dialect) {
             (Some(_), _) => main.base.clone(),

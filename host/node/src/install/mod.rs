@@ -18,11 +18,12 @@ mod store;
 mod transaction;
 mod uninstall;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use cocoon_stage::{Code, Failure};
 
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, Dialect};
 
 pub use classes::{CLASSES, Choice, Class, choose, names};
 pub use disk::Print;
@@ -87,28 +88,77 @@ pub fn install(wish: &Install, stop: &dyn Fn() -> bool) -> Result<Done, Failure>
     let dialect = containerd.dialect()?;
     let classes = choose(&wish.classes, &places.root)?;
     let store = Store::lock(&places.on_disk(&places.state))?;
+    let result = install_into(wish, stop, &store, &containerd, dialect, &classes);
+    if result.is_err() && store.is_empty() {
+        store.vanish();
+    }
+    result
+}
+
+fn install_into(
+    wish: &Install,
+    stop: &dyn Fn() -> bool,
+    store: &Store,
+    containerd: &Containerd,
+    dialect: Dialect,
+    classes: &[Class],
+) -> Result<Done, Failure> {
+    let places = &wish.places;
     let mut done = Done::default();
-    tell_recovery(&store, &mut done)?;
+    tell_recovery(store, &mut done)?;
     let manifest = store.manifest()?;
 
     let main = draft::MainFile::read(places, manifest.as_ref())?;
-    let draft = draft::Draft::make(wish, &classes, &containerd, dialect, &main)?;
-    draft.try_out(places, &containerd, &store, &main)?;
+    let draft = draft::Draft::make(wish, classes, containerd, dialect, &main)?;
+    draft.try_out(places, containerd, store, &main)?;
 
-    let desired = desired::files(wish, &classes, &draft, &main, manifest.as_ref(), &mut done)?;
-    let plan = Plan::make(&store, manifest, desired, places, &main, &mut done)?;
+    let desired = desired::files(wish, classes, &draft, &main, manifest.as_ref(), &mut done)?;
+    let plan = Plan::make(store, manifest, desired, places, &main, &mut done)?;
     if plan.changes.is_empty() {
         store.tidy(plan.manifest.as_ref());
         done.notes.push("everything was as it should be; nothing was changed".into());
         return Ok(done);
     }
-    change::carry_out(&store, &plan, places, &mut done, stop, &|done| {
+    let restarting = Restarting { restart: wish.restart.as_ref(), containerd: Some(containerd), tried: Cell::new(false) };
+    let result = change::carry_out(store, &plan, places, &mut done, stop, &|done| {
         if places.is_live() {
-            draft.confirm(&containerd, &places.config).map_err(|reason| Failure::new(Code::NodeInstallFailed, reason))?;
+            draft.confirm(containerd, &places.config).map_err(|reason| Failure::new(Code::NodeInstallFailed, reason))?;
         }
-        restart_if(wish.restart.as_ref(), places, &containerd, done)
-    })?;
+        restarting.run(places, done)
+    });
+    result.map_err(|failure| restarting.back_to_before(places, failure))?;
     Ok(done)
+}
+
+/// A restart of containerd as part of a change.
+struct Restarting<'a> {
+    restart: Option<&'a Restart>,
+    containerd: Option<&'a Containerd>,
+    tried: Cell<bool>,
+}
+
+impl Restarting<'_> {
+    /// Restarts containerd where that is wished, and waits until it answers.
+    fn run(&self, places: &Places, done: &mut Done) -> Result<(), Failure> {
+        let (Some(restart), Some(containerd)) = (self.restart, self.containerd) else { return Ok(()) };
+        let effective = containerd.effective(&places.config).map_err(|e| failed(&e))?;
+        self.tried.set(true);
+        restart.run_and_wait(containerd, &effective.address()).map_err(|e| failed(&e))?;
+        done.restarted = true;
+        Ok(())
+    }
+
+    /// After a failure: files are as before; so must the containerd be that has read the new ones.
+    fn back_to_before(&self, places: &Places, failure: Failure) -> Failure {
+        if !self.tried.get() {
+            return failure;
+        }
+        let what = match self.run(places, &mut Done::default()) {
+            Ok(()) => "with its configuration as before containerd was restarted again, and answers".to_owned(),
+            Err(e) => format!("containerd does not run with its configuration as before either: {}", e.reason),
+        };
+        Failure::new(failure.code, format!("{}; {what}", failure.reason))
+    }
 }
 
 fn find(places: &Places, given: Option<&std::path::Path>) -> Result<Containerd, Failure> {
@@ -132,19 +182,5 @@ fn tell_recovery(store: &Store, done: &mut Done) -> Result<(), Failure> {
         let left = undone.left.iter().map(|p| format!("{} was changed by someone else since and was left", p.display()));
         done.notes.extend(left);
     }
-    Ok(())
-}
-
-/// Restarts containerd where that is wished, and waits until it answers.
-fn restart_if(
-    restart: Option<&Restart>,
-    places: &Places,
-    containerd: &Containerd,
-    done: &mut Done,
-) -> Result<(), Failure> {
-    let Some(restart) = restart else { return Ok(()) };
-    let effective = containerd.effective(&places.config).map_err(|e| failed(&e))?;
-    restart.run_and_wait(containerd, &effective.address()).map_err(|e| failed(&e))?;
-    done.restarted = true;
     Ok(())
 }

@@ -83,6 +83,7 @@ impl Store {
     pub fn lock(dir: &Path) -> Result<Self, Failure> {
         let failed = |e: io::Error| failed(&disk::named(dir, &e));
         loop {
+            let made = disk::lacking(&dir.join("lock"));
             fs::create_dir_all(dir).map_err(failed)?;
             fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(failed)?;
             let path = dir.join("lock");
@@ -100,7 +101,12 @@ impl Store {
             let same = fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() == m.ino()));
             if same {
                 fs::create_dir_all(dir.join("originals")).map_err(failed)?;
-                return Ok(Store { dir: dir.into(), _lock: file });
+                let store = Store { dir: dir.into(), _lock: file };
+                if !made.is_empty() {
+                    let text = serde_json::to_vec(&made).map_err(|e| failed(e.into()))?;
+                    store.put("folders.json", &Content::Bytes(text)).map_err(failed)?;
+                }
+                return Ok(store);
             }
         }
     }
@@ -181,12 +187,16 @@ impl Store {
         let _ = fs::remove_dir_all(self.drafts());
     }
 
-    /// Removes the folder, the lock at last; and Cocoon's data folder above it, if it is empty.
+    /// Removes the folder, and those above it that were made for it.
     pub fn vanish(self) {
+        let made: Vec<PathBuf> = read(&self.dir.join("folders.json")).ok().flatten().unwrap_or_default();
         let _ = fs::remove_dir_all(&self.dir);
-        if let Some(above) = self.dir.parent().filter(|p| p.ends_with("cocoon")) {
-            let _ = fs::remove_dir(above);
-        }
+        super::transaction::remove_folders(&made);
+    }
+
+    /// Whether nothing is remembered: no installation, no change under way.
+    pub fn is_empty(&self) -> bool {
+        !self.manifest_path().exists() && !self.dir.join("journal.json").exists()
     }
 
     fn put(&self, name: &str, content: &Content) -> io::Result<()> {

@@ -140,6 +140,8 @@ fn undo(store: &Store, journal: &Journal) -> Result<Undone, Failure> {
             match &step.before {
                 None => disk::remove(&step.path)?,
                 Some(print) => {
+                    let folder = step.path.parent().unwrap_or(Path::new("/"));
+                    fs::create_dir_all(folder).map_err(|e| disk::named(folder, &e))?;
                     let kept = Content::CopyOf(store.original(&print.sha256));
                     disk::replace(&step.path, &kept, print)?;
                 }

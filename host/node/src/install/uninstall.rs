@@ -1,5 +1,6 @@
 //! `cocoon node uninstall`.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use cocoon_stage::{Code, Failure};
@@ -8,9 +9,9 @@ use super::change::{self, Plan, manifest_change, take_back};
 use super::draft::{self, MainFile};
 use super::places::Places;
 use super::restart::Restart;
-use super::store::{Manifest, Store, failed};
+use super::store::{Store, failed};
 use super::transaction::remove_folders;
-use super::{Done, find, tell_recovery};
+use super::{Done, Restarting, find, tell_recovery};
 use crate::containerd::{Containerd, Effective, SNAPSHOTTER, Scope};
 use crate::pods;
 
@@ -72,22 +73,19 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
     changes.push(manifest_change(&store, None)?);
     done.changed.push("what is remembered of the installation: removed".into());
     let plan = Plan { changes, manifest: None };
-    change::carry_out(&store, &plan, &places, &mut done, stop, &|done| {
+    let restarting =
+        Restarting { restart: wish.restart.as_ref(), containerd: containerd.as_ref(), tried: Cell::new(false) };
+    let result = change::carry_out(&store, &plan, &places, &mut done, stop, &|done| {
         if let (Some(containerd), Some(before)) = (&containerd, &before) {
             confirm(containerd, before, &places)?;
         }
-        if let Some(containerd) = &containerd {
-            super::restart_if(wish.restart.as_ref(), &places, containerd, done)?;
-        }
-        forget_folders(&manifest);
+        restarting.run(&places, done)?;
+        remove_folders(&manifest.folders);
         Ok(())
-    })?;
+    });
+    result.map_err(|failure| restarting.back_to_before(&places, failure))?;
     store.vanish();
     Ok(done)
-}
-
-fn forget_folders(manifest: &Manifest) {
-    remove_folders(&manifest.folders);
 }
 
 /// containerd still takes its configuration, nothing of others changed in it, and nothing of ours is left.
