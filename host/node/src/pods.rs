@@ -6,8 +6,8 @@ use std::path::Path;
 /// The shim's file name.
 pub const SHIM: &str = "containerd-shim-cocoon-v2";
 
-/// One line for each pod that still runs: shims among the processes of this machine, and folders below `pods` in which
-/// something still listens.
+/// One line for each pod that still runs: shims among the processes of this machine, and sockets of shims below `pods` on
+/// which someone listens.
 pub fn running(pods: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -19,10 +19,9 @@ pub fn running(pods: &Path) -> Vec<String> {
             found.push(format!("process {pid} ({})", pod_of(pid).unwrap_or_else(|| "a shim".into())));
         }
     }
-    for entry in fs::read_dir(pods).into_iter().flatten().flatten() {
-        let listening = listening_in(&entry.path());
-        if entry.path().is_dir() && listening {
-            found.push(format!("pod {}", entry.path().display()));
+    for entry in fs::read_dir(pods.join("s")).into_iter().flatten().flatten() {
+        if std::os::unix::net::UnixStream::connect(entry.path()).is_ok() {
+            found.push(format!("the shim at {}", entry.path().display()));
         }
     }
     found
@@ -42,25 +41,17 @@ fn pod_of(pid: &str) -> Option<String> {
     words.get(at + 1).cloned()
 }
 
-fn listening_in(dir: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::UnixStream;
-    fs::read_dir(dir).into_iter().flatten().flatten().any(|e| {
-        e.file_type().is_ok_and(|t| t.is_socket()) && UnixStream::connect(e.path()).is_ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_counts_as_a_pod_while_something_listens_in_it() {
+    fn a_socket_counts_while_someone_listens_on_it() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("pod-1")).unwrap();
-        let ours = |found: Vec<String>| found.into_iter().filter(|l| l.contains("pod-1")).count();
+        fs::create_dir(dir.path().join("s")).unwrap();
+        let ours = |found: Vec<String>| found.into_iter().filter(|l| l.contains("0a1b.sock")).count();
         assert_eq!(ours(running(dir.path())), 0);
-        let socket = std::os::unix::net::UnixListener::bind(dir.path().join("pod-1/qmp.sock")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(dir.path().join("s/0a1b.sock")).unwrap();
         assert_eq!(ours(running(dir.path())), 1);
         drop(socket);
         assert_eq!(ours(running(dir.path())), 0, "a socket that nobody listens on is rubbish of a crash");

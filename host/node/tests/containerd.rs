@@ -371,8 +371,8 @@ fn uninstalling_waits_for_pods() {
     let node = Node::new(&containerd, Some(DEBIAN));
     node.install().unwrap();
     let installed = node.picture();
-    fs::create_dir_all(node.path("run/cocoon/pod-1")).unwrap();
-    let socket = std::os::unix::net::UnixListener::bind(node.path("run/cocoon/pod-1/s")).unwrap();
+    fs::create_dir_all(node.path("run/cocoon/s")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(node.path("run/cocoon/s/pod-1.sock")).unwrap();
     let error = node.uninstall().unwrap_err();
     assert!(error.code == Code::NodeBusy && error.reason.contains("pod-1"), "{error:?}");
     let wish = Uninstall {

@@ -71,7 +71,14 @@ pub struct Journal {
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Said aloud: a program that was started and has not begun yet still has the file open.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Store {
@@ -101,7 +108,7 @@ impl Store {
             let same = fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() == m.ino()));
             if same {
                 fs::create_dir_all(dir.join("originals")).map_err(failed)?;
-                let store = Store { dir: dir.into(), _lock: file };
+                let store = Store { dir: dir.into(), lock: file };
                 if !made.is_empty() {
                     let text = serde_json::to_vec(&made).map_err(|e| failed(e.into()))?;
                     store.put("folders.json", &Content::Bytes(text)).map_err(failed)?;
