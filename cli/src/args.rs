@@ -7,6 +7,7 @@ mod delivery;
 mod evidence;
 mod image;
 mod layers;
+mod node;
 mod policy;
 mod trustee;
 
@@ -20,6 +21,7 @@ pub use delivery::*;
 pub use evidence::*;
 pub use image::*;
 pub use layers::*;
+pub use node::*;
 pub use policy::*;
 pub use trustee::*;
 
@@ -74,6 +76,9 @@ pub enum Command {
     /// The node's cache of layers that pods share.
     #[command(subcommand)]
     Layers(LayersCommand),
+    /// A Kubernetes node: make its containerd know Cocoon's runtimes, or forget them; say what it can do.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Run and operate Trustee as a server.
     #[command(subcommand)]
     Trustee(TrusteeCommand),

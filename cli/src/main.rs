@@ -17,6 +17,7 @@ mod image;
 mod layers;
 mod logging;
 mod moments;
+mod node;
 mod output;
 mod platform;
 mod registrar;
@@ -80,6 +81,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Evidence(command) => evidence::main(command),
         Command::Image(command) => done(image::main(command).await),
         Command::Layers(command) => done(layers::main(command).await),
+        Command::Node(command) => node::main(command).await,
         Command::Trustee(command) => done(trustee::main(command).await),
         Command::Errors => {
             print!("{}", cocoon_stage::render_errors_page());
