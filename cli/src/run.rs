@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cocoon_guest_image::GuestImage;
 use cocoon_plan::TrusteeConfig;
-use cocoon_sandbox::{Container, Observed, Pod, PodSpec, Stdio, TeePlatform};
+use cocoon_sandbox::{Container, Network, Observed, Pod, PodSpec, Setup, Stdio, TeePlatform};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
 use serde_json::json;
@@ -294,14 +294,16 @@ impl Run {
             initrd: guest.initrd.clone(),
             firmware,
             cmdline: guest.cmdline.clone(),
-            initdata: planned.initdata,
+            initdata: Some(planned.initdata),
             platform: tee,
             accel,
             cpus: self.args.cpus,
             memory_mib: self.args.memory,
+            network: Network::User,
             disks,
             scratch_bytes: self.args.delivery.scratch,
             scratch_dir: Some(scratch_dir),
+            setup: Setup::default(),
             run_dir: dirs::run_dir(&id),
             console: self.args.console.clone(),
             boot_timeout: BOOT_TIMEOUT,

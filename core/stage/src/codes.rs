@@ -101,6 +101,12 @@ codes! {
     BootGuestFailed = "BOOT-GUEST-FAILED", Boot,
         "The guest could not set itself up (modules, mounts, network).",
         "Run again with --console to see the guest's messages; rebuild the guest image.";
+    BootNetworkUnsupported = "BOOT-NETWORK-UNSUPPORTED", Boot,
+        "The pod's network is of a kind that a VM cannot take over.",
+        "See the reason: hostNetwork, and some network devices and routes, need a pod that is no VM.";
+    BootNetworkFailed = "BOOT-NETWORK-FAILED", Boot,
+        "The pod's network namespace could not be read or connected to the VM.",
+        "See the reason; check the CNI plugin's log and that the node has tun and the traffic control it names.";
     BootDiskFull = "BOOT-DISK-FULL", Boot,
         "The host has no space for the pod VM's runtime files.",
         "Free space in the data and runtime folders.";

@@ -7,10 +7,12 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::spec::{Accel, Disk, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg};
+use crate::spec::{Accel, Disk, Machine, NetArg, Platform, QuoteGeneration, Tap, VmSpec, VsockArg};
 
 /// The first PCI slot of further disks. QEMU gives the devices before them the lowest free ones, 1 to 3.
 const FIRST_DISK_SLOT: usize = 8;
+/// The first PCI slot of taps, of which there may be two slots full.
+const FIRST_TAP_SLOT: usize = 4;
 /// PCI functions of a slot. A slot for each disk would not do: q35's root bus has 32.
 const FUNCTIONS: usize = 8;
 /// A full or failing host disk is the guest's I/O error. By default QEMU would pause the VM where space is short, and
@@ -46,11 +48,7 @@ pub fn command_line(spec: &VmSpec) -> Vec<OsString> {
         Quote::Commas,
     );
     args.pair("-device", format!("virtio-blk-pci,drive=initdata,serial=initdata,{ON_ERROR}{}", virtio(spec)));
-    if spec.network == NetArg::User {
-        args.pair("-netdev", "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15");
-        // No option ROM: nobody boots from the network, and it would be one more thing to measure.
-        args.pair("-device", format!("virtio-net-pci,netdev=net0,romfile={}", virtio(spec)));
-    }
+    network(&mut args, spec);
     for (index, disk) in spec.disks.iter().enumerate() {
         further_disk(&mut args, spec, index, disk);
     }
@@ -171,6 +169,42 @@ fn vsock(args: &mut Args, spec: &VmSpec) {
             args.pair("-device", format!("vhost-vsock-pci,guest-cid={cid}{}", virtio(spec)));
         }
     }
+}
+
+/// No option ROMs: nobody boots from the network, and they would be one more thing to measure.
+fn network(args: &mut Args, spec: &VmSpec) {
+    match &spec.network {
+        NetArg::None => {}
+        NetArg::User => {
+            args.pair(
+                "-netdev",
+                "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15",
+            );
+            args.pair("-device", format!("virtio-net-pci,netdev=net0,romfile={}", virtio(spec)));
+        }
+        NetArg::Taps(taps) => {
+            for (index, tap) in taps.iter().enumerate() {
+                tap_device(args, spec, index, tap);
+            }
+        }
+    }
+}
+
+fn tap_device(args: &mut Args, spec: &VmSpec, index: usize, tap: &Tap) {
+    let vhost = match &tap.vhost {
+        Some(vhost) => format!(",vhost=on,vhostfd={}", vhost.number()),
+        None => String::new(),
+    };
+    args.pair("-netdev", format!("tap,id=net{index},fd={}{vhost}", tap.fd.number()));
+    let mac = tap.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let (slot, function) = (FIRST_TAP_SLOT + index / FUNCTIONS, index % FUNCTIONS);
+    let first = if function == 0 { ",multifunction=on" } else { "" };
+    let device = format!(
+        "virtio-net-pci,netdev=net{index},mac={mac},host_mtu={},addr={slot:#x}.{function}{first},romfile={}",
+        tap.mtu,
+        virtio(spec)
+    );
+    args.pair("-device", device);
 }
 
 /// Whether a comma ends the value in that option's syntax and must be doubled.

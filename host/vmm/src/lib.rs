@@ -12,6 +12,7 @@
 mod capture;
 mod command;
 mod error;
+mod inherit;
 mod keeper;
 mod probe;
 mod qemu;
@@ -21,9 +22,12 @@ mod vm;
 
 pub use command::command_line;
 pub use error::Error;
+pub use inherit::Descriptor;
+pub use keeper::Ending;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{
-    Accel, Console, Disk, MAX_DISKS, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg,
+    Accel, Console, Disk, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform, QuoteGeneration, Tap, VmSpec,
+    VsockArg,
 };
 pub use vm::Vm;

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::Descriptor;
+
 /// Most disks beside the initdata: the layers that an image may have (128), and a scratch disk.
 pub const MAX_DISKS: usize = 129;
 /// Most disks that a guest with one CPU can serve: each takes two of its interrupt vectors.
 const MAX_DISKS_ONE_CPU: usize = 96;
+/// Most taps: two PCI slots with eight functions each.
+pub const MAX_TAPS: usize = 16;
 /// Longest serial number, in bytes (virtio 1.2, 5.2.6.1: VIRTIO_BLK_T_GET_ID).
 const MAX_SERIAL: usize = 20;
 
@@ -67,13 +71,28 @@ pub enum VsockArg {
 }
 
 /// The guest's network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetArg {
     /// QEMU's user networking: guest 10.0.2.15/24, gateway and host loopback 10.0.2.2, DNS 10.0.2.3. Nothing
     /// reaches in.
     User,
+    /// A device for each of these, at most [`MAX_TAPS`], in this order.
+    Taps(Vec<Tap>),
     /// No network device.
     None,
+}
+
+/// A network device of the guest, whose packets go through a tap of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// The device's hardware address, by which the guest knows it; no group's, and no other tap's.
+    pub mac: [u8; 6],
+    /// The MTU that the guest is told, 68 to 65535.
+    pub mtu: u32,
+    /// The open tap: one queue, with `IFF_VNET_HDR` and without packet information.
+    pub fd: Descriptor,
+    /// An open `/dev/vhost-net` of its own, where the kernel is to move the packets.
+    pub vhost: Option<Descriptor>,
 }
 
 /// Where the guest's serial console goes.
@@ -160,9 +179,35 @@ impl VmSpec {
         } else if !distinct(&self.disks) {
             Some("two disks have the same serial number")
         } else {
-            None
+            self.network.wrong()
         };
         wrong.map_or(Ok(()), |reason| Err(crate::Error::Spec(reason)))
+    }
+}
+
+impl NetArg {
+    /// The taps and what moves their packets: what QEMU inherits.
+    pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
+        let NetArg::Taps(taps) = self else { return Vec::new() };
+        taps.iter().flat_map(|tap| [Some(&tap.fd), tap.vhost.as_ref()]).flatten().cloned().collect()
+    }
+
+    fn wrong(&self) -> Option<&'static str> {
+        let NetArg::Taps(taps) = self else { return None };
+        let (mut macs, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+        if taps.len() > MAX_TAPS {
+            Some("at most 16 taps")
+        } else if !taps.iter().all(|tap| tap.mac != [0; 6] && tap.mac.first().is_some_and(|b| b & 1 == 0)) {
+            Some("a tap's hardware address is that of one device")
+        } else if !taps.iter().all(|tap| macs.insert(tap.mac)) {
+            Some("two taps have the same hardware address")
+        } else if !taps.iter().all(|tap| (68..=65_535).contains(&tap.mtu)) {
+            Some("a tap's MTU is 68 to 65535")
+        } else if !self.descriptors().iter().all(|d| d.number() > 2 && numbers.insert(d.number())) {
+            Some("a tap needs descriptors of its own")
+        } else {
+            None
+        }
     }
 }
 

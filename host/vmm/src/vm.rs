@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::keeper::{Copy, Kept};
+use crate::inherit::inherit;
+use crate::keeper::{Copy, Ending, Kept};
 use crate::qmp::Qmp;
 use crate::spec::{Console, VmSpec};
 use crate::{Error, command_line};
@@ -64,6 +65,7 @@ impl Vm {
         let control = bind(&spec.qmp_socket).map_err(run_dir(&spec.qmp_socket))?;
         let mut command = Command::new(&spec.qemu);
         command.args(command_line(&spec)).current_dir(&spec.run_dir);
+        inherit(&mut command, spec.network.descriptors());
         let started = Kept::start(command, Copy { file: copy, limit: CONSOLE_LIMIT }).await;
         let child = started.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound if !spec.qemu.exists() => Error::QemuMissing(spec.qemu.clone()),
@@ -79,6 +81,11 @@ impl Vm {
     /// Only where the process cannot be waited for.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
+    }
+
+    /// QEMU's end, for those who do not hold the VM.
+    pub fn ending(&self) -> Ending {
+        self.child.ending()
     }
 
     /// How QEMU ended, if it has.
