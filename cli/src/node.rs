@@ -72,7 +72,9 @@ fn wish(args: &NodeInstallArgs) -> Result<Install, Failure> {
 }
 
 fn restart(args: &NodeRestart) -> Option<Restart> {
-    args.restart_command.clone().map(Restart::Command).or_else(|| args.restart.then_some(Restart::Systemd))
+    let limit = std::time::Duration::from_secs(args.restart_timeout.into());
+    let wished = args.restart || args.restart_command.is_some();
+    wished.then(|| Restart { command: args.restart_command.clone(), limit })
 }
 
 fn places(args: &NodePlaces) -> Result<Places, Failure> {

@@ -44,6 +44,9 @@ pub struct NodeRestart {
     /// Restart it by this shell command instead.
     #[arg(long, value_name = "COMMAND", conflicts_with = "restart")]
     pub restart_command: Option<String>,
+    /// Seconds that the restart may take, and then containerd's first answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub restart_timeout: u32,
 }
 
 /// `cocoon node install`.

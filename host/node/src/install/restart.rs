@@ -5,18 +5,16 @@ use std::time::{Duration, Instant};
 
 use crate::containerd::Containerd;
 
-/// How long the restart itself may take, and then the first answer.
-const LIMIT: Duration = Duration::from_secs(90);
 /// Between two questions. containerd tells nobody but its service manager that it is ready, so others must ask.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How containerd is restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// As a unit of systemd.
-    Systemd,
-    /// By a shell command.
-    Command(String),
+pub struct Restart {
+    /// A shell command; else as a unit of systemd.
+    pub command: Option<String>,
+    /// How long the restart itself may take, and then the first answer.
+    pub limit: Duration,
 }
 
 impl Restart {
@@ -26,7 +24,7 @@ impl Restart {
     /// A sentence: the command failed, or nobody answered in time.
     pub fn run_and_wait(&self, containerd: &Containerd, address: &str) -> Result<(), String> {
         self.run()?;
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + self.limit;
         loop {
             match containerd.answers(address) {
                 Ok(()) => return Ok(()),
@@ -39,13 +37,13 @@ impl Restart {
     }
 
     fn run(&self) -> Result<(), String> {
-        let mut command = match self {
-            Restart::Systemd => {
+        let mut command = match &self.command {
+            None => {
                 let mut command = Command::new("systemctl");
                 command.args(["restart", "containerd"]);
                 command
             }
-            Restart::Command(text) => {
+            Some(text) => {
                 let mut command = Command::new("sh");
                 command.args(["-c", text]);
                 command
@@ -53,7 +51,7 @@ impl Restart {
         };
         // No pipes: the command may leave containerd itself behind, which would keep them open.
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let status = crate::program::run_detached(&mut command, LIMIT).map_err(|e| format!("restart of containerd: {e}"))?;
+        let status = crate::program::run_detached(&mut command, self.limit).map_err(|e| format!("restart of containerd: {e}"))?;
         if status { Ok(()) } else { Err(format!("the command that restarts containerd failed: {command:?}")) }
     }
 }
