@@ -351,3 +351,14 @@ for pair in AttestationReport:_cert_chain_case1 _coco_report1:_coco_certs1; do
     seed nvidia_evidence "${pair%:*}" '%b' "$(tr -d '[:space:]' <"$report" | sed 's/../\\x&/g')"
     vector "nvidia/$(basename "$chain")" x509
 done
+
+seed grpc_framing two '\x07\x00\x00\x00\x00\x02\x0a\x00\x00\x00\x00\x00\x00'
+seed grpc_framing large '\x07\x00\x00\x01\x00\x00\x0a'
+seed snapshotter prepare '\x00\x12\x01a'
+seed snapshotter adopt '\x00\x12\x09extract-1\x22\x1f\x0a\x1acontainerd.io/snapshot.ref\x12\x01x'
+seed snapshotter view '\x01\x12\x01v\x1a\x01x'
+seed snapshotter mounts '\x02\x12\x01a'
+seed snapshotter commit '\x03\x12\x01b\x1a\x01a'
+seed snapshotter remove '\x04\x12\x01b'
+seed snapshotter update '\x06\x12\x03\x0a\x01a\x1a\x08\x0a\x06labels'
+seed snapshotter list '\x09\x12\x0fkind==committed'

@@ -9,6 +9,7 @@ mod image;
 mod layers;
 mod node;
 mod policy;
+mod snapshotter;
 mod trustee;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use image::*;
 pub use layers::*;
 pub use node::*;
 pub use policy::*;
+pub use snapshotter::*;
 pub use trustee::*;
 
 /// Confidential containers: runs container images where their host can neither read nor change them.

@@ -1,5 +1,7 @@
 //! `cocoon layers`: the node's cache of shared layers.
 
+mod fetch;
+
 use cocoon_layers::{Cache, Entry};
 use cocoon_stage::{Code, Failure};
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use crate::moments::shown;
 pub async fn main(command: LayersCommand) -> Result<(), Failure> {
     match command {
         LayersCommand::List { place } => list(&place).await,
+        LayersCommand::Fetch(args) => fetch::main(&args).await,
         LayersCommand::Verify { roots, place } => verify(&roots, &place).await,
         LayersCommand::Prune { to, place } => {
             let removed = open(&place)?.prune(to).await?;

@@ -24,6 +24,7 @@ mod registrar;
 mod registry;
 mod run;
 mod signals;
+mod snapshotter;
 mod terminal;
 mod trustee;
 mod wishes;

@@ -11,11 +11,13 @@ use cocoon_stage::{Code, Failure};
 
 use crate::args::{NodeCheckArgs, NodeCommand, NodeInstallArgs, NodePlaces, NodeRestart};
 use crate::signals::Signals;
+use crate::snapshotter;
 
 /// Runs a subcommand. The status is 1 where `check` finds that something is missing.
 pub async fn main(command: NodeCommand) -> Result<u8, Failure> {
     match command {
         NodeCommand::Check(args) => look(&args).await,
+        NodeCommand::Snapshotter(args) => snapshotter::main(&args).await.map(|()| 0),
         NodeCommand::Install(args) => {
             let wish = wish(&args)?;
             let warning = wish.classes.simulated.then_some(

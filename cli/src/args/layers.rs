@@ -16,6 +16,9 @@ pub enum LayersCommand {
         #[command(flatten)]
         place: LayersPlace,
     },
+    /// Make sure that all layers which a pod's plan wants attached are in the cache. Prints a line for each root, JSON:
+    /// root (64 hex digits), path of the file, serial (of its disk). No registry is asked for layers that are there.
+    Fetch(FetchArgs),
     /// Check every block of all layers, or of those named, against the root hash.
     Verify {
         /// Root hashes, or unambiguous beginnings of them.
@@ -41,11 +44,27 @@ pub enum LayersCommand {
     },
 }
 
+/// `cocoon layers fetch`.
+#[derive(Clone, Debug, Args)]
+pub struct FetchArgs {
+    /// The pod's initdata: the document (TOML), the annotation's text, or the disk image; `-` for standard input.
+    #[arg(long, value_name = "FILE", required_unless_present = "annotation", conflicts_with = "annotation")]
+    pub initdata: Option<PathBuf>,
+    /// The text of the pod's annotation that holds initdata.
+    #[arg(long, value_name = "TEXT")]
+    pub annotation: Option<String>,
+    /// Close standard output after the last line, and keep the layers from being evicted until standard input ends.
+    #[arg(long)]
+    pub hold: bool,
+    #[command(flatten)]
+    pub place: LayersPlace,
+}
+
 /// Where the cache is, and how the command answers.
 #[derive(Clone, Debug, Args)]
 pub struct LayersPlace {
     /// The folder; default: layers in the data folder.
-    #[arg(long, value_name = "DIR", env = "COCOON_LAYERS_DIR")]
+    #[arg(long, visible_alias = "cache", value_name = "DIR", env = "COCOON_LAYERS_DIR")]
     pub dir: Option<PathBuf>,
     /// The most that all layers may have together, e.g. 50G.
     #[arg(long, value_name = "SIZE", env = "COCOON_LAYERS_LIMIT", value_parser = parse_bytes, default_value = "20G")]
@@ -78,7 +97,8 @@ impl LayersCommand {
             LayersCommand::List { place }
             | LayersCommand::Verify { place, .. }
             | LayersCommand::Prune { place, .. }
-            | LayersCommand::Remove { place, .. } => place.json,
+            | LayersCommand::Remove { place, .. }
+            | LayersCommand::Fetch(FetchArgs { place, .. }) => place.json,
         }
     }
 }

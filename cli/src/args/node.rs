@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::SnapshotterArgs;
+
 /// `cocoon node`.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -13,6 +15,8 @@ pub enum NodeCommand {
     Uninstall(NodeUninstallArgs),
     /// Say whether pods of Cocoon can run on this node, what is missing and how to mend it. Changes nothing.
     Check(NodeCheckArgs),
+    /// Serve containerd as the snapshotter of images whose layers only guests need.
+    Snapshotter(SnapshotterArgs),
 }
 
 /// Where things are on the node.
@@ -110,6 +114,7 @@ impl NodeCommand {
             NodeCommand::Install(args) => args.places.json,
             NodeCommand::Uninstall(args) => args.places.json,
             NodeCommand::Check(args) => args.places.json,
+            NodeCommand::Snapshotter(_) => false,
         }
     }
 }

@@ -101,6 +101,15 @@ impl Cache {
         self.present(wanted, &Key::of(&wanted.diff_id, descriptor)).await
     }
 
+    /// The layer that a plan names, where it is in the cache already.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; what is not fit is as good as absent.
+    pub async fn pinned(&self, pinned: Pinned) -> Result<Option<Lease>, Error> {
+        let inner = self.inner.clone();
+        blocking(move || Ok(inner.rooted(Rooted { root: pinned.root, blocks: pinned.blocks }))).await
+    }
+
     /// Reads the layer from its source and converts it, whatever the cache holds already, so that its root is known
     /// from its verified content alone: [`Lease::computed`].
     ///
@@ -176,6 +185,10 @@ impl Inner {
             Some(Pinned { root, blocks }) => Rooted { root, blocks },
             None => self.index.get(key)?,
         };
+        self.rooted(expected)
+    }
+
+    fn rooted(&self, expected: Rooted) -> Option<Lease> {
         match lease(&self.layers, expected.root) {
             Ok(Some(lease)) if lease.blocks == expected.blocks => {
                 touch(&lease.file);

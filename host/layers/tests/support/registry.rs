@@ -69,6 +69,11 @@ impl Registry {
         self.log.lock().unwrap().len()
     }
 
+    /// How often somebody asked for this.
+    pub fn asked_for(&self, digest: &Digest) -> usize {
+        self.log.lock().unwrap().iter().filter(|path| path.ends_with(&digest.to_string())).count()
+    }
+
     pub fn reference(&self) -> Reference {
         Reference::parse(&format!("{}/image", self.address)).unwrap()
     }
