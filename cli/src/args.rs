@@ -78,7 +78,7 @@ pub enum Command {
     /// The node's cache of layers that pods share.
     #[command(subcommand)]
     Layers(LayersCommand),
-    /// This machine as a node of a cluster.
+    /// A Kubernetes node: make its containerd know Cocoon's runtimes, or forget them; say what it can do.
     #[command(subcommand)]
     Node(NodeCommand),
     /// Run and operate Trustee as a server.

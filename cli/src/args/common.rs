@@ -13,6 +13,7 @@ impl Command {
             Command::Doctor(args) => args.json,
             Command::Collateral(command) => command.json(),
             Command::Layers(command) => command.json(),
+            Command::Node(command) => command.json(),
             Command::Image(command) => command.json(),
             Command::Evidence(EvidenceCommand::Verify(args)) => args.json,
             Command::Evidence(EvidenceCommand::Show(args)) => args.json,

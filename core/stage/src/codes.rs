@@ -338,6 +338,18 @@ codes! {
     UsageInvalid = "USAGE-INVALID", Plan,
         "The command line is not valid.",
         "See --help.";
+    NodeContainerdUnusable = "NODE-CONTAINERD-UNUSABLE", Boot,
+        "containerd was not found on this node, does not run, or is of a version that Cocoon does not know.",
+        "Install containerd 1.6, 1.7 or 2.x, or name its program and configuration with --containerd and --config.";
+    NodeConfigRefused = "NODE-CONFIG-REFUSED", Boot,
+        "containerd's configuration cannot be extended without breaking it, so it was left as it is.",
+        "Mend what the reason names, check with `containerd config dump`, then install again.";
+    NodeInstallFailed = "NODE-INSTALL-FAILED", Boot,
+        "A step of the installation failed; everything that it had changed was put back.",
+        "Mend what the reason names, then install again.";
+    NodeBusy = "NODE-BUSY", Boot,
+        "Another installation is at work on this node, or pods of Cocoon still run.",
+        "Wait for it, or drain the node (`kubectl drain`); --force removes Cocoon under running pods.";
     HostUnsupported = "HOST-UNSUPPORTED", Boot,
         "This machine lacks something Cocoon needs.",
         "Run `cocoon doctor`.";

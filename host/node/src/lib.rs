@@ -1,13 +1,20 @@
-//! What this node has, what each lack means, and the command that mends it.
+//! The node: what it has, what each lack means and the command that mends it; and containerd's acquaintance with Cocoon.
 //!
-//! Contract: [`doctor`] looks and reports; it changes nothing, installs nothing and needs no network. It never fails:
-//! what it cannot find out is a check that says so. Its only child processes are short QEMU runs that it ends itself.
+//! Contract: [`doctor`] and [`check()`] look and report; they change nothing, install nothing and need no network. They never fail:
+//! what they cannot find out is a check that says so. Their child processes are short runs of QEMU, containerd, the shim and
+//! tc, which they end themselves. [`install`] has a contract of its own.
 //!
 //! Trust: host side. A report describes an untrusted machine to a person on it; nothing is released because of it.
 
 mod accel;
+mod check;
+pub mod containerd;
 mod files;
 mod host;
+pub mod install;
+mod labels;
+pub mod pods;
+mod program;
 mod qemu;
 mod report;
 mod tee;
@@ -16,6 +23,8 @@ use std::path::Path;
 
 use cocoon_vmm::Qemu;
 
+pub use check::{Look, NodeReport, check};
+pub use labels::Labels;
 pub use report::{Check, Report, Status};
 
 /// Looks at this machine. `guest_dir` is where the measured guest image should be (`manifest.json`, `vmlinuz`,

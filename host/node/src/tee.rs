@@ -1,11 +1,53 @@
 //! The TEEs that this host could start guests in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Check;
 
 const SIMULATED: &str = "workloads run on the simulated platform: the whole path works, but the host can read them; \
      only a Trustee that accepts simulated evidence releases secrets to them";
+
+/// What this machine could protect pods with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tees {
+    pub(crate) snp: bool,
+    pub(crate) tdx: bool,
+    /// A TPM that the host plays: swtpm, and firmware that measures.
+    pub(crate) tpm: bool,
+    /// Guests at once, where the kernel says.
+    pub(crate) snp_guests: Option<u64>,
+    pub(crate) tdx_guests: Option<u64>,
+}
+
+impl Tees {
+    pub(crate) fn of(root: &Path) -> Self {
+        let snp = root.join("dev/sev").exists() && parameter(root, "kvm_amd", "sev_snp");
+        let tdx = parameter(root, "kvm_intel", "tdx");
+        Tees {
+            snp,
+            tdx,
+            tpm: swtpm(root).is_some() && ovmf(root).is_some(),
+            snp_guests: capacity(root, "sev_es").filter(|_| snp),
+            tdx_guests: capacity(root, "tdx").filter(|_| tdx),
+        }
+    }
+}
+
+/// swtpm's program below `root`.
+pub(crate) fn swtpm(root: &Path) -> Option<PathBuf> {
+    ["usr/bin/swtpm", "usr/local/bin/swtpm"].iter().map(|p| root.join(p)).find(|p| p.is_file())
+}
+
+/// Firmware that measures what it boots, where distributions put it.
+pub(crate) fn ovmf(root: &Path) -> Option<PathBuf> {
+    let places = [
+        "usr/share/OVMF/OVMF_CODE_4M.fd",
+        "usr/share/OVMF/OVMF_CODE.fd",
+        "usr/share/edk2/ovmf/OVMF_CODE.fd",
+        "usr/share/edk2/x64/OVMF_CODE.4m.fd",
+    ];
+    places.iter().map(|p| root.join(p)).find(|p| p.is_file())
+}
 
 pub(crate) fn checks(root: &Path) -> [Check; 2] {
     [snp(root), tdx(root)]

@@ -3,9 +3,13 @@
 //! One TOML file a class, `/etc/cocoon/<class>.toml`, written by `cocoon node install` and named to the shim by containerd
 //! (`ConfigPath` of the runtime's options). Host side: nothing in it is a secret and nothing of it is trusted by a guest.
 
+mod reference;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use reference::{KEYS, Key, markdown};
 
 /// Where the files of all classes are.
 pub const FOLDER: &str = "/etc/cocoon";
