@@ -5,7 +5,9 @@ use std::fs::File;
 use cocoon_protocol::HashAlgorithm;
 
 use super::*;
+use crate::container::ExecSpec;
 use crate::reaper::Reaper;
+use crate::task_service::Ports;
 
 fn initdata(files: &[(&str, &str)]) -> Result<InitData, Failure> {
     let files = files.iter().map(|(n, c)| ((*n).to_owned(), (*c).to_owned())).collect();
@@ -44,7 +46,8 @@ fn configure(pod: &Pod) -> Result<(), Failure> {
 }
 
 async fn create(pod: &Arc<Pod>, name: &str) -> Failure {
-    pod.create(name, async { Ok(Streams::default()) }).await.unwrap_err()
+    let host = HostPart { id: format!("id-{name}"), ..HostPart::default() };
+    pod.create(name, host, async { Ok(Streams::default()) }).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -99,11 +102,22 @@ async fn the_host_gets_only_what_the_plan_names() {
     assert_eq!(create(&pod, "main").await.code, Code::AttestEvidenceUnavailable);
     assert_eq!(create(&pod, "main").await.code, Code::AttestEvidenceUnavailable);
     assert_eq!(create(&pod, "evil").await.code, Code::PlanRequestRefused);
-    assert_eq!(pod.start("main").await.unwrap_err().code, Code::PlanRequestRefused);
-    assert_eq!(pod.signal("main", 9).unwrap_err().code, Code::PlanRequestRefused);
-    assert_eq!(pod.remove("main").await.unwrap_err().code, Code::PlanRequestRefused);
-    assert_eq!(pod.exec_refusal("main").code, Code::PlanRequestRefused);
-    assert!(pod.known("evil").is_err());
+    let refused = Code::PlanRequestRefused;
+    for id in ["main", "id-main", "evil"] {
+        assert_eq!(pod.start(id).await.unwrap_err().code, refused);
+        assert_eq!(pod.signal(id, 9, false).unwrap_err().code, refused);
+        assert_eq!(pod.signal(id, 9, true).unwrap_err().code, refused);
+        assert_eq!(pod.remove(id).await.unwrap_err().code, refused);
+        assert_eq!(pod.termination_message(id).unwrap_err().code, refused);
+        let spec = ExecSpec { args: vec!["sh".into()], env: Vec::new(), cwd: None, terminal: false };
+        assert_eq!(pod.exec(id, "e", Exec::new(spec, Ports::default(), None)).unwrap_err().code, refused);
+        let streams = async { Ok(Streams::default()) };
+        assert_eq!(pod.exec_start(id, "e", streams).await.unwrap_err().code, refused);
+        assert_eq!(pod.exec_signal(id, "e", 9).unwrap_err().code, refused);
+        assert_eq!(pod.exec_remove(id, "e").err().unwrap().code, refused);
+        assert!(pod.known(id).unwrap().is_none() && pod.exec_known(id, "e").unwrap().is_none());
+    }
+    assert!(pod.named("evil").is_err() && pod.named("main").is_ok());
     assert_eq!(pod.status().0, "failed");
     pod.shut_down().await;
     pod.off().await;
