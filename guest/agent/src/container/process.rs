@@ -123,13 +123,16 @@ impl Process {
         exit.wait_for(Option::is_some).await.ok().and_then(|e| *e).unwrap_or(Exit::UNSEEN)
     }
 
-    /// Sends it a signal (1 to 64).
+    /// Sends it a signal (1 to 64); one that is gone already needs none.
     ///
     /// # Errors
-    /// [`Error::Container`], such as for a process that is gone.
+    /// [`Error::Container`].
     pub fn signal(&self, number: u32) -> Result<(), Error> {
         let number = i32::try_from(number).map_err(|_| Error::Refused("not a signal".into()))?;
-        crate::syscalls::pidfd_signal(self.pidfd.as_fd(), number).map_err(Error::container("send the signal"))
+        match crate::syscalls::pidfd_signal(self.pidfd.as_fd(), number) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            done => done.map_err(Error::container("send the signal")),
+        }
     }
 
     /// The host will send no more standard input.
