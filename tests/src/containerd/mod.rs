@@ -1,0 +1,27 @@
+//! containerd as a node runs it, in the versions that Debian carries, with pods as kubelet asks for them.
+//!
+//! - [`Node`]: namespaces in which all of it lives and with which all of it ends.
+//! - [`Version`]: which containerd.
+//! - [`Containerd`]: one that runs, can be killed and started again.
+//! - [`Cri`]: kubelet's side of the Container Runtime Interface; [`Stream`]: exec, attach and port forwarding.
+//! - [`PodWish`], [`ContainerWish`], [`Pod`]: pods and what becomes of them.
+//! - [`Owner`]: who plans workloads and registers them with Trustee.
+
+mod config;
+pub mod cri;
+mod daemon;
+mod node;
+mod owner;
+mod peer;
+mod pod;
+mod stream;
+mod wish;
+
+pub use cri::Cri;
+pub use daemon::{Containerd, Setup};
+pub use node::{Node, Process};
+pub use owner::Owner;
+pub use peer::Version;
+pub use pod::{Ended, Pod};
+pub use stream::{Forward, Stream};
+pub use wish::{ContainerWish, PodWish};
