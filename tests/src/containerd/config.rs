@@ -14,8 +14,6 @@ pub(super) struct Config<'a> {
     pub pause: &'a str,
     /// The runtime class's file of `cocoon` pods.
     pub class: &'a Path,
-    /// Further lines.
-    pub more: &'a str,
 }
 
 impl Config<'_> {
@@ -30,11 +28,11 @@ impl Config<'_> {
         );
         let sections = if self.version == Version::V2 { self.of_version_3() } else { self.of_version_2() };
         let version = if self.version == Version::V2 { 3 } else { 2 };
-        format!("version = {version}\n{}\n{head}{sections}{}", Self::DISABLED, self.more)
+        format!("version = {version}\n{}\n{head}{sections}", Self::DISABLED)
     }
 
     /// What tests do not need, and what would look for devices and daemons of the machine.
-    const DISABLED: &str = "disabled_plugins = ['io.containerd.snapshotter.v1.aufs', 'io.containerd.snapshotter.v1.btrfs', \
+    const DISABLED: &'static str = "disabled_plugins = ['io.containerd.snapshotter.v1.aufs', 'io.containerd.snapshotter.v1.btrfs', \
                             'io.containerd.snapshotter.v1.zfs', 'io.containerd.snapshotter.v1.devmapper', \
                             'io.containerd.snapshotter.v1.blockfile', 'io.containerd.nri.v1.nri', \
                             'io.containerd.tracing.processor.v1.otlp', 'io.containerd.internal.v1.tracing']";

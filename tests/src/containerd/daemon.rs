@@ -27,8 +27,6 @@ pub struct Setup<'a> {
     pub pause: &'a str,
     /// The runtime class of `cocoon` pods.
     pub class: &'a RuntimeConfig,
-    /// Further lines of `config.toml`.
-    pub more: &'a str,
 }
 
 /// A containerd with root, state and socket of its own, in a node. Dropping it kills it; its pods end with the node.
@@ -58,13 +56,7 @@ impl Containerd {
         }
         let class = folder.join("class.toml");
         fs::write(&class, setup.class.to_toml())?;
-        let config = Config {
-            version: setup.version,
-            folder: &folder,
-            pause: setup.pause,
-            class: &class,
-            more: setup.more,
-        };
+        let config = Config { version: setup.version, folder: &folder, pause: setup.pause, class: &class };
         fs::write(folder.join("config.toml"), config.text())?;
         fs::write(folder.join("cni/10-cocoon.conflist"), config::network(&folder))?;
         fs::write(
@@ -194,8 +186,11 @@ fn answers(socket: &Path) -> bool {
     if !socket.exists() {
         return false;
     }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return false };
-    // Of its own thread: who waits may be within a runtime.
+    // On a thread of its own: who waits may be within a runtime.
     let cri = Cri::on(socket.to_owned());
-    std::thread::scope(|scope| scope.spawn(|| runtime.block_on(cri.version()).is_ok()).join().unwrap_or(false))
+    let ask = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.is_ok_and(|runtime| runtime.block_on(cri.version()).is_ok())
+    };
+    std::thread::spawn(ask).join().unwrap_or(false)
 }

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use crate::{missing, run, wait_until};
+use crate::{missing, wait_until};
 
 /// The first process of the namespaces: makes the network, says so, and ends, and with it all other processes there, once
 /// standard input closes, because the [`Node`] was dropped or because the test's process died in whatever way.
