@@ -184,6 +184,15 @@ impl Node {
         self.processes().into_iter().filter(|p| p.name == shown).collect()
     }
 
+    /// The unix sockets in one of its folders, as paths that lead there from outside.
+    pub fn sockets(&self, folder: &str) -> Vec<PathBuf> {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = PathBuf::from(format!("/proc/{}/root{folder}", self.init));
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let sockets = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_socket()));
+        sockets.map(|e| e.path()).collect()
+    }
+
     /// Says what pods left behind, if it is still there after `limit`: processes, mounts, network devices and namespaces,
     /// cgroups. Those named in `spared` are none of it.
     ///

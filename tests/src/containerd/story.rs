@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cocoon_plan::Plan;
 use cocoon_runtime::RuntimeConfig;
 
 use super::daemon::shim_program;
@@ -123,16 +124,24 @@ impl Machine {
         Pod::run(&self.containerd, &self.node, wish).await
     }
 
-    /// Plans a pod of Cocoon with these containers, registers it and runs it. The containers are planned only, not made.
+    /// Plans a pod of Cocoon with these containers, lets `change` alter the plan, registers it with these secrets (by path,
+    /// such as `default/secret/token`) and runs the pod. The containers are planned only, not made.
     ///
     /// # Errors
     /// Where the plan is not valid; containerd's refusal.
-    pub async fn planned(&self, name: &str, containers: &[ContainerWish]) -> Result<Pod> {
+    pub async fn planned(
+        &self,
+        mut wish: PodWish,
+        containers: &[&ContainerWish],
+        secrets: &[(&str, &str)],
+        change: impl FnOnce(&mut Plan),
+    ) -> Result<Pod> {
         let owner = self.owner()?;
         let planned = containers.iter().map(|c| owner.container(c)).collect::<Result<Vec<_>>>()?;
-        let plan = owner.plan(name, planned)?;
-        let mut wish = PodWish::new(name, "cocoon");
-        wish.annotations.insert(super::owner::ANNOTATION.into(), owner.register(&plan, &[]).await?);
+        let mut plan = owner.plan(&wish.name, planned)?;
+        change(&mut plan);
+        wish.runtime = "cocoon".into();
+        wish.annotations.insert(super::ANNOTATION.into(), owner.register(&plan, secrets).await?);
         self.pod(wish).await
     }
 
