@@ -1,6 +1,9 @@
 //! `cocoon run`: the main job, stage by stage.
 
+mod annotation;
 mod plan;
+
+pub use annotation::print as plan;
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,7 @@ use cocoon_plan::TrusteeConfig;
 use cocoon_sandbox::{Container, Observed, Pod, PodSpec, Stdio, TeePlatform};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
+use cocoon_trustee::Registration;
 use serde_json::json;
 use tokio::io::{stderr, stdin, stdout};
 use tokio::sync::mpsc;
@@ -250,29 +254,7 @@ impl Run {
         let guest = guest.await.map_err(|e| Failure::new(Code::Internal, e.to_string()))??;
         let accel = platform::accelerator(self.args.accel, &qemu, &guest.kernel, self.output).await?;
 
-        self.tell(Stage::Register, Mark::Begin);
-        // Before it is asked for: an interrupted registration must be taken back as well.
-        self.registered = Some(planned.registration.digest_hex.clone());
-        let result = async {
-            let registrar =
-                self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
-            let mut references = std::collections::BTreeMap::new();
-            if let Some(processor) = &processor {
-                references = simulated_references(processor, &guest.reference_values()?);
-            }
-            if let TeePlatform::Snp { .. } = &tee {
-                let values = guest.snp_reference_values(&platform::snp_firmware()?)?;
-                references
-                    .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
-            }
-            let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
-            let expires = now().saturating_add(REGISTRATION_LIFETIME);
-            registrar.put_references(&source, &references, expires).await?;
-            registrar.register(&planned.registration).await
-        }
-        .await;
-        self.tell(Stage::Register, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |()| Mark::End));
-        result?;
+        self.register(&planned.registration, &guest, &tee, processor.as_ref()).await?;
         self.output.progress(Stage::Register, "plan registered with Trustee");
 
         // On a disk: the runtime folder is often in memory.
@@ -307,6 +289,39 @@ impl Run {
             boot_timeout: BOOT_TIMEOUT,
             adversary: self.args.adversary,
         })
+    }
+
+    /// Tells Trustee of the guest image and of the workload.
+    async fn register(
+        &mut self,
+        registration: &Registration,
+        guest: &GuestImage,
+        tee: &TeePlatform,
+        processor: Option<&SecureProcessor>,
+    ) -> Result<(), Failure> {
+        self.tell(Stage::Register, Mark::Begin);
+        // Before it is asked for: an interrupted registration must be taken back as well.
+        self.registered = Some(registration.digest_hex.clone());
+        let result = async {
+            let registrar =
+                self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
+            let mut references = std::collections::BTreeMap::new();
+            if let Some(processor) = processor {
+                references = simulated_references(processor, &guest.reference_values()?);
+            }
+            if let TeePlatform::Snp { .. } = tee {
+                let values = guest.snp_reference_values(&platform::snp_firmware()?)?;
+                references
+                    .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
+            }
+            let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
+            let expires = now().saturating_add(REGISTRATION_LIFETIME);
+            registrar.put_references(&source, &references, expires).await?;
+            registrar.register(registration).await
+        }
+        .await;
+        self.tell(Stage::Register, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |()| Mark::End));
+        result
     }
 
     async fn open_trustee(&mut self, processor: Option<&SecureProcessor>) -> Result<TrusteeConfig, Failure> {
