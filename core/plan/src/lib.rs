@@ -8,6 +8,7 @@
 
 pub mod compile;
 pub mod decide;
+pub mod files;
 pub mod images;
 pub mod pod;
 mod trustee;

@@ -24,7 +24,7 @@ use crate::pod::{Pod, plan_of};
 use crate::reaper::Reaper;
 use crate::sandbox_service::{ETC, SandboxService};
 use crate::task_service::TaskService;
-use crate::{Error, console, glue, images, modules, mounts, network, syscalls, vsock};
+use crate::{Error, console, forward, glue, images, modules, mounts, network, syscalls, vsock};
 
 /// How long the last answer to the host may take before the VM is switched off regardless.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -117,19 +117,27 @@ async fn serve_until_end(settings: Settings, initdata: Result<InitData, Failure>
         .register_service(sandbox_ttrpc::create_sandbox(Arc::new(SandboxService(Arc::clone(&pod)))));
     server.start().await.map_err(io::Error::other)?;
 
+    let forwards = vsock::listen_forward()?;
+    let ports = Arc::clone(&pod);
+    tokio::spawn(async move {
+        if let Err(e) = forward::serve(forwards, ports).await {
+            tracing::warn!("no further connections are forwarded: {e}");
+        }
+    });
+
     events.begin(Stage::Boot, "");
     match pod.refusal() {
         None => events.end(Stage::Boot, ""),
         Some(failure) => events.fail(&failure, ""),
     }
     let stream = vsock::connect_events().await?;
-    let forward = events::forward(receiver, stream);
-    tokio::pin!(forward);
+    let told = events::forward(receiver, stream);
+    tokio::pin!(told);
     tokio::select! {
         // The host is gone: so is everybody who could look after the workload.
-        () = &mut forward => pod.shut_down().await,
+        () = &mut told => pod.shut_down().await,
         () = pod.off() => {
-            let _ = tokio::time::timeout(LAST_WORDS, forward).await;
+            let _ = tokio::time::timeout(LAST_WORDS, told).await;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ mod console;
 pub mod container;
 mod error;
 mod events;
+mod forward;
 mod glue;
 mod images;
 mod modules;
@@ -23,7 +24,9 @@ pub mod prepare;
 pub mod reaper;
 mod sandbox_service;
 mod syscalls;
+mod sysctls;
 mod task_service;
+pub mod volumes;
 mod vsock;
 
 pub use error::Error;

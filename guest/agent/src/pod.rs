@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cocoon_plan::decide::{Phase, Sandbox};
@@ -14,7 +14,10 @@ use tokio::sync::Notify;
 use crate::Error;
 use crate::container::{Container, Settings, Streams};
 use crate::events::Events;
+use crate::forward::Ports;
 use crate::prepare::{Backend, Preparation, Progress};
+use crate::volumes::Volumes;
+use crate::{mounts, sysctls};
 
 /// What finds Trustee and the registries: initdata, its plan and the address of the host's loopback in, backend out.
 pub(crate) type Connect = Box<
@@ -29,6 +32,7 @@ pub(crate) struct Pod {
     images: PathBuf,
     events: Events,
     connect: Connect,
+    volumes: Arc<Volumes>,
     state: Mutex<State>,
     off: Notify,
 }
@@ -66,11 +70,16 @@ impl Pod {
         connect: Connect,
         initdata: Result<InitData, Failure>,
     ) -> Self {
+        let mut volumes = Vec::new();
         let state = match initdata.and_then(|data| plan_of(&data).map(|plan| (data, plan))) {
-            Ok((data, plan)) => State::Booted(Box::new(data), Sandbox::new(plan)),
+            Ok((data, plan)) => {
+                volumes.clone_from(&plan.volumes);
+                State::Booted(Box::new(data), Sandbox::new(plan))
+            }
             Err(failure) => State::Refused(failure.at(Stage::Boot)),
         };
-        Pod { settings, images, events, connect, state: Mutex::new(state), off: Notify::new() }
+        let volumes = Arc::new(Volumes::new(mounts::VOLUMES.into(), &volumes));
+        Pod { settings, images, events, connect, volumes, state: Mutex::new(state), off: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -83,6 +92,14 @@ impl Pod {
             State::Refused(failure) => Some(failure.clone()),
             State::Booted(..) | State::Running(_) => None,
         }
+    }
+
+    /// The plan's volumes.
+    ///
+    /// # Errors
+    /// Why nothing can run here.
+    pub(crate) fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
+        self.refusal().map_or_else(|| Ok(Arc::clone(&self.volumes)), Err)
     }
 
     /// The state's name for the host, and the failure where it is `failed`.
@@ -116,8 +133,8 @@ impl Pod {
             State::Booted(data, sandbox) => ((**data).clone(), sandbox.plan().clone()),
         };
         // Half a configuration is as good as none: where this fails the pod can only be shut down.
-        if let Err(e) = apply() {
-            let failure = Failure::from(e);
+        let applied = apply().map_err(Failure::from);
+        if let Err(failure) = applied.and_then(|()| sysctls::apply(Path::new(sysctls::ROOT), &plan.sysctls)) {
             *state = State::Refused(failure.clone());
             return Err(failure);
         }
@@ -191,10 +208,11 @@ impl Pod {
         streams: impl Future<Output = Result<Streams, Failure>>,
     ) -> Result<Container, Failure> {
         let (rootfs, secrets) = preparation.container(&plan.name).await?;
+        let mounts = self.volumes.prepare(plan, preparation.space()).await?;
         self.events.begin(Stage::Start, &plan.name);
         let built = async {
             let streams = streams.await?;
-            Ok(Container::create(&self.settings, plan, &rootfs, hostname, &secrets, streams).await?)
+            Ok(Container::create(&self.settings, plan, &rootfs, hostname, &secrets, &mounts, streams).await?)
         };
         built.await.inspect_err(|failure: &Failure| self.events.fail(failure, &plan.name))
     }
@@ -262,6 +280,7 @@ impl Pod {
         if let Some(container) = &container {
             container.destroy().await;
         }
+        self.volumes.release(name);
         let (preparation, name) =
             (self.with(|running| Ok(Arc::clone(&running.preparation)))?, name.to_owned());
         // Space goes back to the pod in the background; nobody waits for it.
@@ -302,6 +321,12 @@ impl Running {
         if let Some(exit) = self.containers.get(name).and_then(|c| c.exited()).filter(|_| alive) {
             self.sandbox.ended(name, exit.status);
         }
+    }
+}
+
+impl Ports for Pod {
+    fn allows(&self, port: u16) -> bool {
+        self.with(|running| Ok(running.sandbox.plan().forward_ports.contains(&port))).unwrap_or(false)
     }
 }
 

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
+use crate::volumes::Place;
 
 /// Secret bytes, shared by those who may read them.
 pub type Secret = Arc<Zeroizing<Vec<u8>>>;
@@ -74,6 +75,12 @@ pub trait Images: Send + Sync {
         rootfs: &Path,
         documents: Documents,
     ) -> Result<(), Failure>;
+
+    /// Where the plan's space is.
+    ///
+    /// # Errors
+    /// `IMAGE-SCRATCH-FAILED`.
+    async fn space(&self) -> Result<Place, Failure>;
 
     /// Takes a container's root file system away, which no process uses any more.
     async fn remove(&self, container: &str, rootfs: &Path);
@@ -166,6 +173,17 @@ impl Preparation {
         if let Some(backend) = backend {
             backend.images.remove(container, &self.folder.join(container)).await;
         }
+    }
+
+    /// Where the plan's space is; waits until it is known who delivers images.
+    ///
+    /// # Errors
+    /// What keeps images from coming.
+    pub async fn space(&self) -> Result<Place, Failure> {
+        let mut found = self.backend.clone();
+        let lost = || Failure::new(Code::Internal, "nothing delivers images");
+        let backend = found.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
+        backend.ok_or_else(lost)?.images.space().await
     }
 
     /// Where it stands.

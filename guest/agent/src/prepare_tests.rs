@@ -59,6 +59,10 @@ impl Images for Fake {
         outcome(self.pull)
     }
 
+    async fn space(&self) -> Result<Place, Failure> {
+        Ok(Place { folder: "/nowhere".into(), memory: true })
+    }
+
     async fn remove(&self, container: &str, rootfs: &Path) {
         self.removed.lock().unwrap().push((container.to_owned(), rootfs.to_owned()));
     }

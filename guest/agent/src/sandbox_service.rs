@@ -9,11 +9,12 @@ use cocoon_sandbox_api::sandbox::{
     ShutdownResponse, StatusRequest, StatusResponse, TerminationMessageRequest, TerminationMessageResponse,
 };
 use cocoon_sandbox_api::{sandbox_ttrpc, to_ttrpc};
-use cocoon_stage::Failure;
+use cocoon_stage::{Code, Failure};
 use ttrpc::r#async::TtrpcContext;
 
 use crate::network::Network;
 use crate::pod::Pod;
+use crate::volumes::Piece;
 
 /// The service.
 pub(crate) struct SandboxService(pub(crate) Arc<Pod>);
@@ -51,8 +52,22 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
         })
     }
 
-    async fn put_files(&self, _: &TtrpcContext, _: PutFilesRequest) -> ttrpc::Result<PutFilesResponse> {
-        Err(refuse(Failure::new(cocoon_stage::Code::PlanRequestRefused, "files: the plan allows none")))
+    async fn put_files(&self, _: &TtrpcContext, request: PutFilesRequest) -> ttrpc::Result<PutFilesResponse> {
+        let volumes = self.0.volumes().map_err(refuse)?;
+        let put = tokio::task::spawn_blocking(move || {
+            let pieces = request.files.iter().map(|f| Piece {
+                path: &f.path,
+                mode: f.mode,
+                uid: f.uid,
+                gid: f.gid,
+                offset: f.offset,
+                data: &f.data,
+            });
+            volumes.put(&request.volume, request.generation, &pieces.collect::<Vec<_>>(), request.commit)
+        });
+        let lost = |_| refuse(Failure::new(Code::Internal, "the files' way ended without a result"));
+        put.await.map_err(lost)?.map_err(refuse)?;
+        Ok(PutFilesResponse::new())
     }
 
     async fn termination_message(
@@ -60,10 +75,7 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
         _: &TtrpcContext,
         _: TerminationMessageRequest,
     ) -> ttrpc::Result<TerminationMessageResponse> {
-        Err(refuse(Failure::new(
-            cocoon_stage::Code::PlanRequestRefused,
-            "no termination message in the plan",
-        )))
+        Err(refuse(Failure::new(Code::PlanRequestRefused, "no termination message in the plan")))
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<ShutdownResponse> {

@@ -14,12 +14,14 @@ mod spawn;
 mod stdio;
 mod user;
 
+pub use rootfs::Mounts;
 pub use secrets::SecretFile;
 pub use spawn::INIT_NAME;
 pub use stdio::{Reader, Streams, Writer};
 
 pub(crate) use cgroup::Resources;
 pub(crate) use init::main as init_main;
+pub(crate) use rootfs::{DeviceNode, VolumeMount};
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,12 +91,15 @@ impl Container {
         rootfs: &Path,
         hostname: &str,
         secrets: &[SecretFile],
+        mounts: &Mounts,
         streams: Streams,
     ) -> Result<Self, Error> {
         let root = File::open(rootfs).map_err(Error::container("open the image"))?;
         let user = user::lookup(root.as_fd(), &plan.user)?;
         let folder = settings.work.join(&plan.name);
         let mut binds = pod_files(&settings.etc);
+        // Where the plan mounts something of its own there, that counts.
+        binds.retain(|bind| plan.mounts.iter().all(|m| m.target() != bind.target));
         binds.extend(secrets::stage(&folder, secrets, &user)?);
         let cgroup = settings.cgroups.as_deref().map(|root| Cgroup::create(root, &plan.name)).transpose()?;
         let config = InitConfig {
@@ -103,6 +108,9 @@ impl Container {
                 read_only: plan.read_only_root,
                 tmpfs: plan.mounts.iter().filter_map(tmpfs).collect(),
                 binds,
+                volumes: mounts.volumes.clone(),
+                devices: mounts.devices_of(user.uid, user.gid),
+                unmasked: plan.unmasked,
                 cwd: plan.cwd.clone(),
                 cgroup: cgroup.is_some(),
             },

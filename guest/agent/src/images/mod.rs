@@ -18,6 +18,7 @@ use cocoon_blockdev::{ModuleSet, Mounted};
 use cocoon_datahub::DataHub;
 use cocoon_image::{Digest, Platform, Reference};
 use cocoon_plan::images::{ImageSettings, SharedLayer};
+use cocoon_plan::pod::{VolumePlan, VolumeSource};
 use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_pull::{Gate, PullRequest};
 use cocoon_registry::Auth;
@@ -30,6 +31,7 @@ use tokio::sync::OnceCell;
 
 use crate::events::Events;
 use crate::prepare::{Documents, Images};
+use crate::volumes::Place;
 
 use shared::SharedLayers;
 use space::{Space, Writable};
@@ -46,6 +48,10 @@ pub(crate) fn module_sets(plan: &Plan) -> Vec<ModuleSet> {
     }
     if plan.images.space != cocoon_plan::images::Space::Memory {
         sets.push(ModuleSet::Scratch);
+        let limited = |v: &VolumePlan| matches!(v.source, VolumeSource::Scratch { size } if size != 0);
+        if plan.volumes.iter().any(limited) {
+            sets.push(ModuleSet::Volumes);
+        }
     }
     sets
 }
@@ -104,7 +110,7 @@ impl Delivery {
         })
     }
 
-    async fn space(&self) -> Result<Arc<Space>, Failure> {
+    async fn opened(&self) -> Result<Arc<Space>, Failure> {
         let kind = self.settings.space;
         let space = self.space.get_or_try_init(|| blocking(move || Space::open(kind).map(Arc::new))).await?;
         Ok(Arc::clone(space))
@@ -170,7 +176,7 @@ impl Delivery {
         if let Some(layers) = &container.image.layers {
             return self.attached(&registry, &reference, digest, required, layers).await;
         }
-        let space = self.space().await?;
+        let space = self.opened().await?;
         let mut request = PullRequest::new(reference, digest);
         request.gate = self.gate(required);
         request.limits.total_bytes = request.limits.total_bytes.min(space.bytes());
@@ -246,7 +252,7 @@ impl Images for Delivery {
     ) -> Result<(), Failure> {
         let (lowers, below) = self.layers(container, &documents).await?;
         let lowers = topmost_first(lowers);
-        let space = self.space().await?;
+        let space = self.opened().await?;
         let (name, at) = (container.name.clone(), rootfs.to_owned());
         let root = blocking(move || {
             let (writable, overlay) = space.overlay(&name, &lowers, &at)?;
@@ -255,6 +261,10 @@ impl Images for Delivery {
         .await?;
         self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), root);
         Ok(())
+    }
+
+    async fn space(&self) -> Result<Place, Failure> {
+        Ok(self.opened().await?.place())
     }
 
     async fn remove(&self, container: &str, rootfs: &Path) {
