@@ -1,41 +1,82 @@
 //! The plan's state machine: what the untrusted host may ask for, and when.
 //!
-//! Each container walks `Planned → Created → Running → Ended`. The host can ask for the next step of a
-//! container that the plan names; everything else is refused with `PLAN-REQUEST-REFUSED`.
+//! The host makes up an id for each *instance* of a container that it asks for. An instance walks
+//! `Created → Running → Ended` and is then removed; at any time at most one instance of a container is created or
+//! running. When a container may be created, and whether it may be again, its kind and its restart rule say. Everything
+//! else is refused with `PLAN-REQUEST-REFUSED`, whose reason speaks of the host's request alone.
+
+mod execs;
 
 use std::collections::BTreeMap;
 
 use cocoon_stage::{Code, Failure, Stage};
 
-use crate::{ContainerPlan, Plan};
+use crate::pod::ContainerKind;
+use crate::{ContainerPlan, Plan, Restart};
 
-/// Where a container stands.
+pub use execs::{ExecRequest, MAX_EXECS};
+
+use execs::Execs;
+
+/// Longest id that the host may make up, in characters.
+pub const MAX_ID: usize = 128;
+/// How many names the host may ask for of one ephemeral container of the plan.
+pub const MAX_EPHEMERAL: usize = 64;
+/// How many instances may exist at a time, ended ones included.
+const MAX_INSTANCES: usize = 1024;
+
+/// Where an instance of a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Named by the plan, not yet asked for.
-    Planned,
     /// Its root file system is being or has been built.
     Created,
     /// Its process runs.
     Running,
     /// Its process ended, with this exit status.
     Ended(u32),
-    /// Its remains were removed; it cannot come back.
-    Removed,
+}
+
+impl Phase {
+    /// Whether it has, or is about to have, a process.
+    pub fn is_live(self) -> bool {
+        matches!(self, Phase::Created | Phase::Running)
+    }
+}
+
+/// What a container has been through, over all its instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    /// Its program was never started.
+    Fresh,
+    /// Its program was started and has not ended yet.
+    Started,
+    /// Its program ended, the last time with this exit status.
+    Ended(u32),
+}
+
+#[derive(Debug)]
+struct Instance {
+    /// The name that was asked for; an ephemeral container's may add a suffix to the plan's.
+    name: String,
+    /// Which of the plan's containers it is.
+    number: usize,
+    phase: Phase,
+    execs: Execs,
 }
 
 /// The containers of one plan and where each stands.
 #[derive(Debug)]
 pub struct Sandbox {
     plan: Plan,
-    phases: BTreeMap<String, Phase>,
+    instances: BTreeMap<String, Instance>,
+    /// By the names asked for.
+    past: BTreeMap<String, Past>,
 }
 
 impl Sandbox {
     /// A sandbox in which no container has been asked for yet.
     pub fn new(plan: Plan) -> Self {
-        let phases = plan.containers.iter().map(|c| (c.name.clone(), Phase::Planned)).collect();
-        Sandbox { plan, phases }
+        Sandbox { plan, instances: BTreeMap::new(), past: BTreeMap::new() }
     }
 
     /// The plan.
@@ -43,100 +84,192 @@ impl Sandbox {
         &self.plan
     }
 
-    /// Where the container of this name stands.
-    pub fn phase(&self, name: &str) -> Option<Phase> {
-        self.phases.get(name).copied()
+    /// Where the instance of this id stands; `None` for one that was never created or is removed.
+    pub fn phase(&self, id: &str) -> Option<Phase> {
+        self.instances.get(id).map(|i| i.phase)
     }
 
-    /// The host asks to create a container: allowed once, in the plan's order.
+    /// The plan of the instance of this id.
+    pub fn planned(&self, id: &str) -> Option<&ContainerPlan> {
+        self.instances.get(id).and_then(|i| self.plan.containers.get(i.number))
+    }
+
+    /// The plan of the container of this name, which may be an ephemeral one's with a suffix.
     ///
     /// # Errors
-    /// A coded refusal for a name that the plan lacks, a second creation, or a step out of order.
-    pub fn create(&mut self, name: &str) -> Result<&ContainerPlan, Failure> {
-        self.step(name, "create", |p| (p == Phase::Planned).then_some(Phase::Created))?;
-        let earlier_missing = self
-            .plan
-            .containers
-            .iter()
-            .take_while(|c| c.name != name)
-            .any(|c| self.phases.get(&c.name) == Some(&Phase::Planned));
-        if earlier_missing {
-            self.phases.insert(name.to_owned(), Phase::Planned);
-            return Err(refused(format!(
-                "create of {name:?} before the containers that the plan puts first"
-            )));
-        }
-        self.plan.container(name).ok_or_else(|| refused(format!("no container {name:?} in the plan")))
+    /// A coded refusal for a name that the plan lacks.
+    pub fn named(&self, name: &str) -> Result<&ContainerPlan, Failure> {
+        self.find(name).map(|(_, container)| container)
     }
 
-    /// Building the container failed before it could start: it may be asked for again.
-    pub fn create_failed(&mut self, name: &str) {
-        if let Some(phase @ Phase::Created) = self.phases.get_mut(name) {
-            *phase = Phase::Planned;
+    /// The host asks to create an instance `id` of the container `name`.
+    ///
+    /// # Errors
+    /// A coded refusal for an id that is none or taken, a name that the plan lacks, a second instance beside a live one, a
+    /// step out of order, or a restart that the plan does not allow.
+    pub fn create(&mut self, id: &str, name: &str) -> Result<&ContainerPlan, Failure> {
+        check_id(id)?;
+        if self.instances.contains_key(id) {
+            return Err(refused(format!("create of {id:?}, which exists")));
+        }
+        if self.instances.len() >= MAX_INSTANCES {
+            return Err(refused(format!("create of {id:?} beside {MAX_INSTANCES} others")));
+        }
+        let (number, container) = self.find(name)?;
+        if self.instances.values().any(|i| i.name == name && i.phase.is_live()) {
+            return Err(refused(format!("create of {name:?}, which is created or running already")));
+        }
+        if container.kind != ContainerKind::Ephemeral && !self.is_due(number) {
+            return Err(refused(format!("create of {name:?} before the containers that must come first")));
+        }
+        if !self.may_run(name) {
+            return Err(refused(format!("create of {name:?}, which may not run again")));
+        }
+        if container.kind == ContainerKind::Ephemeral && !self.past.contains_key(name) {
+            let asked = |n: &&String| self.find(n).is_ok_and(|(other, _)| other == number);
+            if self.past.keys().filter(asked).count() >= MAX_EPHEMERAL {
+                return Err(refused(format!("create of {name:?} beside {MAX_EPHEMERAL} like it")));
+            }
+        }
+        self.past.entry(name.to_owned()).or_insert(Past::Fresh);
+        let instance =
+            Instance { name: name.to_owned(), number, phase: Phase::Created, execs: Execs::default() };
+        self.instances.insert(id.to_owned(), instance);
+        self.plan.containers.get(number).ok_or_else(|| refused(format!("no container {name:?} in the plan")))
+    }
+
+    /// Building the instance failed before it could start: the container may be asked for again.
+    pub fn create_failed(&mut self, id: &str) {
+        if self.phase(id) == Some(Phase::Created) {
+            self.instances.remove(id);
         }
     }
 
-    /// The host asks to start a created container.
+    /// The host asks to start a created instance.
     ///
     /// # Errors
     /// A coded refusal where it is not created, or was started before.
-    pub fn start(&mut self, name: &str) -> Result<(), Failure> {
-        self.step(name, "start", |p| (p == Phase::Created).then_some(Phase::Running))
+    pub fn start(&mut self, id: &str) -> Result<(), Failure> {
+        let instance = self.instances.get_mut(id).ok_or_else(|| unknown("start", id))?;
+        if instance.phase != Phase::Created {
+            return Err(refused(format!("start of {id:?}, which was started before")));
+        }
+        instance.phase = Phase::Running;
+        self.past.insert(instance.name.clone(), Past::Started);
+        Ok(())
     }
 
-    /// The container's process ended.
-    pub fn ended(&mut self, name: &str, status: u32) {
-        if let Some(phase) = self.phases.get_mut(name) {
-            *phase = Phase::Ended(status);
+    /// The instance's process ended.
+    pub fn ended(&mut self, id: &str, status: u32) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if instance.phase == Phase::Running {
+            self.past.insert(instance.name.clone(), Past::Ended(status));
+        }
+        if instance.phase.is_live() {
+            instance.phase = Phase::Ended(status);
         }
     }
 
-    /// The host asks to signal a container: allowed while it is created or running.
+    /// The host asks to signal an instance: allowed while it is created or running.
     ///
     /// # Errors
-    /// A coded refusal for an unknown or ended container, or a number that is no signal.
-    pub fn signal(&self, name: &str, signal: u32) -> Result<(), Failure> {
-        if !(1..=64).contains(&signal) {
-            return Err(refused(format!("{signal} is not a signal")));
-        }
-        match self.phases.get(name) {
+    /// A coded refusal for an unknown or ended instance, or a number that is no signal.
+    pub fn signal(&self, id: &str, signal: u32) -> Result<(), Failure> {
+        check_signal(signal)?;
+        match self.phase(id) {
             Some(Phase::Running | Phase::Created) => Ok(()),
-            Some(_) => Err(refused(format!("signal to {name:?}, which does not run"))),
-            None => Err(refused(format!("no container {name:?} in the plan"))),
+            Some(Phase::Ended(_)) => Err(refused(format!("signal to {id:?}, which has ended"))),
+            None => Err(unknown("signal", id)),
         }
     }
 
-    /// The host asks to remove a container: allowed when it does not run.
+    /// The host asks to remove an instance: allowed when it does not run. One that was removed before it was started does
+    /// not count as a run of its container.
     ///
     /// # Errors
-    /// A coded refusal for an unknown, never created or running container.
-    pub fn remove(&mut self, name: &str) -> Result<(), Failure> {
-        self.step(name, "delete", |p| match p {
-            Phase::Ended(_) | Phase::Created => Some(Phase::Removed),
-            _ => None,
+    /// A coded refusal for an unknown or running instance.
+    pub fn remove(&mut self, id: &str) -> Result<(), Failure> {
+        match self.phase(id) {
+            Some(Phase::Running) => Err(refused(format!("delete of {id:?}, which runs"))),
+            Some(Phase::Created | Phase::Ended(_)) => {
+                self.instances.remove(id);
+                Ok(())
+            }
+            None => Err(unknown("delete", id)),
+        }
+    }
+
+    /// Whether the container of this plan's name may still be run, under this or, for an ephemeral one, another name: its
+    /// image is worth keeping.
+    pub fn needs_image(&self, plan_name: &str) -> bool {
+        let Some(container) = self.plan.container(plan_name) else { return false };
+        match self.past.get(plan_name) {
+            _ if container.kind == ContainerKind::Ephemeral => true,
+            Some(Past::Started) => container.restart != Restart::Never,
+            _ => self.may_run(plan_name),
+        }
+    }
+
+    /// The plan's container of this name: by its own name, else as an ephemeral one with a suffix.
+    fn find(&self, name: &str) -> Result<(usize, &ContainerPlan), Failure> {
+        let ephemeral = |c: &ContainerPlan| {
+            c.kind == ContainerKind::Ephemeral
+                && name.len() <= MAX_ID
+                && name.strip_prefix(&c.name).is_some_and(|rest| rest.len() > 1 && rest.starts_with('-'))
+                && name.bytes().all(is_id_byte)
+        };
+        let numbered = || self.plan.containers.iter().enumerate();
+        numbered()
+            .find(|(_, c)| c.name == name)
+            // Of several that match, the longest name says the most.
+            .or_else(|| numbered().filter(|(_, c)| ephemeral(c)).max_by_key(|(_, c)| c.name.len()))
+            .ok_or_else(|| refused(format!("no container {name:?} in the plan")))
+    }
+
+    /// Whether all containers that must come before this one of the plan are through, or on their way.
+    fn is_due(&self, number: usize) -> bool {
+        self.plan.containers.iter().take(number).all(|c| match c.kind {
+            ContainerKind::Init => self.past.get(&c.name) == Some(&Past::Ended(0)),
+            ContainerKind::Sidecar => {
+                matches!(self.past.get(&c.name), Some(Past::Started | Past::Ended(_)))
+            }
+            ContainerKind::App | ContainerKind::Ephemeral => true,
         })
     }
 
-    /// The host asks to run a further process in a container. The plan's first version has no exec rules.
-    ///
-    /// # Errors
-    /// Always a coded refusal.
-    pub fn exec(&self, name: &str) -> Result<(), Failure> {
-        Err(refused(format!("exec in {name:?}: the plan allows none")))
-    }
-
-    fn step(&mut self, name: &str, verb: &str, next: impl Fn(Phase) -> Option<Phase>) -> Result<(), Failure> {
-        let Some(phase) = self.phases.get_mut(name) else {
-            return Err(refused(format!("no container {name:?} in the plan")));
-        };
-        match next(*phase) {
-            Some(to) => {
-                *phase = to;
-                Ok(())
-            }
-            None => Err(refused(format!("{verb} of {name:?} while it is {phase:?}"))),
+    /// Whether the program of this name may be started (again), as far as its past goes.
+    fn may_run(&self, name: &str) -> bool {
+        let Ok((_, container)) = self.find(name) else { return false };
+        match (self.past.get(name).copied().unwrap_or(Past::Fresh), container.kind) {
+            (Past::Fresh, _) => true,
+            (Past::Started, _) | (Past::Ended(_), ContainerKind::Ephemeral) => false,
+            // What it prepared is in use by those after it: it never runs beside them.
+            (Past::Ended(0), ContainerKind::Init) => false,
+            (Past::Ended(status), _) => match container.restart {
+                Restart::Never => false,
+                Restart::OnFailure => status != 0,
+                Restart::Always => true,
+            },
         }
     }
+}
+
+fn is_id_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')
+}
+
+/// An id that the host made up: 1 to [`MAX_ID`] of `A-Za-z0-9_.-`, and no name of a folder's own (`.`, `..`).
+fn check_id(id: &str) -> Result<(), Failure> {
+    let ok = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(is_id_byte) && !matches!(id, "." | "..");
+    if ok { Ok(()) } else { Err(refused("an id that is not 1 to 128 of A-Z a-z 0-9 _ . -".to_owned())) }
+}
+
+fn check_signal(signal: u32) -> Result<(), Failure> {
+    if (1..=64).contains(&signal) { Ok(()) } else { Err(refused(format!("{signal} is not a signal"))) }
+}
+
+fn unknown(verb: &str, id: &str) -> Failure {
+    refused(format!("{verb} of {id:?}, which was not created"))
 }
 
 fn refused(reason: String) -> Failure {
@@ -144,56 +277,5 @@ fn refused(reason: String) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::tests::sample;
-
-    fn two() -> Sandbox {
-        let mut plan = sample();
-        let mut second = plan.containers[0].clone();
-        second.name = "second".into();
-        plan.containers.push(second);
-        Sandbox::new(plan)
-    }
-
-    #[test]
-    fn the_life_of_a_container() {
-        let mut s = two();
-        assert_eq!(s.create("main").unwrap().args, ["/bin/true"]);
-        s.start("main").unwrap();
-        s.signal("main", 15).unwrap();
-        s.ended("main", 3);
-        assert_eq!(s.phase("main"), Some(Phase::Ended(3)));
-        s.remove("main").unwrap();
-        assert!(s.create("main").is_err(), "a removed container cannot come back");
-    }
-
-    #[test]
-    fn everything_else_is_refused_with_the_code() {
-        let mut s = two();
-        let refusals = [
-            s.create("evil").map(|_| ()).unwrap_err(),
-            s.create("second").map(|_| ()).unwrap_err(),
-            s.start("main").unwrap_err(),
-            s.remove("main").unwrap_err(),
-            s.signal("main", 9).unwrap_err(),
-            s.exec("main").unwrap_err(),
-        ];
-        assert!(refusals.iter().all(|f| f.code == Code::PlanRequestRefused));
-        s.create("main").unwrap();
-        assert!(s.create("main").is_err(), "twice");
-        s.start("main").unwrap();
-        assert!(s.start("main").is_err(), "twice");
-        assert!(s.remove("main").is_err(), "running");
-        assert!(s.signal("main", 0).is_err());
-        assert!(s.signal("main", 65).is_err());
-    }
-
-    #[test]
-    fn a_failed_creation_may_be_tried_again() {
-        let mut s = two();
-        s.create("main").unwrap();
-        s.create_failed("main");
-        s.create("main").unwrap();
-    }
-}
+#[path = "decide_tests.rs"]
+mod tests;

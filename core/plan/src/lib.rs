@@ -9,6 +9,7 @@
 pub mod compile;
 pub mod decide;
 pub mod files;
+pub mod host_env;
 pub mod images;
 pub mod pod;
 mod trustee;
