@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cocoon_guest_image::GuestImage;
 use cocoon_plan::TrusteeConfig;
-use cocoon_sandbox::{Container, Observed, Pod, PodSpec, Stdio, TeePlatform};
+use cocoon_sandbox::{Container, NetArg, Observed, Pod, PodSpec, Stdio, TeePlatform, user_networking};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
 use cocoon_trustee::Registration;
@@ -276,7 +276,7 @@ impl Run {
             initrd: guest.initrd.clone(),
             firmware,
             cmdline: guest.cmdline.clone(),
-            initdata: planned.initdata,
+            initdata: Some(planned.initdata),
             platform: tee,
             accel,
             cpus: self.args.cpus,
@@ -284,6 +284,8 @@ impl Run {
             disks,
             scratch_bytes: self.args.delivery.scratch,
             scratch_dir: Some(scratch_dir),
+            network: NetArg::User,
+            setup: user_networking(),
             run_dir: dirs::run_dir(&id),
             console: self.args.console.clone(),
             boot_timeout: BOOT_TIMEOUT,

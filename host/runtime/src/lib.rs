@@ -180,7 +180,16 @@ impl RuntimeConfig {
         if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
             return Err(malformed(format!("larger than {MAX_BYTES} bytes")));
         }
-        let config: RuntimeConfig = toml::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a file's text. `path` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let malformed = |reason: String| Error::Malformed { path: path.into(), reason };
+        let config: RuntimeConfig = toml::from_str(text).map_err(|e| malformed(e.to_string()))?;
         config.check().map_err(malformed)?;
         Ok(config)
     }

@@ -10,21 +10,25 @@ use cocoon_sandbox_api::sandbox_ttrpc::SandboxClient;
 use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT, from_ttrpc};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
-use cocoon_vmm::{Accel, Console, Disk, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg};
+use cocoon_vmm::{
+    Accel, Console, Disk, Ending, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg,
+};
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use ttrpc::asynchronous::Client;
 use ttrpc::asynchronous::transport::Socket;
 
 use crate::adversary::{Adversary, changed_initrd, changed_plan};
-use crate::events::{Observed, read_events};
+use crate::events::{Heard, Observed, read_events};
 use crate::run_dir::{RunDir, disk};
 use crate::scratch::Scratch;
 use crate::sim::{SimService, measure};
 
 /// Context ids below this are the hypervisor's and the host's; each pod adds its process id.
 const FIRST_CID: u32 = 3;
+/// Messages of lacking memory that may wait to be read; more of them say nothing more.
+const MAX_WAITING: usize = 64;
 
 /// The TEE that protects the pod.
 #[derive(Clone, Debug)]
@@ -58,8 +62,8 @@ pub struct PodSpec {
     pub firmware: PathBuf,
     /// Kernel command line of the guest image.
     pub cmdline: String,
-    /// The workload's initdata.
-    pub initdata: InitData,
+    /// The workload's initdata. Without any, HOST_DATA is zeros and only a developer's guest runs something.
+    pub initdata: Option<InitData>,
     /// The TEE.
     pub platform: TeePlatform,
     /// Hardware virtualization or emulation.
@@ -74,6 +78,10 @@ pub struct PodSpec {
     pub scratch_bytes: Option<u64>,
     /// Where the scratch disk's space comes from: any folder on a disk. Default: `run_dir`, which often is memory.
     pub scratch_dir: Option<PathBuf>,
+    /// The guest's network device.
+    pub network: NetArg,
+    /// What the guest is told of its network and names; see [`user_networking`].
+    pub setup: ConfigureRequest,
     /// Private folder for sockets and the initdata disk; created here and removed with the pod.
     pub run_dir: PathBuf,
     /// Where the serial console goes, if anywhere.
@@ -86,11 +94,14 @@ pub struct PodSpec {
 
 /// A booted pod VM.
 pub struct Pod {
-    vm: Vm,
+    pid: u32,
+    vm: Mutex<Vm>,
+    ending: Ending,
     pub(crate) vsock: Vsock,
     pub(crate) task: TaskClient,
-    sandbox: SandboxClient,
+    pub(crate) sandbox: SandboxClient,
     failure: watch::Receiver<Option<HostFailure>>,
+    out_of_memory: Mutex<mpsc::Receiver<String>>,
     _scratch: Option<Scratch>,
     // Removes the folder when the pod is gone.
     _run_dir: RunDir,
@@ -98,7 +109,7 @@ pub struct Pod {
 
 impl std::fmt::Debug for Pod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pod").field("vm", &self.vm.pid()).finish_non_exhaustive()
+        f.debug_struct("Pod").field("vm", &self.pid).finish_non_exhaustive()
     }
 }
 
@@ -132,16 +143,7 @@ impl Pod {
         observer: mpsc::UnboundedSender<Observed>,
     ) -> Result<Self, Failure> {
         let run_dir = RunDir::create(&spec.run_dir)?;
-        let digest = host_data(&spec.initdata.digest());
-        let (initdata, bound) = match spec.adversary {
-            Some(Adversary::ChangedPlan) => (changed_plan(&spec.initdata)?, digest),
-            Some(Adversary::ReboundPlan) => {
-                let changed = changed_plan(&spec.initdata)?;
-                let rebound = host_data(&changed.digest());
-                (changed, rebound)
-            }
-            _ => (spec.initdata.clone(), digest),
-        };
+        let (initdata, bound) = bind(spec)?;
         let initrd = match spec.adversary {
             Some(Adversary::ChangedInitrd) => {
                 let path = run_dir.path().join("initrd.img");
@@ -152,7 +154,7 @@ impl Pod {
             _ => spec.initrd.clone(),
         };
         let initdata_disk = run_dir.path().join("initdata.img");
-        std::fs::write(&initdata_disk, initdata.to_disk()?).map_err(disk)?;
+        std::fs::write(&initdata_disk, initdata).map_err(disk)?;
 
         let mut disks = spec.disks.clone();
         let within = spec.scratch_dir.as_deref().unwrap_or(run_dir.path());
@@ -187,7 +189,7 @@ impl Pod {
             disks,
             host_data: bound,
             vsock: vsock_arg,
-            network: NetArg::User,
+            network: spec.network,
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
             qmp_socket: run_dir.path().join("qmp.sock"),
             run_dir: run_dir.path().to_owned(),
@@ -204,40 +206,30 @@ impl Pod {
             return Err(Failure::new(Code::BootTimeout, reason));
         };
         let (failure_tx, failure) = watch::channel(None);
-        tokio::spawn(read_events(stream, began, observer, failure_tx));
+        let (starved, out_of_memory) = mpsc::channel(MAX_WAITING);
+        tokio::spawn(read_events(stream, began, Heard { observer, failure: failure_tx, starved }));
 
         let stream = vsock.connect(GUEST_PORT).await?;
         let client = Client::new(Socket::new(stream));
         let pod = Pod {
-            vm,
+            pid: vm.pid(),
+            ending: vm.ending(),
+            vm: Mutex::new(vm),
             vsock,
             task: TaskClient::new(client.clone()),
             sandbox: SandboxClient::new(client),
             failure,
+            out_of_memory: Mutex::new(out_of_memory),
             _scratch: scratch,
             _run_dir: run_dir,
         };
-        pod.configure().await?;
+        pod.configure(&spec.setup).await?;
         Ok(pod)
     }
 
-    /// User networking's fixed addresses (QEMU documentation, "Using the user mode network stack").
-    async fn configure(&self) -> Result<(), Failure> {
-        let request = ConfigureRequest {
-            interfaces: vec![Interface {
-                name: "eth0".into(),
-                addresses: vec!["10.0.2.15/24".into()],
-                ..Interface::default()
-            }],
-            routes: vec![Route { gateway: "10.0.2.2".into(), device: "eth0".into(), ..Route::default() }],
-            resolv_conf: "nameserver 10.0.2.3\n".into(),
-            hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
-            hostname: "cocoon".into(),
-            host_loopback: "10.0.2.2".into(),
-            ..ConfigureRequest::default()
-        };
+    async fn configure(&self, setup: &ConfigureRequest) -> Result<(), Failure> {
         let limit = ttrpc::context::with_duration(Duration::from_secs(60));
-        match self.sandbox.configure(limit, &request).await {
+        match self.sandbox.configure(limit, setup).await {
             Ok(_) => Ok(()),
             Err(e) => Err(self.failure_of(&e, Stage::Boot)),
         }
@@ -256,33 +248,57 @@ impl Pod {
 
     /// QEMU's process id.
     pub fn vm_pid(&self) -> u32 {
-        self.vm.pid()
+        self.pid
     }
 
-    /// Waits until the VM has ended. Cancel-safe.
-    pub async fn vm_ended(&mut self) -> Failure {
-        let _ = self.vm.wait().await;
+    /// Waits until the VM has ended; gives the first failure that the guest announced, else QEMU's words. Cancel-safe.
+    pub async fn ended(&self) -> Failure {
+        self.ending.clone().wait().await;
         let failure = self.failure.borrow().as_ref().map(from_guest);
-        failure.unwrap_or_else(|| self.vm.ended_error().into())
+        match failure {
+            Some(failure) => failure,
+            None => self.vm.lock().await.ended_error().into(),
+        }
     }
 
-    /// Stops the pod: asks the guest, then makes sure.
-    pub async fn stop(mut self) {
+    /// Whether the VM has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ending.is_over()
+    }
+
+    /// The next container in which memory ran out, as the guest says; `None` once the VM has ended. Cancel-safe.
+    pub async fn out_of_memory(&self) -> Option<String> {
+        self.out_of_memory.lock().await.recv().await
+    }
+
+    /// Stops the pod: asks the guest, then makes sure. The runtime folder goes when the pod is dropped.
+    pub async fn shut_down(&self) {
         let limit = ttrpc::context::with_duration(Duration::from_secs(2));
         let asked = self.sandbox.shutdown(limit, &ShutdownRequest::default()).await;
-        if asked.is_ok() && tokio::time::timeout(Duration::from_secs(2), self.vm.wait()).await.is_ok() {
+        let ended = self.ending.clone().wait();
+        if asked.is_ok() && tokio::time::timeout(Duration::from_secs(2), ended).await.is_ok() {
             return;
         }
-        self.vm.kill().await;
+        self.vm.lock().await.kill().await;
+    }
+
+    /// Kills QEMU and waits until it is gone.
+    pub async fn kill_vm(&self) {
+        self.vm.lock().await.kill().await;
+    }
+
+    /// As [`Pod::shut_down`], for who has the pod alone.
+    pub async fn stop(self) {
+        self.shut_down().await;
     }
 
     /// Stops the pod at once.
-    pub async fn kill(mut self) {
-        self.vm.kill().await;
+    pub async fn kill(self) {
+        self.kill_vm().await;
     }
 
     /// The failure behind a ttrpc error: the guest's coded one, or the first that it announced, or the error itself.
-    pub(crate) fn failure_of(&self, error: &ttrpc::Error, stage: Stage) -> Failure {
+    pub fn failure_of(&self, error: &ttrpc::Error, stage: Stage) -> Failure {
         if let Some(failure) = from_ttrpc(error) {
             return from_guest(&failure);
         }
@@ -291,6 +307,40 @@ impl Pod {
         }
         Failure::new(Code::ServeFailed, format!("the guest's answer: {error}")).at(stage)
     }
+}
+
+/// User networking's fixed addresses (QEMU documentation, "Using the user mode network stack").
+pub fn user_networking() -> ConfigureRequest {
+    ConfigureRequest {
+        interfaces: vec![Interface {
+            name: "eth0".into(),
+            addresses: vec!["10.0.2.15/24".into()],
+            ..Interface::default()
+        }],
+        routes: vec![Route { gateway: "10.0.2.2".into(), device: "eth0".into(), ..Route::default() }],
+        resolv_conf: "nameserver 10.0.2.3\n".into(),
+        hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
+        hostname: "cocoon".into(),
+        host_loopback: "10.0.2.2".into(),
+        ..ConfigureRequest::default()
+    }
+}
+
+/// The initdata disk's content, and what the TEE binds.
+fn bind(spec: &PodSpec) -> Result<(Vec<u8>, [u8; 32]), Failure> {
+    // A disk that holds none: there is always one, so that the machine is the same with and without.
+    let Some(initdata) = &spec.initdata else { return Ok((vec![0; 512], [0; 32])) };
+    let digest = host_data(&initdata.digest());
+    let (initdata, bound) = match spec.adversary {
+        Some(Adversary::ChangedPlan) => (changed_plan(initdata)?, digest),
+        Some(Adversary::ReboundPlan) => {
+            let changed = changed_plan(initdata)?;
+            let rebound = host_data(&changed.digest());
+            (changed, rebound)
+        }
+        _ => (initdata.clone(), digest),
+    };
+    Ok((initdata.to_disk()?, bound))
 }
 
 /// What the host may say of a guest's failure: its code's own summary.

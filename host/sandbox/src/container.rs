@@ -41,6 +41,12 @@ pub struct Container {
 
 static NEXT_PORT: AtomicU32 = AtomicU32::new(FIRST_STDIO_PORT);
 
+/// Ports are counted up and used once; the first again after four thousand million streams.
+pub(crate) fn next_port() -> u32 {
+    let next = |port: u32| Some(port.checked_add(1).unwrap_or(FIRST_STDIO_PORT));
+    NEXT_PORT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(FIRST_STDIO_PORT)
+}
+
 /// How long output may still flow after the container ended.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -57,7 +63,7 @@ impl Pod {
             if !wanted {
                 return Ok(None);
             }
-            let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+            let port = next_port();
             *uri = stdio_uri(port);
             Ok(Some(self.vsock.listen(port)?))
         };

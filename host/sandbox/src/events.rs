@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cocoon_sandbox_api::MAX_EVENT_LINE;
+use cocoon_sandbox_api::{MAX_EVENT_LINE, OutOfMemory};
 use cocoon_stage::{HostFailure, Mark, StageEvent};
 use cocoon_vsock::Stream;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -17,13 +17,18 @@ pub struct Observed {
     pub event: StageEvent,
 }
 
-/// Reads events until the stream ends. The first failure is also put into `failure`.
-pub(crate) async fn read_events(
-    stream: Stream,
-    began: Instant,
-    observer: mpsc::UnboundedSender<Observed>,
-    failure: watch::Sender<Option<HostFailure>>,
-) {
+/// Where what the guest says goes.
+pub(crate) struct Heard {
+    /// Stage events.
+    pub(crate) observer: mpsc::UnboundedSender<Observed>,
+    /// The first failure.
+    pub(crate) failure: watch::Sender<Option<HostFailure>>,
+    /// Containers in which memory ran out.
+    pub(crate) starved: mpsc::Sender<String>,
+}
+
+/// Reads events until the stream ends.
+pub(crate) async fn read_events(stream: Stream, began: Instant, heard: Heard) {
     let mut lines = BufReader::new(stream);
     let limit = u64::try_from(MAX_EVENT_LINE).unwrap_or(u64::MAX);
     loop {
@@ -32,17 +37,20 @@ pub(crate) async fn read_events(
             Ok(n) if n > 0 => {}
             _ => return,
         }
-        let Ok(event) = serde_json::from_slice::<GuestLine>(&line) else {
+        if let Ok(event) = serde_json::from_slice::<GuestLine>(&line) {
+            if let Mark::Fail(code) = event.event.mark {
+                let (stage, request_id) = (event.event.stage, event.request_id);
+                let found = HostFailure { stage, code, request_id, reason: None };
+                heard
+                    .failure
+                    .send_if_modified(|first| first.is_none().then(|| *first = Some(found)).is_some());
+            }
+            // Nobody listening any more does not end the reading: failures and lacking memory still count.
+            let _ = heard.observer.send(Observed { at: began.elapsed(), event: event.event });
+        } else if let Ok(starved) = serde_json::from_slice::<OutOfMemory>(&line) {
+            let _ = heard.starved.try_send(starved.oom);
+        } else {
             tracing::debug!("a line of the guest's event stream is not an event");
-            continue;
-        };
-        if let Mark::Fail(code) = event.event.mark {
-            let found =
-                HostFailure { stage: event.event.stage, code, request_id: event.request_id, reason: None };
-            failure.send_if_modified(|first| first.is_none().then(|| *first = Some(found)).is_some());
-        }
-        if observer.send(Observed { at: began.elapsed(), event: event.event }).is_err() {
-            return;
         }
     }
 }

@@ -1,3 +1,5 @@
-//! `containerd-shim-cocoon-v2`.
+//! The program `containerd-shim-cocoon-v2`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cocoon_shim::main(std::env::args().skip(1))
+}

@@ -28,6 +28,22 @@ pub(crate) struct Kept {
     pub errors: Tail,
 }
 
+/// The end of a QEMU, for any number of waiters.
+#[derive(Clone, Debug)]
+pub struct Ending(watch::Receiver<Option<ExitStatus>>);
+
+impl Ending {
+    /// Waits until it has ended. Safe to cancel.
+    pub async fn wait(mut self) {
+        let _ = self.0.wait_for(Option::is_some).await;
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
 /// Where the child's standard output is copied to, and how much of it.
 pub(crate) struct Copy {
     pub file: Option<File>,
@@ -54,6 +70,11 @@ impl Kept {
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.status.wait_for(Option::is_some).await;
         status.ok().and_then(|s| *s).ok_or_else(|| io::Error::other("the keeper thread ended"))
+    }
+
+    /// Its end, for others to wait for.
+    pub fn ending(&self) -> Ending {
+        Ending(self.status.clone())
     }
 
     /// How it ended, if it has.

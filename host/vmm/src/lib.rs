@@ -21,6 +21,7 @@ mod vm;
 
 pub use command::command_line;
 pub use error::Error;
+pub use keeper::Ending;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::keeper::{Copy, Kept};
+use crate::keeper::{Copy, Ending, Kept};
 use crate::qmp::Qmp;
 use crate::spec::{Console, VmSpec};
 use crate::{Error, command_line};
@@ -79,6 +79,11 @@ impl Vm {
     /// Only where the process cannot be waited for.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
+    }
+
+    /// QEMU's end, for those who do not hold the VM.
+    pub fn ending(&self) -> Ending {
+        self.child.ending()
     }
 
     /// How QEMU ended, if it has.

@@ -1,0 +1,191 @@
+//! Creating: the pod's VM, and containers in it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_sandbox_api::CONTAINER_OPTIONS;
+use cocoon_sandbox_api::sandbox::ContainerOptions;
+use cocoon_stage::{Code, Failure, Stage};
+use containerd_shim_protos::api::CreateTaskRequest;
+use protobuf::Message;
+use protobuf::well_known_types::any::Any;
+
+use crate::error;
+use crate::options::Source;
+use crate::process::{Phase, Process, Role};
+use crate::shim::Shim;
+use crate::spec::{Bundle, Kind};
+use crate::state::{self, Record};
+use crate::stdio::{Paths, Streams};
+use crate::vm::{self, PodVm};
+
+/// Largest specification that is passed on, in bytes: a message has at most 4 MiB.
+const MAX_PASSED: usize = 2 << 20;
+
+/// Makes what the request asks for.
+///
+/// # Errors
+/// A coded failure; nothing of the container is left, nor of a pod that was made for it.
+pub async fn create(shim: &Arc<Shim>, request: &CreateTaskRequest) -> ttrpc::Result<Arc<Process>> {
+    if shim.knows(&request.id, "") {
+        return Err(error::exists("the container exists"));
+    }
+    let bundle = Bundle::read(Path::new(&request.bundle)).map_err(|f| error::coded(&f))?;
+    let kind = bundle.spec.kind().map_err(|f| error::coded(&f))?;
+    match kind {
+        Kind::Sandbox => {
+            let vm = boot(shim, &bundle, request).await?;
+            let process = process(&vm, request, Role::Sandbox, Streams::default(), None);
+            shim.enter(process.clone())?;
+            shim.attach(&vm);
+            Ok(process)
+        }
+        Kind::Single => {
+            let vm = boot(shim, &bundle, request).await?;
+            shim.attach(&vm);
+            let made = member(shim, &vm, &bundle, request).await;
+            if made.is_err() {
+                close(shim).await;
+            }
+            made
+        }
+        Kind::Member(sandbox) if sandbox == shim.args.id => {
+            let vm = shim.vm()?;
+            member(shim, &vm, &bundle, request).await
+        }
+        Kind::Member(sandbox) => Err(error::precondition(&format!("pod {sandbox} is not this shim's"))),
+    }
+}
+
+/// Boots the pod's VM, once.
+async fn boot(shim: &Shim, bundle: &Bundle, request: &CreateTaskRequest) -> ttrpc::Result<Arc<PodVm>> {
+    let _making = shim.making.lock().await;
+    if shim.vm().is_ok() || request.id != shim.args.id {
+        return Err(error::exists("this shim has a pod already"));
+    }
+    let booted = async {
+        let options = request.options.as_ref().filter(|any| crate::options::is_options(any));
+        let source = options.map_or_else(|| shim.source.clone(), |any| Source::find(Some(any)));
+        let config = source.read()?;
+        let folder = state::pod_folder(&shim.args.namespace, &shim.args.id);
+        note(shim, bundle);
+        vm::boot(bundle, config, &folder).await
+    };
+    booted.await.map(Arc::new).map_err(|failure| {
+        tracing::warn!(reason = %error::sentence(&failure), "the pod cannot be booted");
+        error::coded(&failure)
+    })
+}
+
+/// What `delete` is to remove, now that the control groups are known.
+fn note(shim: &Shim, bundle: &Bundle) {
+    if let Some(mut record) = Record::read(&shim.bundle) {
+        record.cgroups_path.clone_from(&bundle.spec.linux.cgroups_path);
+        if let Err(error) = record.write(&shim.bundle) {
+            tracing::info!(%error, "the bundle does not say what is to be cleaned up");
+        }
+    }
+}
+
+/// Ends the pod's VM and what came with it.
+pub async fn close(shim: &Shim) {
+    let Some(vm) = shim.detach() else { return };
+    vm.pod.shut_down().await;
+}
+
+fn process(
+    vm: &PodVm,
+    request: &CreateTaskRequest,
+    role: Role,
+    streams: Streams,
+    termination_message: Option<std::path::PathBuf>,
+) -> Arc<Process> {
+    Arc::new(Process {
+        id: request.id.clone(),
+        exec_id: String::new(),
+        role,
+        bundle: request.bundle.clone(),
+        paths: paths(request),
+        pid: vm.pod.vm_pid(),
+        termination_message,
+        phase: tokio::sync::watch::Sender::new(Phase::Created),
+        order: tokio::sync::Mutex::new(()),
+        streams: tokio::sync::Mutex::new(streams),
+    })
+}
+
+fn paths(request: &CreateTaskRequest) -> Paths {
+    Paths {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+    }
+}
+
+/// Makes a container in the guest.
+async fn member(
+    shim: &Arc<Shim>,
+    vm: &Arc<PodVm>,
+    bundle: &Bundle,
+    request: &CreateTaskRequest,
+) -> ttrpc::Result<Arc<Process>> {
+    let options = options(vm, bundle).map_err(|f| error::coded(&f))?;
+    let owner = (request.id.as_str(), shim.args.namespace.as_str());
+    let opened = Streams::open(&vm.pod, &paths(request), owner).await;
+    let (uris, streams) = opened.map_err(|f| error::coded(&f))?;
+    let value = options.write_to_bytes().unwrap_or_default();
+    let any = Any { type_url: CONTAINER_OPTIONS.into(), value, ..Any::default() };
+    let asked = CreateTaskRequest {
+        id: request.id.clone(),
+        terminal: request.terminal,
+        stdin: uris.stdin,
+        stdout: uris.stdout,
+        stderr: uris.stderr,
+        options: Some(any).into(),
+        ..CreateTaskRequest::default()
+    };
+    let limit = ttrpc::context::with_duration(Duration::from_secs(vm.config.create_timeout_s));
+    let made = vm.pod.task().create(limit, &asked).await;
+    made.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Start))?;
+    let process = process(vm, request, Role::First, streams, None);
+    shim.enter(process.clone())?;
+    shim.watch(vm, &process);
+    Ok(process)
+}
+
+/// What the guest is told of the container.
+fn options(vm: &PodVm, bundle: &Bundle) -> Result<ContainerOptions, Failure> {
+    let spec = &bundle.spec;
+    if bundle.json.len() > MAX_PASSED {
+        let why = format!("the container's specification has {} bytes", bundle.json.len());
+        return Err(Failure::new(Code::HostUnsupported, why).at(Stage::Start));
+    }
+    let resources = spec.linux.resources.as_ref();
+    Ok(ContainerOptions {
+        name: name(vm, bundle)?,
+        resources: resources.map(|r| r.to_string().into_bytes()).unwrap_or_default(),
+        env: spec.process.env.clone(),
+        hosts: spec.mounted_text("/etc/hosts").unwrap_or_default(),
+        image: spec.image_name().unwrap_or_default().to_owned(),
+        // With a plan it would be ignored.
+        spec: if vm.plan.is_some() { Vec::new() } else { bundle.json.clone() },
+        ..ContainerOptions::default()
+    })
+}
+
+/// The container's name in the plan: the annotation's, else that of the plan's only container.
+fn name(vm: &PodVm, bundle: &Bundle) -> Result<String, Failure> {
+    if let Some(name) = bundle.spec.container_name() {
+        return Ok(name.to_owned());
+    }
+    match vm.plan.as_ref().map(|plan| plan.containers.as_slice()) {
+        None => Ok("main".into()),
+        Some([only]) => Ok(only.name.clone()),
+        Some(_) => Err(crate::spec::refused(
+            "the plan has several containers: name one by the annotation io.kubernetes.cri.container-name"
+                .into(),
+        )),
+    }
+}
