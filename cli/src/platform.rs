@@ -2,30 +2,30 @@
 
 use std::path::Path;
 
-use cocoon_sandbox::{Acceleration, TeePlatform};
+use cocoon_runtime::{Acceleration, Protection, RuntimeConfig};
+use cocoon_sandbox::TeePlatform;
 use cocoon_stage::{Code, Failure, Stage};
-use cocoon_vmm::{Accel, Qemu, QuoteGeneration};
+use cocoon_vmm::{Accel, Qemu};
 
 use crate::args::{AccelArg, PlatformArg};
 use crate::dirs;
 use crate::embedded::sim_dir;
 use crate::output::Output;
 
-pub use cocoon_sandbox::{snp_firmware, tdx_firmware};
-
-/// SNP guest policy: SMT allowed; no debugging, no migration; bit 17 is always one (AMD 56860, table 9).
-const SNP_POLICY: u64 = 0x3_0000;
-/// Where Intel's quote generation service usually listens.
-const QUOTE_SOCKET: &str = "/var/run/tdx-qgs/qgs.socket";
+pub use cocoon_sandbox::platform::{snp_firmware, tdx_firmware};
 
 /// The TEE to use.
 pub fn choose(wish: PlatformArg) -> Result<TeePlatform, Failure> {
+    let named = |protection| {
+        let class = RuntimeConfig { protection, ..RuntimeConfig::default() };
+        Ok(cocoon_sandbox::platform::choose(&class)?.platform)
+    };
     match wish {
         // Real TEEs are asked for by name until they have run on hardware.
         PlatformArg::Auto | PlatformArg::Sim => Ok(TeePlatform::Sim { dir: sim_dir()? }),
-        PlatformArg::Snp => cocoon_sandbox::sev_snp(SNP_POLICY),
+        PlatformArg::Snp => named(Protection::Snp),
         PlatformArg::Tdx => {
-            cocoon_sandbox::tdx(QuoteGeneration::Unix(QUOTE_SOCKET.into()))?;
+            named(Protection::Tdx)?;
             let why = "this machine has Intel TDX, but its launch measurement cannot be registered yet";
             Err(Failure::new(Code::BootPlatformUnavailable, why))
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cocoon_guest_image::GuestImage;
 use cocoon_plan::TrusteeConfig;
-use cocoon_sandbox::{Container, NetArg, Observed, Pod, PodSpec, Stdio, TeePlatform, user_networking};
+use cocoon_sandbox::{Container, Network, Observed, Pod, PodSpec, Setup, Stdio, TeePlatform};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
 use cocoon_trustee::Registration;
@@ -266,9 +266,9 @@ impl Run {
         let (disks, leases) = planned.shared.map(|s| (s.disks, s.leases)).unwrap_or_default();
         self.leases = leases;
         let firmware = match &tee {
-            TeePlatform::Sim { .. } => guest.firmware.clone(),
             TeePlatform::Snp { .. } => platform::snp_firmware()?,
             TeePlatform::Tdx(_) => platform::tdx_firmware()?,
+            _ => guest.firmware.clone(),
         };
         Ok(PodSpec {
             qemu: qemu.path().to_owned(),
@@ -281,11 +281,11 @@ impl Run {
             accel,
             cpus: self.args.cpus,
             memory_mib: self.args.memory,
+            network: Network::User,
             disks,
             scratch_bytes: self.args.delivery.scratch,
             scratch_dir: Some(scratch_dir),
-            network: NetArg::User,
-            setup: user_networking(),
+            setup: Setup::default(),
             run_dir: dirs::run_dir(&id),
             console: self.args.console.clone(),
             boot_timeout: BOOT_TIMEOUT,

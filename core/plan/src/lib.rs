@@ -11,6 +11,7 @@ pub mod decide;
 pub mod files;
 pub mod host_env;
 pub mod images;
+pub mod open;
 pub mod pod;
 mod trustee;
 mod types;

@@ -215,7 +215,7 @@ impl VolumeSource {
 }
 
 /// A path below a volume: relative, of plain names.
-fn check_sub_path(field: &str, path: &str) -> Result<(), Error> {
+pub(crate) fn check_sub_path(field: &str, path: &str) -> Result<(), Error> {
     let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
     if path.is_empty() || path.len() <= MAX_SUB_PATH && path.split('/').all(plain) {
         return Ok(());
@@ -223,7 +223,7 @@ fn check_sub_path(field: &str, path: &str) -> Result<(), Error> {
     Err(Error::field(field, "must be a relative path of plain names"))
 }
 
-fn check_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Error> {
+pub(crate) fn check_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Error> {
     if sysctls.len() > MAX_SYSCTLS {
         return Err(Error::field("sysctls", format!("must hold at most {MAX_SYSCTLS}")));
     }

@@ -113,6 +113,12 @@ codes! {
     BootGuestFailed = "BOOT-GUEST-FAILED", Boot,
         "The guest could not set itself up (modules, mounts, network).",
         "Run again with --console to see the guest's messages; rebuild the guest image.";
+    BootNetworkUnsupported = "BOOT-NETWORK-UNSUPPORTED", Boot,
+        "The pod's network is of a kind that a VM cannot take over.",
+        "See the reason: hostNetwork, and some network devices and routes, need a pod that is no VM.";
+    BootNetworkFailed = "BOOT-NETWORK-FAILED", Boot,
+        "The pod's network namespace could not be read or connected to the VM.",
+        "See the reason; check the CNI plugin's log and that the node has tun and the traffic control it names.";
     BootDiskFull = "BOOT-DISK-FULL", Boot,
         "The host has no space for the pod VM's runtime files.",
         "Free space in the data and runtime folders.";
@@ -284,6 +290,9 @@ codes! {
     StartUserUnknown = "START-USER-UNKNOWN", Start,
         "The plan's user or group does not exist in the image.",
         "Use a numeric id or a name in the image's /etc/passwd.";
+    StartUserRoot = "START-USER-ROOT", Start,
+        "The container's user is root in the image, and the plan says that it must not run as root.",
+        "Set runAsUser to a number other than 0, or use an image that names another user.";
     StartResources = "START-RESOURCES", Start,
         "The pod VM has too little memory or CPU for what was asked.",
         "Lower the request or give the pod more.";

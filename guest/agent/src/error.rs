@@ -24,6 +24,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel does not take a setting of the plan.
+    #[error("{name}: {source}")]
+    Sysctl {
+        /// The setting.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The plan's user or group is not in the image.
     #[error("user {user:?}: {problem}")]
     User {
@@ -32,6 +40,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The plan's user is root, which the plan rules out.
+    #[error("user {0:?} is root, and the plan says that the container must not run as root")]
+    Root(String),
     /// The plan asks for something that this guest cannot do.
     #[error("{0}")]
     Plan(String),
@@ -60,9 +71,11 @@ impl From<Error> for Failure {
         let out_of_memory = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC));
         let (code, stage) = match &error {
             Error::Boot { .. } => (Code::BootGuestFailed, Stage::Boot),
+            Error::Sysctl { .. } => (Code::PlanSysctlRefused, Stage::Boot),
             Error::Container { source, .. } if out_of_memory(source) => (Code::StartResources, Stage::Start),
             Error::Container { .. } => (Code::StartContainerFailed, Stage::Start),
             Error::User { .. } => (Code::StartUserUnknown, Stage::Start),
+            Error::Root(_) => (Code::StartUserRoot, Stage::Start),
             Error::Plan(_) => (Code::PlanInvalid, Stage::Start),
             Error::Refused(_) => (Code::PlanRequestRefused, Stage::Start),
             Error::Resources(_) => (Code::StartResources, Stage::Start),

@@ -1,17 +1,28 @@
-//! Stage events: what the guest tells the host about its progress, one JSON object a line.
+//! What the guest tells the host about its progress, and about containers in which memory ran out: one JSON object a line.
 
-use cocoon_sandbox_api::MAX_EVENT_LINE;
+use cocoon_sandbox_api::{MAX_EVENT_LINE, OutOfMemory};
 use cocoon_stage::{Failure, Mark, Stage, StageEvent};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Where the guest's parts report their progress. Never blocks; the number of events is bounded by the plan.
+/// A line of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// Progress.
+    Stage(StageEvent),
+    /// Memory ran out.
+    OutOfMemory(OutOfMemory),
+}
+
+/// Where the guest's parts report their progress. Never blocks; the number of lines is bounded by the plan and by what the
+/// host asks for.
 #[derive(Clone, Debug)]
-pub struct Events(mpsc::UnboundedSender<StageEvent>);
+pub struct Events(mpsc::UnboundedSender<Line>);
 
 impl Events {
     /// A reporter and the end from which its events are taken.
-    pub fn channel() -> (Self, mpsc::UnboundedReceiver<StageEvent>) {
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Line>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Events(sender), receiver)
     }
@@ -46,13 +57,18 @@ impl Events {
 
     fn send(&self, stage: Stage, mark: Mark, subject: &str) {
         // Fails only where the stream's end is gone, and then the VM goes down.
-        let _ = self.0.send(StageEvent { stage, mark, subject: subject.to_owned() });
+        let _ = self.0.send(Line::Stage(StageEvent { stage, mark, subject: subject.to_owned() }));
+    }
+
+    /// Memory ran out in the container of this id.
+    pub fn out_of_memory(&self, id: &str) {
+        let _ = self.0.send(Line::OutOfMemory(OutOfMemory { oom: id.to_owned() }));
     }
 }
 
 /// Writes events to the host until it closes the stream, which means that the host is gone.
 pub(crate) async fn forward(
-    mut events: mpsc::UnboundedReceiver<StageEvent>,
+    mut events: mpsc::UnboundedReceiver<Line>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
 ) {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -86,8 +102,9 @@ mod tests {
         let task = tokio::spawn(forward(receiver, guest));
         events.begin(Stage::Boot, "");
         events.fail(&Failure::new(Code::InitdataMissing, "secret reason"), "main");
+        events.out_of_memory("0f");
         let mut text = String::new();
-        while text.lines().count() < 2 || !text.ends_with('\n') {
+        while text.lines().count() < 3 || !text.ends_with('\n') {
             let mut buffer = [0; 256];
             let n = host.read(&mut buffer).await.unwrap();
             text.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
@@ -95,7 +112,8 @@ mod tests {
         assert_eq!(
             text,
             "{\"stage\":\"boot\",\"mark\":\"begin\"}\n\
-             {\"stage\":\"boot\",\"mark\":{\"fail\":\"INITDATA-MISSING\"},\"subject\":\"main\"}\n"
+             {\"stage\":\"boot\",\"mark\":{\"fail\":\"INITDATA-MISSING\"},\"subject\":\"main\"}\n\
+             {\"oom\":\"0f\"}\n"
         );
         drop(host);
         task.await.unwrap();

@@ -51,7 +51,7 @@ pub(crate) async fn serve(mut connections: impl Connections, ports: Arc<impl Por
         match Arc::clone(&free).try_acquire_owned() {
             Ok(permit) => {
                 tokio::spawn(async move {
-                    forward(stream, ports.as_ref()).await;
+                    forward(stream, ports.as_ref(), LINE_LIMIT).await;
                     drop(permit);
                 });
             }
@@ -66,8 +66,8 @@ pub(crate) async fn serve(mut connections: impl Connections, ports: Arc<impl Por
     }
 }
 
-async fn forward<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, ports: &impl Ports) {
-    let port = match timeout(LINE_LIMIT, read_port(&mut stream)).await {
+async fn forward<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, ports: &impl Ports, line: Duration) {
+    let port = match timeout(line, read_port(&mut stream)).await {
         Ok(Ok(Some(port))) => port,
         Ok(Ok(None)) => return answer(stream, Code::PlanRequestRefused.as_str()).await,
         // Nobody is there to answer to.
@@ -145,7 +145,7 @@ mod tests {
 
     async fn said(ports: Only, sent: &[u8]) -> String {
         let (mut host, guest) = tokio::io::duplex(1024);
-        let served = tokio::spawn(async move { forward(guest, &ports).await });
+        let served = tokio::spawn(async move { forward(guest, &ports, LINE_LIMIT).await });
         host.write_all(sent).await.unwrap();
         let mut answer = String::new();
         host.read_to_string(&mut answer).await.unwrap();
@@ -181,7 +181,7 @@ mod tests {
             stream.write_all(&all).await.unwrap();
         });
         let (mut host, guest) = tokio::io::duplex(1024);
-        let served = tokio::spawn(async move { forward(guest, &Only(port)).await });
+        let served = tokio::spawn(async move { forward(guest, &Only(port), LINE_LIMIT).await });
         // Bytes that follow the line at once are the connection's.
         host.write_all(format!("{port}\nhello ").as_bytes()).await.unwrap();
         let mut ok = [0; 3];
@@ -202,10 +202,10 @@ mod tests {
         echo_after_end("::1").await;
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_silent_host_is_let_go() {
         let (mut host, guest) = tokio::io::duplex(64);
-        let served = tokio::spawn(async move { forward(guest, &Only(80)).await });
+        let served = tokio::spawn(async move { forward(guest, &Only(80), Duration::from_millis(50)).await });
         host.write_all(b"8").await.unwrap();
         served.await.unwrap();
         let mut rest = Vec::new();

@@ -35,8 +35,10 @@ use std::process::ExitCode;
 
 /// Runs as what `argv[0]` and the process id say: a container's first process, or PID 1 of the VM.
 pub fn run() -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| name == container::INIT_NAME) {
-        return container::init_main();
+    match std::env::args_os().next() {
+        Some(name) if name == container::INIT_NAME => return container::init_main(),
+        Some(name) if name == container::HOLDER_NAME => return container::holder_main(),
+        _ => {}
     }
     if std::process::id() != 1 {
         eprintln!("cocoon-guest is the init program of a Cocoon pod VM; it runs as PID 1 only");

@@ -1,5 +1,7 @@
 //! The pod: one plan, its containers, and how far the guest has come. Both services work on it.
 
+mod execs;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,12 +14,15 @@ use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::container::{Container, Settings, Streams};
+use crate::container::{
+    Container, HostPart, Mounts, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
+};
 use crate::events::Events;
 use crate::forward::Ports;
 use crate::prepare::{Backend, Preparation, Progress};
 use crate::volumes::Volumes;
 use crate::{mounts, sysctls};
+pub(crate) use execs::{Exec, ExecKnown};
 
 /// What finds Trustee and the registries: initdata, its plan and the address of the host's loopback in, backend out.
 pub(crate) type Connect = Box<
@@ -48,15 +53,31 @@ enum State {
 
 struct Running {
     sandbox: Sandbox,
-    hostname: String,
+    shared: Arc<Shared>,
     preparation: Arc<Preparation>,
-    containers: BTreeMap<String, Arc<Container>>,
+    instances: BTreeMap<String, Instance>,
 }
 
-/// A container that the host asks about.
+/// An instance of a container: what the host calls a container, by the id that it made up.
+struct Instance {
+    /// The container's name in the plan.
+    name: String,
+    /// Once they are built.
+    built: Option<(Arc<Container>, PathBuf)>,
+    execs: BTreeMap<String, Arc<Exec>>,
+}
+
+impl Instance {
+    fn container(&self) -> Option<&Arc<Container>> {
+        self.built.as_ref().map(|(container, _)| container)
+    }
+}
+
+/// An instance that the host asks about.
 pub(crate) struct Known {
     pub(crate) plan: ContainerPlan,
     pub(crate) phase: Phase,
+    /// Once it is built.
     pub(crate) container: Option<Arc<Container>>,
 }
 
@@ -94,7 +115,7 @@ impl Pod {
         }
     }
 
-    /// The plan's volumes.
+    /// The pod's volumes.
     ///
     /// # Errors
     /// Why nothing can run here.
@@ -133,15 +154,27 @@ impl Pod {
             State::Booted(data, sandbox) => ((**data).clone(), sandbox.plan().clone()),
         };
         // Half a configuration is as good as none: where this fails the pod can only be shut down.
-        let applied = apply().map_err(Failure::from);
-        if let Err(failure) = applied.and_then(|()| sysctls::apply(Path::new(sysctls::ROOT), &plan.sysctls)) {
+        let (of_ipc, others) = sysctls::by_namespace(plan.sysctls.clone());
+        if let Err(e) = apply().and_then(|()| sysctls::apply(Path::new(sysctls::ROOT), &others)) {
+            let failure = Failure::from(e);
             *state = State::Refused(failure.clone());
             return Err(failure);
         }
         let backend = (self.connect)(data, plan.clone(), host_loopback);
         let preparation = Arc::new(Preparation::start(&plan, backend, &self.images, self.events.clone()));
-        let sandbox = Sandbox::new(plan);
-        *state = State::Running(Running { sandbox, hostname, preparation, containers: BTreeMap::new() });
+        let events = self.events.clone();
+        let shared = Shared::new(SharedSettings {
+            hostname,
+            pids: plan.share_process_namespace,
+            sysctls: of_ipc,
+            oom: Arc::new(move |id: &str| events.out_of_memory(id)),
+        });
+        *state = State::Running(Running {
+            sandbox: Sandbox::new(plan),
+            shared: Arc::new(shared),
+            preparation,
+            instances: BTreeMap::new(),
+        });
         Ok(())
     }
 
@@ -150,159 +183,203 @@ impl Pod {
         match &mut *self.lock() {
             State::Refused(failure) => Err(failure.clone()),
             State::Booted(..) => Err(refused("the guest is not configured yet")),
-            State::Running(running) => act(running),
+            State::Running(running) => {
+                running.note_exits();
+                act(running)
+            }
         }
     }
 
-    /// The plan of a container, whatever its phase.
+    /// The instance of this id; `None` where there is none.
     ///
     /// # Errors
-    /// A refusal of a name that the plan lacks.
-    pub(crate) fn known(&self, name: &str) -> Result<Known, Failure> {
+    /// A refusal where nothing runs here.
+    pub(crate) fn known(&self, id: &str) -> Result<Option<Known>, Failure> {
         self.with(|running| {
-            running.note_exit(name);
-            let plan = running.sandbox.plan().container(name).cloned();
-            let plan = plan.ok_or_else(|| refused(format!("no container {name:?} in the plan")))?;
-            let phase = running.sandbox.phase(name).unwrap_or(Phase::Planned);
-            Ok(Known { plan, phase, container: running.containers.get(name).cloned() })
+            let found = running.sandbox.phase(id).zip(running.sandbox.planned(id).cloned());
+            let container = running.instances.get(id).and_then(Instance::container).cloned();
+            Ok(found.map(|(phase, plan)| Known { plan, phase, container }))
         })
     }
 
-    /// Builds a container once its image and all secrets are there. `streams` connects its standard streams.
+    /// The plan of the container of this name.
+    ///
+    /// # Errors
+    /// A refusal of a name that the plan lacks.
+    pub(crate) fn named(&self, name: &str) -> Result<ContainerPlan, Failure> {
+        self.with(|running| running.sandbox.named(name).cloned())
+    }
+
+    /// Builds an instance of a container once an image and all secrets are there. `streams` connects its standard streams.
     ///
     /// # Errors
     /// A refusal, or the coded failure of whatever kept it from being built.
     pub(crate) async fn create(
         self: &Arc<Self>,
         name: &str,
+        host: HostPart,
         streams: impl Future<Output = Result<Streams, Failure>>,
     ) -> Result<Arc<Container>, Failure> {
-        let (plan, hostname, preparation) = self.with(|running| {
-            let plan = running.sandbox.create(name)?.clone();
-            Ok((plan, running.hostname.clone(), Arc::clone(&running.preparation)))
+        let (plan, shared, preparation) = self.with(|running| {
+            let plan = running.sandbox.create(&host.id, name)?.clone();
+            let instance = Instance { name: plan.name.clone(), built: None, execs: BTreeMap::new() };
+            running.instances.insert(host.id.clone(), instance);
+            Ok((plan, Arc::clone(&running.shared), Arc::clone(&running.preparation)))
         })?;
-        match self.build(&plan, &hostname, &preparation, streams).await {
-            Ok(container) => {
-                let container = Arc::new(container);
-                self.with(|running| {
-                    running.containers.insert(name.to_owned(), Arc::clone(&container));
-                    Ok(())
-                })?;
-                Ok(container)
+        let failure = match self.ready(&host.id, &plan, &preparation).await {
+            Ok((rootfs, secrets, mounts)) => {
+                let parts =
+                    Parts { plan: &plan, rootfs: &rootfs, host: &host, secrets: &secrets, mounts: &mounts };
+                match self.build(&shared, parts, streams).await {
+                    Ok(container) => {
+                        let container = Arc::new(container);
+                        self.with(|running| {
+                            if let Some(instance) = running.instances.get_mut(&host.id) {
+                                instance.built = Some((Arc::clone(&container), rootfs));
+                            }
+                            Ok(())
+                        })?;
+                        return Ok(container);
+                    }
+                    Err(failure) => {
+                        preparation.give_back(&plan.name, &rootfs).await;
+                        failure
+                    }
+                }
             }
+            Err(failure) => failure,
+        };
+        self.with(|running| {
+            running.sandbox.create_failed(&host.id);
+            running.instances.remove(&host.id);
+            Ok(())
+        })?;
+        self.volumes.release(&host.id);
+        Err(preparation.reported(failure).await)
+    }
+
+    /// Waits until all is there of which an instance is made.
+    async fn ready(
+        &self,
+        id: &str,
+        plan: &ContainerPlan,
+        preparation: &Preparation,
+    ) -> Result<(PathBuf, Arc<Vec<SecretFile>>, Mounts), Failure> {
+        let (rootfs, secrets) = preparation.container(&plan.name).await?;
+        match self.volumes.prepare(id, plan, preparation.space()).await {
+            Ok(mounts) => Ok((rootfs, secrets, mounts)),
             Err(failure) => {
-                self.with(|running| {
-                    running.sandbox.create_failed(name);
-                    Ok(())
-                })?;
-                Err(preparation.reported(failure).await)
+                preparation.give_back(&plan.name, &rootfs).await;
+                self.events.fail(&failure, &plan.name);
+                Err(failure)
             }
         }
     }
 
     async fn build(
         &self,
-        plan: &ContainerPlan,
-        hostname: &str,
-        preparation: &Preparation,
+        shared: &Shared,
+        parts: Parts<'_>,
         streams: impl Future<Output = Result<Streams, Failure>>,
     ) -> Result<Container, Failure> {
-        let (rootfs, secrets) = preparation.container(&plan.name).await?;
-        let mounts = self.volumes.prepare(plan, preparation.space()).await?;
-        self.events.begin(Stage::Start, &plan.name);
+        let name = &parts.plan.name;
+        self.events.begin(Stage::Start, name);
         let built = async {
             let streams = streams.await?;
-            Ok(Container::create(&self.settings, plan, &rootfs, hostname, &secrets, &mounts, streams).await?)
+            Ok(Container::create(&self.settings, shared, parts, streams).await?)
         };
-        built.await.inspect_err(|failure: &Failure| self.events.fail(failure, &plan.name))
+        built.await.inspect_err(|failure: &Failure| self.events.fail(failure, name))
     }
 
-    /// Starts a created container.
+    /// Starts a created instance.
     ///
     /// # Errors
     /// A refusal; `START-…`.
-    pub(crate) async fn start(self: &Arc<Self>, name: &str) -> Result<Arc<Container>, Failure> {
-        let container = self.with(|running| {
-            running.note_exit(name);
+    pub(crate) async fn start(self: &Arc<Self>, id: &str) -> Result<Arc<Container>, Failure> {
+        let (container, name) = self.with(|running| {
             // Looked for first: a start that comes too early must not move the plan's state machine.
-            let container = running.containers.get(name).cloned();
-            let container = container.ok_or_else(|| refused(format!("{name:?} is not created yet")))?;
-            running.sandbox.start(name)?;
-            Ok(container)
+            let found = running.built(id)?;
+            running.sandbox.start(id)?;
+            Ok(found)
         })?;
         if let Err(e) = container.start().await {
             let failure = Failure::from(e);
-            self.events.fail(&failure, name);
+            self.events.fail(&failure, &name);
             let preparation = self.with(|running| Ok(Arc::clone(&running.preparation)))?;
             return Err(preparation.reported(failure).await);
         }
-        self.events.end(Stage::Start, name);
-        self.events.begin(Stage::Serve, name);
-        let (pod, name, watched) = (Arc::clone(self), name.to_owned(), Arc::clone(&container));
+        self.events.end(Stage::Start, &name);
+        self.events.begin(Stage::Serve, &name);
+        let (events, watched) = (self.events.clone(), Arc::clone(&container));
         tokio::spawn(async move {
             watched.wait().await;
-            let _ = pod.known(&name);
-            pod.events.end(Stage::Serve, &name);
+            events.end(Stage::Serve, &name);
         });
         Ok(container)
     }
 
-    /// Whether the plan lets this signal through now; the container to send it to.
+    /// Sends a signal to an instance, where the plan lets it through now: to its own process, or to `all` of them.
     ///
     /// # Errors
     /// A refusal.
-    pub(crate) fn signal(&self, name: &str, signal: u32) -> Result<(), Failure> {
-        let container = self.with(|running| {
-            running.note_exit(name);
-            running.sandbox.signal(name, signal)?;
-            running
-                .containers
-                .get(name)
-                .cloned()
-                .ok_or_else(|| refused(format!("{name:?} is not created yet")))
+    pub(crate) fn signal(&self, id: &str, signal: u32, all: bool) -> Result<(), Failure> {
+        let (container, _) = self.with(|running| {
+            running.sandbox.signal(id, signal)?;
+            running.built(id)
         })?;
-        Ok(container.signal(signal)?)
+        Ok(if all { container.signal_all(signal)? } else { container.signal(signal)? })
     }
 
-    /// Removes a container that does not run, with its files.
+    /// Removes an instance that does not run, with its files.
     ///
     /// # Errors
     /// A refusal.
-    pub(crate) async fn remove(&self, name: &str) -> Result<Option<Arc<Container>>, Failure> {
-        let container = self.with(|running| {
-            running.note_exit(name);
-            if running.sandbox.phase(name) == Some(Phase::Created) && !running.containers.contains_key(name) {
-                return Err(refused(format!("{name:?} is being created")));
-            }
-            running.sandbox.remove(name)?;
-            Ok(running.containers.remove(name))
+    pub(crate) async fn remove(&self, id: &str) -> Result<Arc<Container>, Failure> {
+        let (instance, container, rootfs, again, preparation) = self.with(|running| {
+            running.built(id)?;
+            running.sandbox.remove(id)?;
+            let instance = running.instances.remove(id);
+            let instance = instance.ok_or_else(|| refused(format!("{id:?} is not created yet")))?;
+            let (container, rootfs) =
+                instance.built.clone().ok_or_else(|| refused(format!("{id:?} is not created yet")))?;
+            let again = running.sandbox.needs_image(&instance.name);
+            Ok((instance, container, rootfs, again, Arc::clone(&running.preparation)))
         })?;
-        if let Some(container) = &container {
-            container.destroy().await;
+        container.destroy().await;
+        for exec in instance.execs.values() {
+            exec.gone();
         }
-        self.volumes.release(name);
-        let (preparation, name) =
-            (self.with(|running| Ok(Arc::clone(&running.preparation)))?, name.to_owned());
+        self.volumes.release(id);
         // Space goes back to the pod in the background; nobody waits for it.
-        tokio::spawn(async move { preparation.remove(&name).await });
+        tokio::spawn(async move { preparation.remove(&instance.name, &rootfs, again).await });
         Ok(container)
     }
 
-    /// The plan's word on exec: none.
-    pub(crate) fn exec_refusal(&self, name: &str) -> Failure {
-        self.with(|running| running.sandbox.exec(name)).err().unwrap_or_else(|| refused("exec"))
+    /// What an instance that ended has left in the file that the plan names.
+    ///
+    /// # Errors
+    /// A refusal where the plan names none, or it has not ended.
+    pub(crate) fn termination_message(&self, id: &str) -> Result<Vec<u8>, Failure> {
+        let (container, _) = self.with(|running| match running.sandbox.phase(id) {
+            Some(Phase::Ended(_)) => running.built(id),
+            Some(_) => Err(refused(format!("termination message of {id:?}, which has not ended"))),
+            None => Err(refused(format!("termination message of {id:?}, which was not created"))),
+        })?;
+        let message = container.termination_message()?;
+        message.ok_or_else(|| refused(format!("termination message of {id:?}: the plan names no file")))
     }
 
     /// Ends all containers and has the VM powered off.
     pub(crate) async fn shut_down(&self) {
-        let containers: Vec<_> = match &mut *self.lock() {
-            State::Running(running) => std::mem::take(&mut running.containers).into_values().collect(),
-            State::Refused(_) | State::Booted(..) => Vec::new(),
+        let instances = match &mut *self.lock() {
+            State::Running(running) => std::mem::take(&mut running.instances),
+            State::Refused(_) | State::Booted(..) => BTreeMap::new(),
         };
-        for container in &containers {
-            let _ = container.signal(libc::SIGKILL.unsigned_abs());
+        let containers: Vec<_> = instances.into_values().filter_map(|i| i.built).collect();
+        for (container, _) in &containers {
+            let _ = container.signal_all(libc::SIGKILL.unsigned_abs());
         }
-        for container in containers {
+        for (container, _) in containers {
             container.destroy().await;
         }
         self.off.notify_one();
@@ -315,12 +392,25 @@ impl Pod {
 }
 
 impl Running {
-    /// Tells the plan's state machine of an exit that it has not heard of.
-    fn note_exit(&mut self, name: &str) {
-        let alive = matches!(self.sandbox.phase(name), Some(Phase::Created | Phase::Running));
-        if let Some(exit) = self.containers.get(name).and_then(|c| c.exited()).filter(|_| alive) {
-            self.sandbox.ended(name, exit.status);
+    /// Tells the plan's state machine of exits that it has not heard of.
+    fn note_exits(&mut self) {
+        for (id, instance) in &self.instances {
+            if let Some(exit) = instance.container().and_then(|c| c.exited()) {
+                self.sandbox.ended(id, exit.status);
+            }
+            for (exec_id, exec) in &instance.execs {
+                if let Some(exit) = exec.exited() {
+                    self.sandbox.exec_ended(id, exec_id, exit.status);
+                }
+            }
         }
+    }
+
+    /// The instance's container, once it is built, and its name in the plan.
+    fn built(&self, id: &str) -> Result<(Arc<Container>, String), Failure> {
+        let instance = self.instances.get(id);
+        let found = instance.and_then(|i| Some((Arc::clone(i.container()?), i.name.clone())));
+        found.ok_or_else(|| refused(format!("{id:?} is not created yet")))
     }
 }
 

@@ -5,12 +5,15 @@
 //! together with attestation; an encrypted layer waits for its key inside the puller, and an image that needs
 //! registry credentials waits for them here. A container waits for both: its image and *all* secrets.
 
+mod roots;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cocoon_plan::pod::ContainerKind;
 use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::watch;
@@ -19,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
+use roots::Roots;
 use crate::volumes::Place;
 
 /// Secret bytes, shared by those who may read them.
@@ -82,8 +86,9 @@ pub trait Images: Send + Sync {
     /// `IMAGE-SCRATCH-FAILED`.
     async fn space(&self) -> Result<Place, Failure>;
 
-    /// Takes a container's root file system away, which no process uses any more.
-    async fn remove(&self, container: &str, rootfs: &Path);
+    /// Takes a container's root file system away, which no process uses any more. `again` says that another may be asked
+    /// for: what it takes to make that is kept.
+    async fn remove(&self, container: &str, rootfs: &Path, again: bool);
 }
 
 /// Both, as they are found on this platform.
@@ -113,10 +118,9 @@ type Slot<T> = watch::Receiver<Option<Result<T, Failure>>>;
 /// A preparation under way.
 pub struct Preparation {
     files: Slot<Arc<Vec<SecretFile>>>,
-    images: BTreeMap<String, Slot<PathBuf>>,
+    roots: Roots,
     progress: watch::Receiver<Progress>,
     backend: watch::Receiver<Option<Backend>>,
-    folder: PathBuf,
 }
 
 impl std::fmt::Debug for Preparation {
@@ -135,24 +139,23 @@ impl Preparation {
     ) -> Self {
         let (progress, progress_seen) = watch::channel(Progress::Started);
         let (files, files_seen) = watch::channel(None);
-        let (senders, receivers): (Vec<_>, BTreeMap<_, _>) = plan
-            .containers
-            .iter()
+        // Who knows whether an ephemeral container is ever asked for.
+        let ahead = plan.containers.iter().filter(|c| c.kind != ContainerKind::Ephemeral);
+        let (senders, receivers): (Vec<_>, BTreeMap<_, _>) = ahead
             .map(|c| {
                 let (sender, receiver) = watch::channel(None);
                 ((c.clone(), sender), (c.name.clone(), receiver))
             })
             .unzip();
         let (found, found_seen) = watch::channel(None);
+        let (documents, documents_seen) = watch::channel(None);
+        let wanted = plan.registry_auth.is_some() || plan.images.policy_uri.is_some();
+        let documents_seen = wanted.then_some(documents_seen);
+        let roots =
+            Roots::new(plan, receivers, documents_seen.clone(), found_seen.clone(), images, events.clone());
         let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress, found };
-        tokio::spawn(job.run(backend, files, senders));
-        Preparation {
-            files: files_seen,
-            images: receivers,
-            progress: progress_seen,
-            backend: found_seen,
-            folder: images.to_owned(),
-        }
+        tokio::spawn(job.run(backend, files, senders, (documents, documents_seen)));
+        Preparation { files: files_seen, roots, progress: progress_seen, backend: found_seen }
     }
 
     /// The failure with the id under which its owner finds the reason, where it could be told to them.
@@ -167,12 +170,14 @@ impl Preparation {
         }
     }
 
-    /// Takes the root file system of a removed container away.
-    pub async fn remove(&self, container: &str) {
-        let backend = self.backend.borrow().clone();
-        if let Some(backend) = backend {
-            backend.images.remove(container, &self.folder.join(container)).await;
-        }
+    /// Takes the root file system of a removed container away. `again` says whether the container may run again.
+    pub async fn remove(&self, container: &str, rootfs: &Path, again: bool) {
+        self.roots.remove(container, rootfs, again).await;
+    }
+
+    /// Gives a root file system back that was not used.
+    pub async fn give_back(&self, container: &str, rootfs: &Path) {
+        self.roots.give_back(container, rootfs).await;
     }
 
     /// Where the plan's space is; waits until it is known who delivers images.
@@ -191,22 +196,35 @@ impl Preparation {
         self.progress.borrow().clone()
     }
 
-    /// Waits until a container can be built: its unpacked image and the pod's secret files.
+    /// Waits until a container can be built: with a root file system of its own, made of its image, and the pod's secret
+    /// files. It is for the caller to give back or remove.
     ///
     /// # Errors
     /// What failed: attestation or a secret first, else its image.
     pub async fn container(&self, name: &str) -> Result<(PathBuf, Arc<Vec<SecretFile>>), Failure> {
-        let image = self.images.get(name).cloned();
-        let image =
-            image.ok_or_else(|| Failure::new(Code::PlanRequestRefused, format!("no container {name:?}")))?;
         let files = settled(self.files.clone());
-        let image = settled(image);
+        let Some(first) = self.roots.take_first(name) else {
+            let files = files.await?;
+            return Ok((self.roots.make(name).await?, files));
+        };
+        let image = settled(first);
         tokio::pin!(files, image);
         // Whatever fails first is the answer, but where secrets and image both failed the secrets are.
-        tokio::select! {
+        let files = tokio::select! {
             biased;
-            done = &mut files => { let files = done?; Ok((image.await?, files)) }
-            done = &mut image => { let image = done?; Ok((image, files.await?)) }
+            done = &mut files => done.map(|files| (files, None)),
+            done = &mut image => match done {
+                Ok(image) => files.await.map(|files| (files, Some(image))),
+                Err(failure) => return Err(failure),
+            },
+        };
+        match files {
+            Ok((files, Some(image))) => Ok((image, files)),
+            Ok((files, None)) => Ok((image.await?, files)),
+            Err(failure) => {
+                self.roots.untake(name);
+                Err(failure)
+            }
         }
     }
 }
@@ -233,6 +251,7 @@ impl Job {
         backend: impl Future<Output = Result<Backend, Failure>>,
         files: Sender<Arc<Vec<SecretFile>>>,
         images: Vec<(ContainerPlan, Sender<PathBuf>)>,
+        (documents, documents_seen): (Sender<Documents>, Option<Slot<Documents>>),
     ) {
         let backend = match backend.await {
             Ok(backend) => backend,
@@ -245,13 +264,11 @@ impl Job {
             }
         };
         self.found.send_replace(Some(backend.clone()));
-        let (documents, documents_seen) = watch::channel(None);
-        let wanted = self.plan.registry_auth.is_some() || self.plan.images.policy_uri.is_some();
         let mut pulls = JoinSet::new();
         for (container, sender) in images {
             let pull = Pull {
                 images: Arc::clone(&backend.images),
-                documents: wanted.then(|| documents_seen.clone()),
+                documents: documents_seen.clone(),
                 rootfs: self.folder.join(&container.name),
                 events: self.events.clone(),
                 container,

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 
-use cocoon_stage::{Mark, StageEvent};
+use cocoon_stage::Mark;
 
 use super::*;
+use crate::events::Line;
 
 #[derive(Default)]
 struct Fake {
@@ -63,7 +64,7 @@ impl Images for Fake {
         Ok(Place { folder: "/nowhere".into(), memory: true })
     }
 
-    async fn remove(&self, container: &str, rootfs: &Path) {
+    async fn remove(&self, container: &str, rootfs: &Path, _again: bool) {
         self.removed.lock().unwrap().push((container.to_owned(), rootfs.to_owned()));
     }
 }
@@ -88,15 +89,19 @@ fn plan(auth: bool) -> Plan {
     Plan::parse(plan.to_string().as_bytes()).unwrap()
 }
 
-fn start(fake: &Arc<Fake>, auth: bool) -> (Preparation, UnboundedReceiver<StageEvent>) {
+fn start(fake: &Arc<Fake>, auth: bool) -> (Preparation, UnboundedReceiver<Line>) {
     let (events, receiver) = Events::channel();
     let backend = Backend { secrets: Arc::clone(fake) as _, images: Arc::clone(fake) as _ };
     let images = Path::new("/nowhere");
     (Preparation::start(&plan(auth), async move { Ok(backend) }, images, events), receiver)
 }
 
-fn drain(mut events: UnboundedReceiver<StageEvent>) -> Vec<(Stage, Mark)> {
-    std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.stage, e.mark)).collect()
+fn drain(mut events: UnboundedReceiver<Line>) -> Vec<(Stage, Mark)> {
+    let stage = |line| match line {
+        Line::Stage(event) => Some((event.stage, event.mark)),
+        Line::OutOfMemory(_) => None,
+    };
+    std::iter::from_fn(|| events.try_recv().ok()).filter_map(stage).collect()
 }
 
 async fn settled_progress(preparation: &Preparation) -> Progress {
@@ -156,7 +161,7 @@ async fn a_policy_in_trustee_comes_before_the_pull() {
     let policy = fake.policy_seen.lock().unwrap().clone();
     assert_eq!(policy.as_deref(), Some(&b"kbs:///default/security-policy/main"[..]));
     assert_eq!(*fake.auth_seen.lock().unwrap(), None);
-    preparation.remove("main").await;
+    preparation.remove("main", Path::new("/nowhere/main"), false).await;
     assert_eq!(*fake.removed.lock().unwrap(), [("main".to_owned(), PathBuf::from("/nowhere/main"))]);
 
     // A policy that Trustee does not give is not an absent one: nothing is taken.
@@ -211,4 +216,41 @@ async fn without_an_attester_everything_fails_with_its_code() {
     let backend = async { Err(Failure::new(Code::AttestEvidenceUnavailable, "no TEE")) };
     let preparation = Preparation::start(&plan(false), backend, Path::new("/nowhere"), events);
     assert_eq!(preparation.container("main").await.unwrap_err().code, Code::AttestEvidenceUnavailable);
+}
+
+#[tokio::test]
+async fn a_container_that_runs_again_gets_a_root_of_its_own() {
+    let fake = Arc::new(Fake::default());
+    let (preparation, _events) = start(&fake, true);
+    let root = async || preparation.container("main").await.unwrap().0;
+    assert_eq!(root().await, Path::new("/nowhere/main"));
+    preparation.give_back("main", Path::new("/nowhere/main")).await;
+    assert_eq!(root().await, Path::new("/nowhere/main"), "it was not used");
+    preparation.remove("main", Path::new("/nowhere/main"), true).await;
+    assert_eq!(root().await, Path::new("/nowhere/main@1"));
+    assert_eq!(root().await, Path::new("/nowhere/main@2"));
+    preparation.give_back("main", Path::new("/nowhere/main@2")).await;
+    let removed = fake.removed.lock().unwrap().clone();
+    assert_eq!(removed[1], ("main".to_owned(), PathBuf::from("/nowhere/main@2")));
+    let auth = fake.auth_seen.lock().unwrap().clone();
+    assert_eq!(auth.as_deref(), Some(&b"kbs:///default/credential/auth"[..]), "with the credentials again");
+    assert_eq!(fake.pulled.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn ephemeral_containers_are_not_pulled_ahead_and_failed_pulls_are_tried_again() {
+    let fake = Arc::new(Fake { pull: Some(Code::ImagePullFailed), ..Fake::default() });
+    let mut plan = plan(false);
+    let mut debug = plan.containers[0].clone();
+    (debug.name, debug.kind) = ("debug".into(), ContainerKind::Ephemeral);
+    plan.containers.push(debug);
+    let backend = Backend { secrets: Arc::clone(&fake) as _, images: Arc::clone(&fake) as _ };
+    let (events, _receiver) = Events::channel();
+    let preparation = Preparation::start(&plan, async move { Ok(backend) }, Path::new("/nowhere"), events);
+    settled_progress(&preparation).await;
+    assert_eq!(fake.pulled.load(Ordering::Relaxed), 1);
+    for (name, pulls) in [("debug", 2), ("main", 2), ("main", 3)] {
+        assert_eq!(preparation.container(name).await.unwrap_err().code, Code::ImagePullFailed);
+        assert_eq!(fake.pulled.load(Ordering::Relaxed), pulls, "{name}");
+    }
 }

@@ -33,7 +33,12 @@ impl Reaper {
         Ok((pid, pidfd))
     }
 
-    /// Waits until a process from [`Reaper::spawn`] ends and gives its exit status as shells count it:
+    /// Registers a child that another process has made for this one. Where it ends before, its exit status is lost.
+    pub(crate) fn adopt(&self, pid: Pid) {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
+    }
+
+    /// Waits until a process from [`Reaper::spawn`] or [`Reaper::adopt`] ends and gives its exit status as shells count it:
     /// 0 to 255, or 128 + signal.
     ///
     /// # Errors
@@ -43,14 +48,16 @@ impl Reaper {
         let status = loop {
             drop(ready.readable().await?);
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            if let Some(status) = waitid(WaitId::PidFd(pidfd.as_fd()), options)? {
-                break status;
+            match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+                Ok(None) => {}
+                Ok(Some(status)) => break Ok(status),
+                Err(e) => break Err(e),
             }
         };
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
         // An orphan may have been waiting behind this one.
         self.reaped.notify_one();
-        Ok(shell_status(&status))
+        Ok(shell_status(&status?))
     }
 
     /// Reaps orphans for ever. Only PID 1 may run this: it takes every child without an owner.

@@ -73,9 +73,10 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
     async fn termination_message(
         &self,
         _: &TtrpcContext,
-        _: TerminationMessageRequest,
+        request: TerminationMessageRequest,
     ) -> ttrpc::Result<TerminationMessageResponse> {
-        Err(refuse(Failure::new(Code::PlanRequestRefused, "no termination message in the plan")))
+        let message = self.0.termination_message(&request.id).map_err(refuse)?;
+        Ok(TerminationMessageResponse { message, ..TerminationMessageResponse::default() })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<ShutdownResponse> {

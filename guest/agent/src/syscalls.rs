@@ -13,18 +13,36 @@ use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::container::Filter;
+
 /// `CLONE_INTO_CGROUP` of `clone3(2)`; it does not fit the C `int` of the older flags.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// The lowest descriptor number that sources are moved to, above all targets.
 const SOURCES: RawFd = 32;
 
-/// The namespaces of a container's first process; the network is the pod's, and the cgroup namespace is entered
-/// by the process itself once it is in its cgroup.
-const NAMESPACES: u64 =
-    (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+/// The namespaces that a new process gets for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fresh {
+    /// None: it will join others'.
+    Nothing,
+    /// A copy of the mounts.
+    Mounts,
+    /// A copy of the mounts, and process ids, of which it is the first.
+    MountsAndPids,
+}
 
-/// Starts the program behind `exe` as PID 1 of new pid, mount, ipc and uts namespaces, with `fds[i]` as
-/// descriptor `i`, an empty environment and, where given, inside `cgroup`. Gives its pid here and a pidfd.
+impl Fresh {
+    fn flags(self) -> u64 {
+        (match self {
+            Fresh::Nothing => 0,
+            Fresh::Mounts => libc::CLONE_NEWNS,
+            Fresh::MountsAndPids => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+        }) as u64
+    }
+}
+
+/// Starts the program behind `exe` in these new namespaces, with `fds[i]` as descriptor `i`, an empty environment and,
+/// where given, inside `cgroup`. Gives its pid here and a pidfd.
 ///
 /// # Errors
 /// What `clone3(2)` answers. A failed exec shows as exit status 126.
@@ -33,6 +51,7 @@ pub(crate) fn clone_exec(
     argv: &[CString],
     fds: &[BorrowedFd<'_>],
     cgroup: Option<BorrowedFd<'_>>,
+    fresh: Fresh,
 ) -> io::Result<(Pid, OwnedFd)> {
     // Everything that allocates happens here: between clone and exec the child of a multi-threaded process may
     // only make plain system calls.
@@ -48,7 +67,7 @@ pub(crate) fn clone_exec(
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is a valid `clone_args`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = NAMESPACES | libc::CLONE_PIDFD as u64;
+    args.flags = fresh.flags() | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(cgroup) = cgroup {
@@ -85,6 +104,35 @@ pub(crate) fn clone_exec(
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.map(|pid| (pid, pidfd)).ok_or_else(|| io::Error::other("clone3 gave no pid"))
+}
+
+/// Splits this process, which must have one thread, in two: the new one is a child of this one's parent. Gives its pid
+/// and a pidfd here, `None` there.
+///
+/// # Errors
+/// What `clone(2)` answers.
+pub(crate) fn fork_sibling() -> io::Result<Option<(Pid, OwnedFd)>> {
+    let mut pidfd: RawFd = -1;
+    let flags = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as libc::c_ulong;
+    let (at, none) = (&raw mut pidfd, ptr::null_mut::<libc::c_void>());
+    // clone(2) and not clone3(2), which a system call filter that is in force already may not let through.
+    // SAFETY: a fork (no CLONE_VM) of a process with one thread: the child goes on with a copy of everything, and no lock
+    // is held by a thread that it lacks. The kernel writes the pidfd to where `at` points.
+    #[cfg(not(target_arch = "s390x"))]
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, at, none, none) };
+    // SAFETY: as above; the first two arguments change places there.
+    #[cfg(target_arch = "s390x")]
+    let pid = unsafe { libc::syscall(libc::SYS_clone, none, flags, at, none, none) };
+    match pid {
+        0 => Ok(None),
+        1.. => {
+            // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new descriptor that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            pid.map(|pid| Some((pid, pidfd))).ok_or_else(|| io::Error::other("clone gave no pid"))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -125,14 +173,15 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, recursi
 ///
 /// # Errors
 /// What `seccomp(2)` answers.
-pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+pub(crate) fn install_filter(filter: &Filter) -> io::Result<()> {
+    let (program, flags) = (&filter.program, filter.flags);
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // Both are `struct sock_filter` of linux/filter.h.
     let filter = program.as_ptr().cast::<libc::sock_filter>().cast_mut();
     let program = libc::sock_fprog { len, filter };
     // SAFETY: the kernel copies `len` instructions from `filter`, which is alive and that long.
     let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     check(result)
 }
 
@@ -153,6 +202,24 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
 pub(crate) fn unshare_cgroup() -> io::Result<()> {
     // SAFETY: CLONE_NEWCGROUP touches no memory and no descriptor.
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }))
+}
+
+/// Moves this thread into new ipc and uts namespaces.
+///
+/// # Errors
+/// What `unshare(2)` answers.
+pub(crate) fn unshare_ipc_and_names() -> io::Result<()> {
+    // SAFETY: neither touches memory or descriptors.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) }))
+}
+
+/// Takes from other processes of the same user the right to look into this one, until it becomes another program.
+///
+/// # Errors
+/// What `prctl(2)` answers.
+pub(crate) fn hide_memory() -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }))
 }
 
 /// Marks every descriptor from `first` on close-on-exec.
@@ -192,6 +259,27 @@ pub(crate) fn default_signals() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Blocks every signal: what is waited for by [`wait_for_child`] stays pending until then, and nothing else is acted on.
+pub(crate) fn block_signals() {
+    // SAFETY: sigfillset makes the set valid before its use.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, ptr::null_mut());
+    }
+}
+
+/// Sleeps until SIGCHLD, which must be blocked, is or becomes pending, and takes it.
+pub(crate) fn wait_for_child() {
+    // SAFETY: the set is made valid before its use; no information about the signal is asked for.
+    unsafe {
+        let mut child: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut child);
+        libc::sigaddset(&raw mut child, libc::SIGCHLD);
+        libc::sigwaitinfo(&raw const child, ptr::null_mut());
     }
 }
 

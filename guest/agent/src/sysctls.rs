@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use cocoon_stage::{Code, Failure};
+use crate::Error;
 
 /// Where the kernel has them.
 pub(crate) const ROOT: &str = "/proc/sys";
@@ -14,19 +14,30 @@ pub(crate) const ROOT: &str = "/proc/sys";
 /// Sets them all. `root` is [`ROOT`].
 ///
 /// # Errors
-/// `PLAN-SYSCTL-REFUSED` with the first that the kernel does not have or whose value it does not take.
-pub(crate) fn apply(root: &Path, sysctls: &BTreeMap<String, String>) -> Result<(), Failure> {
+/// [`Error::Sysctl`] with the first that the kernel does not have or whose value it does not take.
+pub(crate) fn apply(root: &Path, sysctls: &BTreeMap<String, String>) -> Result<(), Error> {
     for (name, value) in sysctls {
-        let refused = |e: std::io::Error| Failure::new(Code::PlanSysctlRefused, format!("{name}: {e}"));
         // Opened as it is: a setting that the kernel does not have is not made.
         let file = OpenOptions::new().write(true).open(root.join(name.replace('.', "/")));
-        file.and_then(|mut f| f.write_all(value.as_bytes())).map_err(refused)?;
+        file.and_then(|mut f| f.write_all(value.as_bytes())).map_err(|source| Error::Sysctl { name: name.clone(), source })?;
     }
     Ok(())
 }
 
+/// The settings of an ipc namespace, and all others.
+pub(crate) fn by_namespace(
+    sysctls: BTreeMap<String, String>,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let of_ipc = |name: &str| {
+        ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|k| name.starts_with(k))
+    };
+    sysctls.into_iter().partition(|(name, _)| of_ipc(name))
+}
+
 #[cfg(test)]
 mod tests {
+    use cocoon_stage::{Code, Failure};
+
     use super::*;
 
     #[test]
@@ -38,9 +49,17 @@ mod tests {
         set("net.core.somaxconn").unwrap();
         // The kernel's files have no old content to keep; that of a plain one stays behind the new.
         assert_eq!(std::fs::read(dir.path().join("net/core/somaxconn")).unwrap(), b"1286");
-        let failure = set("net.core.nothing").unwrap_err();
+        let failure = Failure::from(set("net.core.nothing").unwrap_err());
         assert_eq!(failure.code, Code::PlanSysctlRefused);
         assert!(failure.reason.contains("net.core.nothing"));
         assert!(!dir.path().join("net/core/nothing").exists());
+    }
+
+    #[test]
+    fn settings_of_ipc_are_told_apart() {
+        let all = ["kernel.shmmax", "fs.mqueue.msg_max", "net.core.somaxconn", "kernel.sem"];
+        let (ipc, others) = by_namespace(all.map(|n| (n.to_owned(), String::new())).into());
+        assert_eq!((ipc.len(), others.len()), (3, 1));
+        assert!(others.contains_key("net.core.somaxconn"));
     }
 }

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cocoon_protocol::initdata::{InitData, host_data};
-use cocoon_sandbox_api::sandbox::{ConfigureRequest, Interface, Route, ShutdownRequest, StatusRequest};
+use cocoon_protocol::initdata::InitData;
+use cocoon_sandbox_api::sandbox::{ConfigureRequest, ShutdownRequest, StatusRequest};
 use cocoon_sandbox_api::sandbox_ttrpc::SandboxClient;
 use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT, from_ttrpc};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
 use cocoon_vmm::{
-    Accel, Console, Disk, Ending, Machine, NetArg, Platform, QuoteGeneration, Vm, VmSpec, VsockArg,
+    Accel, Console, Disk, Ending, Machine, Platform, QuoteGeneration, RealmHash, SnpIdentity, Vm, VmSpec,
+    VsockArg, host_field,
 };
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
@@ -21,9 +22,11 @@ use ttrpc::asynchronous::transport::Socket;
 
 use crate::adversary::{Adversary, changed_initrd, changed_plan};
 use crate::events::{Heard, Observed, read_events};
+use crate::network::Network;
 use crate::run_dir::{RunDir, disk};
 use crate::scratch::Scratch;
 use crate::sim::{SimService, measure};
+use crate::tpm::PodTpm;
 
 /// Context ids below this are the hypervisor's and the host's; each pod adds its process id.
 const FIRST_CID: u32 = 3;
@@ -44,9 +47,38 @@ pub enum TeePlatform {
         cbitpos: u8,
         /// Guest policy.
         policy: u64,
+        /// ID block with its signatures, if the launch has one.
+        identity: Option<SnpIdentity>,
     },
     /// Intel TDX.
     Tdx(QuoteGeneration),
+    /// A software TPM of this host's beside a measured boot.
+    Tpm {
+        /// Folder of the node's authority for TPMs ([`crate::TpmAuthority`]).
+        dir: PathBuf,
+        /// The firmware's variable store, of which each VM gets a copy.
+        vars: PathBuf,
+    },
+    /// IBM Secure Execution; [`PodSpec::kernel`] is the encrypted image.
+    Se,
+    /// Arm CCA.
+    Cca(RealmHash),
+}
+
+impl TeePlatform {
+    /// The machine model that it runs on.
+    fn machine(&self) -> Machine {
+        match self {
+            TeePlatform::Se => Machine::S390Ccw,
+            TeePlatform::Cca(_) => Machine::Virt,
+            _ => Machine::Q35,
+        }
+    }
+
+    /// Whether the guest's memory is in this host's reach.
+    fn shares_memory(&self) -> bool {
+        matches!(self, TeePlatform::Sim { .. } | TeePlatform::Tpm { .. })
+    }
 }
 
 /// A pod to boot.
@@ -72,15 +104,16 @@ pub struct PodSpec {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// How it reaches the network.
+    pub network: Network,
     /// Layers and other disks that the guest finds by their serial numbers.
     pub disks: Vec<Disk>,
     /// Size in bytes of a scratch disk, serial number `scratch`, in whole pages.
     pub scratch_bytes: Option<u64>,
     /// Where the scratch disk's space comes from: any folder on a disk. Default: `run_dir`, which often is memory.
     pub scratch_dir: Option<PathBuf>,
-    /// The guest's network device.
-    pub network: NetArg,
-    /// What the guest is told of its network and names; see [`user_networking`].
+    /// What the guest is told beside its network: host name, name resolution, kernel settings. What is empty here is as
+    /// the network has it.
     pub setup: ConfigureRequest,
     /// Private folder for sockets and the initdata disk; created here and removed with the pod.
     pub run_dir: PathBuf,
@@ -103,6 +136,7 @@ pub struct Pod {
     failure: watch::Receiver<Option<HostFailure>>,
     out_of_memory: Mutex<mpsc::Receiver<String>>,
     _scratch: Option<Scratch>,
+    _tpm: Option<PodTpm>,
     // Removes the folder when the pod is gone.
     _run_dir: RunDir,
 }
@@ -165,31 +199,45 @@ impl Pod {
         let mut events = vsock.listen(EVENTS_PORT)?;
         if let TeePlatform::Sim { dir } = &spec.platform {
             let listener = vsock.listen(SECURE_PROCESSOR_PORT)?;
-            let service = sim_service(spec, dir, initrd.clone(), bound)?;
+            let service = sim_service(spec, dir, initrd.clone(), host_field(&bound))?;
             tokio::spawn(service.serve(listener));
         }
+        let tpm = match &spec.platform {
+            TeePlatform::Tpm { dir, vars } => Some(PodTpm::start(dir, vars, run_dir.path()).await?),
+            _ => None,
+        };
+        let one_image = matches!(spec.platform, TeePlatform::Se);
         let vm_spec = VmSpec {
             qemu: spec.qemu.clone(),
-            platform: match &spec.platform {
-                TeePlatform::Sim { .. } => Platform::Sim,
-                TeePlatform::Snp { cbitpos, policy } => Platform::Snp { cbitpos: *cbitpos, policy: *policy },
-                TeePlatform::Tdx(quotes) => {
-                    Platform::Tdx { mr_config_id: mr_config_id(&bound), quotes: quotes.clone() }
+            platform: match (&spec.platform, &tpm) {
+                (_, Some(tpm)) => tpm.platform(),
+                (TeePlatform::Snp { cbitpos, policy, identity }, _) => Platform::Snp {
+                    cbitpos: *cbitpos,
+                    policy: *policy,
+                    host_data: host_field(&bound),
+                    identity: identity.clone(),
+                },
+                (TeePlatform::Tdx(quotes), _) => {
+                    Platform::Tdx { mr_config_id: host_field(&bound), quotes: quotes.clone() }
                 }
+                (TeePlatform::Se, _) => Platform::Se,
+                (TeePlatform::Cca(hash), _) => {
+                    Platform::Cca { hash: *hash, personalization: host_field(&bound) }
+                }
+                (TeePlatform::Sim { .. } | TeePlatform::Tpm { .. }, None) => Platform::Sim,
             },
             accel: spec.accel,
-            machine: Machine::Q35,
+            machine: spec.platform.machine(),
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,
             kernel: spec.kernel.clone(),
-            initrd,
-            cmdline: spec.cmdline.clone(),
-            firmware: Some(spec.firmware.clone()),
+            initrd: (!one_image).then_some(initrd),
+            cmdline: if one_image { String::new() } else { spec.cmdline.clone() },
+            firmware: (spec.platform.machine() == Machine::Q35).then(|| spec.firmware.clone()),
             initdata_disk,
             disks,
-            host_data: bound,
             vsock: vsock_arg,
-            network: spec.network,
+            network: spec.network.devices(),
             console: spec.console.clone().map_or(Console::Tail, Console::Copy),
             qmp_socket: run_dir.path().join("qmp.sock"),
             run_dir: run_dir.path().to_owned(),
@@ -221,15 +269,19 @@ impl Pod {
             failure,
             out_of_memory: Mutex::new(out_of_memory),
             _scratch: scratch,
+            _tpm: tpm,
             _run_dir: run_dir,
         };
-        pod.configure(&spec.setup).await?;
+        pod.configure(spec).await?;
         Ok(pod)
     }
 
-    async fn configure(&self, setup: &ConfigureRequest) -> Result<(), Failure> {
+    async fn configure(&self, spec: &PodSpec) -> Result<(), Failure> {
+        let mut request = ConfigureRequest::default();
+        spec.network.describe(&mut request);
+        add_names(&mut request, &spec.setup);
         let limit = ttrpc::context::with_duration(Duration::from_secs(60));
-        match self.sandbox.configure(limit, setup).await {
+        match self.sandbox.configure(limit, &request).await {
             Ok(_) => Ok(()),
             Err(e) => Err(self.failure_of(&e, Stage::Boot)),
         }
@@ -309,33 +361,31 @@ impl Pod {
     }
 }
 
-/// User networking's fixed addresses (QEMU documentation, "Using the user mode network stack").
-pub fn user_networking() -> ConfigureRequest {
-    ConfigureRequest {
-        interfaces: vec![Interface {
-            name: "eth0".into(),
-            addresses: vec!["10.0.2.15/24".into()],
-            ..Interface::default()
-        }],
-        routes: vec![Route { gateway: "10.0.2.2".into(), device: "eth0".into(), ..Route::default() }],
-        resolv_conf: "nameserver 10.0.2.3\n".into(),
-        hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
-        hostname: "cocoon".into(),
-        host_loopback: "10.0.2.2".into(),
-        ..ConfigureRequest::default()
+/// Names and settings in place of the network's own.
+fn add_names(request: &mut ConfigureRequest, setup: &ConfigureRequest) {
+    for (to, from) in [
+        (&mut request.hostname, &setup.hostname),
+        (&mut request.resolv_conf, &setup.resolv_conf),
+        (&mut request.hosts, &setup.hosts),
+    ] {
+        if !from.is_empty() {
+            to.clone_from(from);
+        }
     }
+    request.sysctls.clone_from(&setup.sysctls);
+    request.share_process_namespace = setup.share_process_namespace;
 }
 
 /// The initdata disk's content, and what the TEE binds.
-fn bind(spec: &PodSpec) -> Result<(Vec<u8>, [u8; 32]), Failure> {
+fn bind(spec: &PodSpec) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     // A disk that holds none: there is always one, so that the machine is the same with and without.
-    let Some(initdata) = &spec.initdata else { return Ok((vec![0; 512], [0; 32])) };
-    let digest = host_data(&initdata.digest());
+    let Some(initdata) = &spec.initdata else { return Ok((vec![0; 512], Vec::new())) };
+    let digest = initdata.digest();
     let (initdata, bound) = match spec.adversary {
         Some(Adversary::ChangedPlan) => (changed_plan(initdata)?, digest),
         Some(Adversary::ReboundPlan) => {
             let changed = changed_plan(initdata)?;
-            let rebound = host_data(&changed.digest());
+            let rebound = changed.digest();
             (changed, rebound)
         }
         _ => (initdata.clone(), digest),
@@ -360,19 +410,10 @@ fn from_guest(failure: &HostFailure) -> Failure {
     }
 }
 
-/// MRCONFIGID has 48 bytes: the digest's 32, then zeros.
-fn mr_config_id(bound: &[u8; 32]) -> [u8; 48] {
-    let mut field = [0; 48];
-    for (to, from) in field.iter_mut().zip(bound) {
-        *to = *from;
-    }
-    field
-}
-
 /// The in-process device works everywhere, needs no privilege, and keeps each pod's ports its own. A TEE's private
 /// memory is out of its reach, so there it is the kernel's vhost-vsock, whose host ports all pods share.
 fn open_vsock(run_dir: &Path, platform: &TeePlatform) -> Result<(Vsock, VsockArg), Failure> {
-    if !matches!(platform, TeePlatform::Sim { .. }) {
+    if !platform.shares_memory() {
         let cid = FIRST_CID.saturating_add(std::process::id());
         return Ok((Vsock::kernel(cid), VsockArg::Kernel(cid)));
     }

@@ -1,103 +1,11 @@
-//! What this machine offers to guests: TEEs, their firmware, KVM or emulation.
+//! What executes guests on this machine: KVM or emulation.
 
 use std::path::{Path, PathBuf};
 
+use cocoon_runtime::Acceleration;
 use cocoon_stage::{Code, Failure};
-use cocoon_vmm::{Accel, KvmProbe, PROBE_LIMIT, Qemu, QuoteGeneration, probe_kvm};
+use cocoon_vmm::{Accel, KvmProbe, PROBE_LIMIT, Qemu, probe_kvm};
 use serde::{Deserialize, Serialize};
-
-use crate::TeePlatform;
-
-/// AMD SEV-SNP with this guest policy.
-///
-/// # Errors
-/// `BOOT-PLATFORM-UNAVAILABLE` with what is missing.
-pub fn sev_snp(policy: u64) -> Result<TeePlatform, Failure> {
-    if !Path::new("/dev/sev").exists() || !kvm_parameter("kvm_amd", "sev_snp") {
-        return Err(unavailable(
-            "/dev/sev is missing or kvm_amd's parameter sev_snp is not Y: no AMD SEV-SNP here",
-        ));
-    }
-    snp_firmware().map_err(|f| unavailable(&f.reason))?;
-    Ok(TeePlatform::Snp { cbitpos: c_bit(), policy })
-}
-
-/// Intel TDX with this quote generation service.
-///
-/// # Errors
-/// `BOOT-PLATFORM-UNAVAILABLE` with what is missing.
-pub fn tdx(quotes: QuoteGeneration) -> Result<TeePlatform, Failure> {
-    if !kvm_parameter("kvm_intel", "tdx") {
-        return Err(unavailable("/sys/module/kvm_intel/parameters/tdx does not say Y: no Intel TDX here"));
-    }
-    tdx_firmware().map_err(|f| unavailable(&f.reason))?;
-    Ok(TeePlatform::Tdx(quotes))
-}
-
-fn unavailable(reason: &str) -> Failure {
-    Failure::new(Code::BootPlatformUnavailable, reason)
-}
-
-/// CPUID 0x8000001F EBX, bits 5:0: position of the C-bit.
-#[cfg(target_arch = "x86_64")]
-fn c_bit() -> u8 {
-    u8::try_from(std::arch::x86_64::__cpuid(0x8000_001f).ebx & 0x3f).unwrap_or(51)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn c_bit() -> u8 {
-    51
-}
-
-fn kvm_parameter(module: &str, name: &str) -> bool {
-    std::fs::read_to_string(format!("/sys/module/{module}/parameters/{name}"))
-        .is_ok_and(|v| matches!(v.trim(), "Y" | "1"))
-}
-
-/// OVMF built for SEV (with the kernel hashes table).
-///
-/// # Errors
-/// `BOOT-QEMU-MISSING` with the package's name.
-pub fn snp_firmware() -> Result<PathBuf, Failure> {
-    firmware(
-        "COCOON_OVMF_SNP",
-        &["/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.amdsev.fd"],
-        "ovmf-amdsev",
-    )
-}
-
-/// OVMF built for TDX.
-///
-/// # Errors
-/// `BOOT-QEMU-MISSING` with the package's name.
-pub fn tdx_firmware() -> Result<PathBuf, Failure> {
-    firmware(
-        "COCOON_OVMF_TDX",
-        &["/usr/share/ovmf/OVMF.inteltdx.fd", "/usr/share/OVMF/OVMF.inteltdx.fd"],
-        "ovmf-inteltdx",
-    )
-}
-
-fn firmware(variable: &str, places: &[&str], package: &str) -> Result<PathBuf, Failure> {
-    let named = std::env::var_os(variable).map(PathBuf::from);
-    named.into_iter().chain(places.iter().map(PathBuf::from)).find(|p| p.is_file()).ok_or_else(|| {
-        Failure::new(
-            Code::BootQemuMissing,
-            format!("no firmware for this TEE (Debian package {package}, or {variable})"),
-        )
-    })
-}
-
-/// What is to execute guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acceleration {
-    /// KVM where it works, else emulation.
-    Auto,
-    /// The kernel's hypervisor.
-    Kvm,
-    /// QEMU's emulation.
-    Tcg,
-}
 
 /// What is remembered of a probe, so that a broken KVM costs its seconds once per boot of this machine.
 #[derive(Serialize, Deserialize, PartialEq)]

@@ -164,6 +164,9 @@ impl Bundle {
         if u64::try_from(length).unwrap_or(u64::MAX) > MAX_SPEC {
             return Err(wrong(format!("larger than {MAX_SPEC} bytes")));
         }
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(wrong("it is no object".into()));
+        }
         let spec: Spec = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
         let json = without_initdata(bytes, &spec).map_err(|e| wrong(e.to_string()))?;
         Ok(Bundle { dir: dir.to_owned(), spec, json })

@@ -1,31 +1,40 @@
 //! The pod's VM, from a sandbox's bundle: which guest, how protected, how large, with which initdata.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cocoon_plan::images::Space;
 use cocoon_plan::{PLAN_FILE, Plan};
 use cocoon_protocol::initdata::InitData;
-use cocoon_runtime::{Acceleration, Protection, RuntimeConfig};
-use cocoon_sandbox::{GuestFiles, NetArg, Observed, Pod, PodSpec, TeePlatform, user_networking};
+use cocoon_network::PodNetwork;
+use cocoon_network::forward::{self, Forwarder};
+use cocoon_runtime::RuntimeConfig;
+use cocoon_sandbox::{GuestFiles, Network, Observed, Pod, PodSpec, Setup, platform};
+use cocoon_sandbox_api::FORWARD_PORT;
 use cocoon_stage::{Code, Failure, Mark};
-use cocoon_vmm::{Qemu, QuoteGeneration};
+use cocoon_vmm::Qemu;
 use tokio::sync::mpsc;
 
 use crate::cgroup::Cgroups;
 use crate::sizing::size;
-use crate::spec::Bundle;
+use crate::spec::{Bundle, Spec};
 
 /// A running pod.
 pub struct PodVm {
     /// Its VM.
-    pub pod: Pod,
+    pub pod: Arc<Pod>,
     /// What may run in it, where it has a plan that the host can read.
     pub plan: Option<Plan>,
     /// The class that it is of.
     pub config: RuntimeConfig,
     /// Its control groups.
     pub cgroups: Option<Cgroups>,
+    /// Brings connections to the pod's loopback into the guest.
+    _forwarder: Option<Forwarder>,
+    /// Takes the taps away once it is dropped.
+    _network: Network,
 }
 
 /// Boots a pod. `name` is the runtime folder's, below the class's state folder.
@@ -40,25 +49,15 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
     let plan = initdata.as_ref().and_then(plan_of);
     let size = size(spec, &config)?;
     let guest = GuestFiles::open(&config.guest_image)?;
+    make_folder(&config.data)?;
+    let chosen = platform::choose(&config)?;
     let qemu = match &config.qemu {
         Some(path) => Qemu::at(path.clone()),
-        None => Qemu::find()?,
-    };
-    make_folder(&config.data)?;
-    let platform = platform(&config)?;
-    let firmware = match &platform {
-        TeePlatform::Snp { .. } => cocoon_sandbox::snp_firmware()?,
-        TeePlatform::Tdx(_) => cocoon_sandbox::tdx_firmware()?,
-        _ => guest.firmware.clone(),
-    };
-    let wish = match config.acceleration {
-        Acceleration::Auto => cocoon_sandbox::Acceleration::Auto,
-        Acceleration::Kvm => cocoon_sandbox::Acceleration::Kvm,
-        Acceleration::Tcg => cocoon_sandbox::Acceleration::Tcg,
+        None => Qemu::find_for(chosen.machine)?,
     };
     let memory = config.state.join("accel.json");
     let tell = |text: &str| tracing::info!("{text}");
-    let accel = cocoon_sandbox::accelerator(wish, &qemu, &guest.kernel, &memory, tell).await?;
+    let accel = cocoon_sandbox::accelerator(config.acceleration, &qemu, &guest.kernel, &memory, tell).await?;
 
     let scratch_bytes = plan.as_ref().and_then(|plan| match plan.images.space {
         Space::Scratch { bytes } => Some(bytes),
@@ -69,18 +68,14 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
         make_folder(&scratch_dir)?;
     }
     let run_dir = config.state.join(name);
-    let mut setup = user_networking();
-    setup.hostname.clone_from(&spec.hostname);
-    if setup.hostname.is_empty() {
-        setup.hostname = "cocoon".into();
-    }
-    if let Some(text) = spec.mounted_text("/etc/resolv.conf") {
-        setup.resolv_conf = text;
-    }
-    if let Some(text) = spec.mounted_text("/etc/hosts") {
-        setup.hosts = text;
-    }
-    setup.sysctls = spec.linux.sysctl.clone().into_iter().collect();
+    let network = network(spec)?;
+    let setup = Setup {
+        hostname: spec.hostname.clone(),
+        resolv_conf: spec.mounted_text("/etc/resolv.conf").unwrap_or_default(),
+        hosts: spec.mounted_text("/etc/hosts").unwrap_or_default(),
+        sysctls: spec.linux.sysctl.clone().into_iter().collect(),
+        ..Setup::default()
+    };
 
     let cgroups = Cgroups::of(&spec.linux.cgroups_path);
     if let Some(cgroups) = &cgroups {
@@ -91,17 +86,17 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
         qemu: qemu.path().to_owned(),
         kernel: guest.kernel,
         initrd: guest.initrd,
-        firmware,
+        firmware: chosen.firmware,
         cmdline: guest.cmdline,
         initdata,
-        platform,
+        platform: chosen.platform,
         accel,
         cpus: size.cpus,
         memory_mib: size.memory_mib,
         disks: Vec::new(),
         scratch_bytes,
         scratch_dir: Some(scratch_dir),
-        network: NetArg::User,
+        network: network.clone(),
         setup,
         run_dir,
         console,
@@ -119,36 +114,43 @@ pub async fn boot(bundle: &Bundle, config: RuntimeConfig, name: &str) -> Result<
     if let Some(score) = spec.process.oom_score_adj {
         crate::cgroup::set_oom_score(pod.vm_pid(), score);
     }
-    Ok(PodVm { pod, plan, config, cgroups })
+    let pod = Arc::new(pod);
+    let forwarder = forward(spec, plan.as_ref(), &pod)?;
+    Ok(PodVm { pod, plan, config, cgroups, _forwarder: forwarder, _network: network })
+}
+
+/// The namespace that a CNI result was made in becomes the guest's. A new one that nobody filled, as `ctr run` asks for,
+/// has nothing to offer: there it is QEMU's user networking.
+fn network(spec: &Spec) -> Result<Network, Failure> {
+    let path = spec.namespace("network").map(|n| n.path.as_str()).unwrap_or_default();
+    if path.is_empty() {
+        return Ok(Network::User);
+    }
+    Ok(Network::Pod(Arc::new(PodNetwork::attach(Path::new(path))?)))
+}
+
+/// Listens on the pod's loopback for the ports that the plan lets the host reach.
+fn forward(spec: &Spec, plan: Option<&Plan>, pod: &Arc<Pod>) -> Result<Option<Forwarder>, Failure> {
+    let path = spec.namespace("network").map(|n| n.path.as_str()).unwrap_or_default();
+    let ports = plan.map(|plan| plan.forward_ports.as_slice()).unwrap_or_default();
+    if path.is_empty() || ports.is_empty() {
+        return Ok(None);
+    }
+    // Of a pod that has ended nobody holds on to anything.
+    let pod = Arc::downgrade(pod);
+    let connect = move |port| {
+        let pod = pod.clone();
+        async move {
+            let pod = pod.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+            let stream = pod.connect(FORWARD_PORT).await.map_err(|e| io::Error::other(e.to_string()))?;
+            forward::open(stream, port).await
+        }
+    };
+    Ok(Some(forward::listen(Path::new(path), ports, connect)?))
 }
 
 fn plan_of(initdata: &InitData) -> Option<Plan> {
     Plan::parse(initdata.file(PLAN_FILE)?.as_bytes()).inspect_err(|e| tracing::warn!(error = %e, "plan")).ok()
-}
-
-/// The class's protection, or the best that this machine has.
-fn platform(config: &RuntimeConfig) -> Result<TeePlatform, Failure> {
-    let snp = || cocoon_sandbox::sev_snp(config.snp.policy);
-    let tdx = || cocoon_sandbox::tdx(quotes(&config.tdx.quote_socket));
-    let sim = || TeePlatform::Sim { dir: config.data.join("sim") };
-    match config.protection {
-        Protection::Auto => Ok(snp().or_else(|_| tdx()).unwrap_or_else(|_| sim())),
-        Protection::Snp => snp(),
-        Protection::Tdx => tdx(),
-        Protection::Sim => Ok(sim()),
-        other => {
-            let why = format!("protection {other:?} cannot be booted by this version");
-            Err(Failure::new(Code::BootPlatformUnavailable, why))
-        }
-    }
-}
-
-/// A path, or `vsock:PORT`.
-fn quotes(socket: &str) -> QuoteGeneration {
-    match socket.strip_prefix("vsock:").and_then(|port| port.parse().ok()) {
-        Some(port) => QuoteGeneration::Vsock(port),
-        None => QuoteGeneration::Unix(PathBuf::from(socket)),
-    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

@@ -9,8 +9,11 @@ use cocoon_stage::{Code, Failure};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no QEMU binary.
-    #[error("{0} is not installed (Debian: apt-get install qemu-system-x86)")]
+    #[error("{0} is not installed (Debian: apt-get install {pkg})", pkg = package(.0))]
     QemuMissing(PathBuf),
+    /// The software TPM's programs are not there.
+    #[error("{0} is not installed (Debian: apt-get install swtpm swtpm-tools)")]
+    TpmMissing(&'static str),
     /// A file that QEMU boots or attaches is not there or not readable.
     #[error("{what} {path}: {source}")]
     File {
@@ -56,6 +59,15 @@ pub enum Error {
     },
 }
 
+/// Debian's package of a QEMU binary.
+fn package(program: &std::path::Path) -> &'static str {
+    match program.file_name().and_then(|name| name.to_str()) {
+        Some("qemu-system-s390x") => "qemu-system-misc",
+        Some("qemu-system-aarch64") => "qemu-system-arm",
+        _ => "qemu-system-x86",
+    }
+}
+
 fn said(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
 }
@@ -64,7 +76,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let full = |e: &io::Error| e.kind() == io::ErrorKind::StorageFull;
         let code = match &error {
-            Error::QemuMissing(_) | Error::Inspect { .. } => Code::BootQemuMissing,
+            Error::QemuMissing(_) | Error::TpmMissing(_) | Error::Inspect { .. } => Code::BootQemuMissing,
             Error::File { what: "firmware", .. } => Code::BootQemuMissing,
             Error::File { what: "disk", .. } => Code::ImageCacheFailed,
             Error::File { source, .. } if full(source) => Code::BootDiskFull,

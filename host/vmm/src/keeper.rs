@@ -51,9 +51,9 @@ pub(crate) struct Copy {
 }
 
 impl Kept {
-    /// Starts the command with no input, in its own process group, both outputs captured.
-    pub async fn start(mut command: Command, copy: Copy) -> io::Result<Kept> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    /// Starts the command with that input, in its own process group, both outputs captured.
+    pub async fn start(mut command: Command, input: Stdio, copy: Copy) -> io::Result<Kept> {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The terminal's Ctrl-C is for us; we stop the VM in an orderly way.
         command.process_group(0);
         die_with_parent(&mut command);
@@ -170,7 +170,8 @@ mod tests {
 
     #[tokio::test]
     async fn last_words_are_there_when_the_status_is() {
-        let mut child = Kept::start(shell("echo out; echo err >&2; exit 3"), no_copy()).await.unwrap();
+        let mut child =
+            Kept::start(shell("echo out; echo err >&2; exit 3"), Stdio::null(), no_copy()).await.unwrap();
         assert_eq!(child.wait().await.unwrap().code(), Some(3));
         assert_eq!((child.output.text(), child.errors.text()), ("out".into(), "err".into()));
         assert_eq!(child.ended().and_then(|s| s.code()), Some(3));
@@ -178,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_child_is_killed_and_reaped() {
-        let child = Kept::start(shell("exec sleep 1000"), no_copy()).await.unwrap();
+        let child = Kept::start(shell("exec sleep 1000"), Stdio::null(), no_copy()).await.unwrap();
         let mut status = child.status.clone();
         assert!(child.ended().is_none());
         drop(child);
@@ -187,7 +188,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_is_an_error() {
-        let error = Kept::start(Command::new("/nonexistent/qemu"), no_copy()).await.err().unwrap();
+        let error =
+            Kept::start(Command::new("/nonexistent/qemu"), Stdio::null(), no_copy()).await.err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
@@ -195,7 +197,10 @@ mod tests {
     fn the_child_outlives_the_task_and_runtime_that_started_it() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let child = runtime.block_on(async {
-            tokio::spawn(Kept::start(shell("exec sleep 1000"), no_copy())).await.unwrap().unwrap()
+            tokio::spawn(Kept::start(shell("exec sleep 1000"), Stdio::null(), no_copy()))
+                .await
+                .unwrap()
+                .unwrap()
         });
         drop(runtime);
         // Signal 0 reaches it: alive although the worker thread is gone.

@@ -12,19 +12,30 @@
 mod capture;
 mod command;
 mod error;
+mod inherit;
 mod keeper;
 mod probe;
 mod qemu;
 pub mod qmp;
 mod spec;
+#[cfg(test)]
+mod spec_tests;
+mod swtpm;
 mod vm;
 
 pub use command::command_line;
 pub use error::Error;
+pub use inherit::Descriptor;
 pub use keeper::Ending;
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{
-    Accel, Console, Disk, MAX_DISKS, Machine, NetArg, Platform, QuoteGeneration, VmSpec, VsockArg,
+    Accel, Console, Disk, ID_AUTH, ID_BLOCK, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform,
+    QuoteGeneration, RealmHash, SnpIdentity, Tap, VmSpec, VsockArg, host_field,
 };
+pub use swtpm::Swtpm;
 pub use vm::Vm;
+
+/// Least memory in MiB of a VM whose boot a TPM measures: so much of every such VM lies below 4 GiB, whatever its size, since
+/// where that ends is measured.
+pub const TPM_MEMORY_MIB: u32 = 256;

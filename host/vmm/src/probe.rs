@@ -49,10 +49,11 @@ pub async fn probe_kvm(qemu: &Path, kernel: &Path, limit: Duration) -> KvmProbe 
         .args(["-append", "console=ttyS0 panic=-1"])
         .arg("-kernel")
         .arg(kernel);
-    let mut child = match Kept::start(command, Copy { file: None, limit: 0 }).await {
-        Ok(child) => child,
-        Err(error) => return fails(format!("{}: {error}", qemu.display())),
-    };
+    let mut child =
+        match Kept::start(command, std::process::Stdio::null(), Copy { file: None, limit: 0 }).await {
+            Ok(child) => child,
+            Err(error) => return fails(format!("{}: {error}", qemu.display())),
+        };
     // The guest dies by itself soon after its banner (no root, `panic=-1`), so its end is the event to wait for.
     let ended = tokio::time::timeout(limit, child.wait()).await;
     let booted =

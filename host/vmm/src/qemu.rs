@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Error;
+use crate::Machine;
 use crate::keeper::{Copy, Kept};
 
-/// Names and places of the binary, in order of preference; names without a slash are looked for in `PATH`.
-const CANDIDATES: [&str; 2] = ["qemu-system-x86_64", "/usr/libexec/qemu-kvm"];
+/// Where some distributions keep the binary of the machine's own architecture, which has no name of its own.
+const OWN: &str = "/usr/libexec/qemu-kvm";
 
 /// How long QEMU may take to print a version or a list.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -38,18 +39,29 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// The QEMU of this machine.
+    /// The QEMU of x86 machines.
     ///
     /// # Errors
     /// [`Error::QemuMissing`].
     pub fn find() -> Result<Self, Error> {
+        Qemu::find_for(Machine::Q35)
+    }
+
+    /// The QEMU that has this machine model: of the names below the first that is in the `PATH`.
+    ///
+    /// # Errors
+    /// [`Error::QemuMissing`].
+    pub fn find_for(machine: Machine) -> Result<Self, Error> {
+        let (name, architecture) = match machine {
+            Machine::Q35 => ("qemu-system-x86_64", "x86_64"),
+            Machine::S390Ccw => ("qemu-system-s390x", "s390x"),
+            Machine::Virt => ("qemu-system-aarch64", "aarch64"),
+        };
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = CANDIDATES.iter().find_map(|name| {
-            let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
-            // An absolute name replaces the folder it is joined to.
-            in_path.into_iter().find(|p| p.is_absolute() && p.is_file())
-        });
-        found.map(Qemu::at).ok_or_else(|| Error::QemuMissing("qemu-system-x86_64".into()))
+        let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
+        let own = (std::env::consts::ARCH == architecture).then(|| OWN.into());
+        let found = in_path.chain(own).find(|p| p.is_absolute() && p.is_file());
+        found.map(Qemu::at).ok_or_else(|| Error::QemuMissing(name.into()))
     }
 
     /// The QEMU at a path, not looked at yet.
@@ -109,9 +121,11 @@ impl Qemu {
     async fn start(&self, args: &[&str]) -> Result<Kept, Error> {
         let mut command = Command::new(&self.path);
         command.args(args);
-        Kept::start(command, Copy { file: None, limit: 0 }).await.map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::QemuMissing(self.path.clone()),
-            _ => Error::Spawn(e),
+        Kept::start(command, std::process::Stdio::null(), Copy { file: None, limit: 0 }).await.map_err(|e| {
+            match e.kind() {
+                std::io::ErrorKind::NotFound => Error::QemuMissing(self.path.clone()),
+                _ => Error::Spawn(e),
+            }
         })
     }
 

@@ -4,14 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::inherit::inherit;
 use crate::keeper::{Copy, Ending, Kept};
 use crate::qmp::Qmp;
-use crate::spec::{Console, VmSpec};
+use crate::spec::{Console, Platform, VmSpec};
 use crate::{Error, command_line};
 
 /// How long QEMU has to do as it is told before it is killed.
@@ -42,7 +43,9 @@ impl Vm {
     pub async fn start(spec: VmSpec) -> Result<Vm, Error> {
         spec.check()?;
         readable("kernel", &spec.kernel)?;
-        readable("initrd", &spec.initrd)?;
+        if let Some(initrd) = &spec.initrd {
+            readable("initrd", initrd)?;
+        }
         readable("initdata disk", &spec.initdata_disk)?;
         for disk in &spec.disks {
             readable("disk", &disk.path)?;
@@ -50,10 +53,9 @@ impl Vm {
         if let Some(firmware) = &spec.firmware {
             readable("firmware", firmware)?;
         }
-        let run_dir = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::RunDir { path, source }
-        };
+        if let Platform::Tpm { vars, .. } = &spec.platform {
+            readable("firmware", vars)?;
+        }
         let copy = match &spec.console {
             Console::Tail => None,
             Console::Copy(path) => {
@@ -64,7 +66,9 @@ impl Vm {
         let control = bind(&spec.qmp_socket).map_err(run_dir(&spec.qmp_socket))?;
         let mut command = Command::new(&spec.qemu);
         command.args(command_line(&spec)).current_dir(&spec.run_dir);
-        let started = Kept::start(command, Copy { file: copy, limit: CONSOLE_LIMIT }).await;
+        inherit(&mut command, spec.network.descriptors());
+        let copy = Copy { file: copy, limit: CONSOLE_LIMIT };
+        let started = Kept::start(command, Stdio::null(), copy).await;
         let child = started.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound if !spec.qemu.exists() => Error::QemuMissing(spec.qemu.clone()),
             _ => Error::Spawn(e),
@@ -164,7 +168,14 @@ fn readable(what: &'static str, path: &Path) -> Result<(), Error> {
     File::open(path).map(drop).map_err(|source| Error::File { what, path: path.into(), source })
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// What a failure at that place of the runtime folder is.
+pub(crate) fn run_dir(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::RunDir { path, source }
+}
+
+/// A socket that only its owner may connect to, in the place of whatever was there.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}

@@ -36,7 +36,7 @@ async fn boot(image: &Path, qemu: &Qemu, disks: usize) -> Duration {
         cpus: 2,
         memory_mib: 512,
         kernel: image.join("vmlinuz"),
-        initrd: image.join("initrd.img"),
+        initrd: Some(image.join("initrd.img")),
         cmdline: text("cmdline"),
         firmware: None,
         initdata_disk: path("initdata"),
@@ -44,7 +44,6 @@ async fn boot(image: &Path, qemu: &Qemu, disks: usize) -> Duration {
         vsock: VsockArg::User(path("vsock")),
         network: NetArg::User,
         console: Console::Tail,
-        host_data: [0; 32],
         qmp_socket: path("qmp"),
         run_dir: dir.path().into(),
     };

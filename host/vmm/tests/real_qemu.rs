@@ -37,7 +37,7 @@ fn spec(dir: &Path) -> Option<(VmSpec, Vsock)> {
         cpus: 1,
         memory_mib: 256,
         kernel,
-        initrd: dir.join("initrd"),
+        initrd: Some(dir.join("initrd")),
         cmdline: "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable".into(),
         firmware: None,
         initdata_disk: dir.join("initdata"),
@@ -45,7 +45,6 @@ fn spec(dir: &Path) -> Option<(VmSpec, Vsock)> {
         vsock: VsockArg::User(dir.join("vsock")),
         network: NetArg::User,
         console: Console::Copy(dir.join("console")),
-        host_data: [0; 32],
         qmp_socket: dir.join("qmp"),
         run_dir: dir.into(),
     };
@@ -117,7 +116,13 @@ async fn missing_files_are_named_before_anything_starts() {
         (VmSpec { qemu: missing.clone(), ..spec.clone() }, Code::BootQemuMissing),
         (VmSpec { disks: vec![disk(&missing, "a")], ..spec.clone() }, Code::ImageCacheFailed),
         (VmSpec { cpus: 0, ..spec.clone() }, Code::PlanInvalid),
-        (VmSpec { platform: Platform::Snp { cbitpos: 51, policy: 0 }, ..spec.clone() }, Code::PlanInvalid),
+        (
+            VmSpec {
+                platform: Platform::Snp { cbitpos: 51, policy: 0, host_data: [0; 32], identity: None },
+                ..spec.clone()
+            },
+            Code::PlanInvalid,
+        ),
         (VmSpec { qmp_socket: missing.join("qmp"), ..spec }, Code::HostUnsupported),
     ];
     for (spec, code) in starts {

@@ -6,23 +6,28 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::cgroups_v2::metrics::{CPUStat, MemoryEvents, MemoryStat, Metrics, PidsStat};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
+use super::oom::Changes;
 use crate::Error;
 
 /// Limits as the OCI runtime-spec's `LinuxResources` has them; what is not here is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Resources {
+pub struct Resources {
     memory: Option<Memory>,
     cpu: Option<Cpu>,
     pids: Option<Pids>,
+    unified: Option<Unified>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Memory {
     limit: Option<i64>,
+    /// Of memory and swap together.
+    swap: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -39,6 +44,15 @@ struct Pids {
     limit: Option<i64>,
 }
 
+/// Files of the unified hierarchy by name: of them one that kubelet sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Unified {
+    /// Whether all of a container goes when one of its processes is killed for memory: `0` or `1`.
+    #[serde(rename = "memory.oom.group")]
+    oom_group: Option<String>,
+}
+
 /// Longest `LinuxResources` document, in bytes.
 const MAX_RESOURCES: usize = 64 * 1024;
 
@@ -47,7 +61,7 @@ impl Resources {
     ///
     /// # Errors
     /// [`Error::Refused`] for what is not one.
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, Error> {
+    pub fn parse(json: &[u8]) -> Result<Self, Error> {
         if json.len() > MAX_RESOURCES {
             return Err(Error::Refused("the resources document is larger than 64 KiB".into()));
         }
@@ -58,8 +72,22 @@ impl Resources {
     fn settings(&self) -> Vec<(&'static str, String)> {
         let limit = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
         let mut settings = Vec::new();
-        if let Some(n) = self.memory.as_ref().and_then(|m| m.limit) {
-            settings.push(("memory.max", limit(n)));
+        if let Some(memory) = &self.memory {
+            if let Some(n) = memory.limit {
+                settings.push(("memory.max", limit(n)));
+            }
+            match (memory.swap, memory.limit) {
+                (Some(both), _) if both < 0 => settings.push((SWAP, "max".to_owned())),
+                (Some(both), Some(n)) if n > 0 => {
+                    settings.push((SWAP, both.saturating_sub(n).max(0).to_string()))
+                }
+                // Without a limit of memory alone there is no telling what is left for swap.
+                _ => {}
+            }
+        }
+        let oom_group = self.unified.as_ref().and_then(|u| u.oom_group.as_deref());
+        if let Some(value @ ("0" | "1")) = oom_group {
+            settings.push(("memory.oom.group", value.to_owned()));
         }
         if let Some(n) = self.pids.as_ref().and_then(|p| p.limit) {
             // 0 means "no limit" in the runtime-spec.
@@ -80,6 +108,9 @@ impl Resources {
     }
 }
 
+/// The file of a limit of swap space; not there where the kernel has none.
+const SWAP: &str = "memory.swap.max";
+
 /// A container's cgroup; removed when dropped, by which time its processes must be gone.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -95,12 +126,7 @@ impl Cgroup {
     pub(crate) fn create(root: &Path, name: &str) -> Result<Self, Error> {
         // Container names may hold dots; a prefix keeps them apart from the hierarchy's own files.
         let path = root.join(format!("container-{name}"));
-        match fs::create_dir(&path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::container("make a cgroup")(e));
-            }
-            _ => {}
-        }
+        fs::create_dir(&path).map_err(Error::container("make a cgroup"))?;
         let handle = File::open(&path).map_err(Error::container("open the cgroup"))?;
         Ok(Cgroup { path, handle })
     }
@@ -115,10 +141,53 @@ impl Cgroup {
     /// [`Error::Resources`] where the kernel refuses one.
     pub(crate) fn set(&self, resources: &Resources) -> Result<(), Error> {
         for (file, value) in resources.settings() {
-            let written = fs::write(self.path.join(file), &value);
+            let written = match fs::write(self.path.join(file), &value) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && file == SWAP => Ok(()),
+                done => done,
+            };
             written.map_err(|e| Error::Resources(format!("set {file} to {value}: {e}")))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Kills all its processes, those that are being made included.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.kill"), "1")
+    }
+
+    /// Sends a signal to all its processes.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub(crate) fn signal(&self, number: u32) -> io::Result<()> {
+        let number = i32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let raw = |pid: u32| i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let open = |pid: u32| pidfd_open(raw(pid)?, PidfdFlags::empty()).ok().map(|fd| (pid, fd));
+        let opened: Vec<_> = self.pids().into_iter().filter_map(open).collect();
+        // An id may have become another process's between the list and its opening; not so if it is in the list still.
+        let still = self.pids();
+        for (_, pidfd) in opened.iter().filter(|(pid, _)| still.contains(pid)) {
+            match crate::syscalls::pidfd_signal(pidfd.as_fd(), number) {
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no process is left in it.
+    pub(crate) async fn emptied(&self) {
+        let file = self.path.join("cgroup.events");
+        let populated = || fs::read_to_string(&file).is_ok_and(|t| t.lines().any(|l| l == "populated 1"));
+        let Ok(changes) = Changes::of(&file) else { return };
+        while populated() && changes.next().await.is_ok() {}
     }
 
     /// The container's processes, by their ids in the guest.
@@ -234,6 +303,7 @@ mod tests {
             settings,
             [
                 ("memory.max", "1048576".to_owned()),
+                ("memory.swap.max", "max".to_owned()),
                 ("pids.max", "max".to_owned()),
                 ("cpu.max", "50000 100000".to_owned()),
                 ("cpu.weight", "39".to_owned()),

@@ -1,4 +1,4 @@
-//! The socket between the guest daemon and a container's first process, before that becomes the workload. Its
+//! The socket between the guest daemon and a container's process, before that becomes the workload. Its
 //! closing by exec says that the workload runs.
 
 use std::io;
@@ -20,6 +20,13 @@ use crate::syscalls::watched;
 pub(crate) enum Message {
     /// Everything is built; a terminal's master comes with it.
     Ready,
+    /// The helper has made the process that will be the workload; its pidfd comes with it.
+    Forked {
+        /// Its process id in the guest.
+        pid: i32,
+    },
+    /// The pod's first process is in its place; a detached mount of its `/proc` comes with it.
+    Holding,
     /// It could not go on.
     Failed {
         /// For the console: the step, or all there is to say where there is no error number.

@@ -1,56 +1,67 @@
-//! The first process of a container: this binary, re-executed in new namespaces. It builds the mount tree, waits
-//! for the word to start, gives up every privilege that the plan does not name, and becomes the workload.
+//! A process of a container before it is the workload: this binary, executed again. It builds the container's mount tree
+//! or joins a running container, waits for the word to start, gives up every privilege that the plan does not name, and
+//! becomes the workload.
 //!
-//! Descriptors: 0-2 standard streams, 3 its configuration (a memfd with JSON), 4 a socket to the guest daemon.
+//! A container with process ids of its own is built by the first of them, which nobody else is there to see. Where others
+//! see the new process (a further process of a running container, or a pod that shares its process ids), all is done
+//! outside, by a helper that they do not see; the process that appears among them has nothing that the workload lacks.
+//!
+//! Descriptors: 0-2 standard streams, 3 its configuration (a memfd with JSON), 4 a socket to the guest daemon, from 5 on
+//! what it joins: see [`Place`].
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
-use rustix::fs::{Gid, Uid, fchown, fstat};
-use rustix::process::{Resource, Rlimit, chdir, getrlimit, ioctl_tiocsctty, setrlimit, setsid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat};
+use rustix::process::{chdir, ioctl_tiocsctty, setsid};
 use rustix::thread::{
-    set_keep_capabilities, set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid,
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
 use serde::{Deserialize, Serialize};
 
 use super::control::{Message, receive_start, send};
+use super::program::{self, Program};
 use super::rootfs::Rootfs;
-use super::{caps, seccomp};
 use crate::{Error, syscalls};
 
 /// The descriptor of the configuration.
-pub(crate) const CONFIG_FD: i32 = 3;
+const CONFIG_FD: i32 = 3;
 /// The descriptor of the control socket.
-pub(crate) const CONTROL_FD: i32 = 4;
+const CONTROL_FD: i32 = 4;
+/// The first descriptor of what it joins.
+const PLACE_FD: i32 = 5;
 
-/// Soft limit of open files: programs that loop over all descriptors stay fast; others raise it to the hard one.
-const OPEN_FILES: (u64, u64) = (65_536, 1_048_576);
-
-/// Everything that the first process does, decided by the guest daemon from the plan.
+/// Everything that the process does, decided by the guest daemon from the plan.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InitConfig {
-    pub(crate) rootfs: Rootfs,
-    pub(crate) hostname: String,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<String>,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    /// Bit mask of capabilities.
-    pub(crate) capabilities: u64,
-    pub(crate) no_new_privileges: bool,
-    /// Whether the `runtime-default` filter applies.
-    pub(crate) filter: bool,
-    pub(crate) terminal: bool,
+    pub(crate) place: Place,
+    pub(crate) program: Program,
+}
+
+/// Where the process is to live.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// In a container that it builds. Descriptors: the pod's ipc namespace, its uts namespace, and with `shared_pids` a
+    /// pidfd of the first process of the pod's process ids.
+    New {
+        /// The container's mount tree.
+        rootfs: Box<Rootfs>,
+        /// Whether process ids are the pod's; else this process is the first of its own.
+        shared_pids: bool,
+    },
+    /// In a running container. Descriptor: a pidfd of its first process.
+    Running,
 }
 
 /// The entry point, by `argv[0]`. Returns only where the workload could not be started.
 pub(crate) fn main() -> ExitCode {
     let Ok(control) = syscalls::inherited(CONTROL_FD) else { return ExitCode::from(125) };
-    let Err(error) = run(control.as_fd());
+    let error = match run(control.as_fd()) {
+        Ok(Helped) => return ExitCode::SUCCESS,
+        Err(error) => error,
+    };
     let (reason, errno) = match &error {
         Error::Container { step, source } => (step.clone(), source.raw_os_error().unwrap_or(0)),
         other => (other.to_string(), 0),
@@ -60,44 +71,111 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(if errno == libc::ENOENT { 127 } else { 126 })
 }
 
-fn run(control: BorrowedFd<'_>) -> Result<std::convert::Infallible, Error> {
-    let config = read_config()?;
-    setsid().map_err(Error::container("start a session"))?;
-    if config.rootfs.cgroup {
-        syscalls::unshare_cgroup().map_err(Error::container("enter a cgroup namespace"))?;
-    }
-    if !config.hostname.is_empty() {
-        let name = config.hostname.as_bytes();
-        rustix::system::sethostname(name).map_err(Error::container("set the host name"))?;
-    }
+/// This process was the helper, whose work is done.
+struct Helped;
 
-    let root = config.rootfs.build()?;
-    let master = if config.terminal {
-        let (master, slave) = root.terminal()?;
-        use_terminal(&slave, config.uid)?;
-        Some(master)
-    } else {
-        own_streams(config.uid)?;
-        None
+fn run(control: BorrowedFd<'_>) -> Result<Helped, Error> {
+    let InitConfig { place, program } = read_config()?;
+    let (terminal, outside) = match place {
+        Place::New { rootfs, shared_pids } => (build(&rootfs, &program, shared_pids)?, shared_pids),
+        Place::Running => (join(&program)?, true),
     };
-    root.enter(config.rootfs.read_only)?;
     // Compiled before the word to start, so that starting is quick.
-    let filter = if config.filter { Some(seccomp::runtime_default(config.capabilities)?) } else { None };
-
+    let filter = program.filter()?;
+    program::limit_resources()?;
+    let (master, slave) = terminal.unzip();
+    if outside {
+        syscalls::hide_memory().map_err(Error::container("hide its memory"))?;
+        program.give_up_privileges(filter.as_ref())?;
+        let forked = syscalls::fork_sibling().map_err(Error::container("make the process"))?;
+        if let Some((pid, pidfd)) = forked {
+            let pid = pid.as_raw_nonzero().get();
+            let told = send(control, &Message::Forked { pid }, Some(pidfd.as_fd()));
+            told.map_err(Error::container("report the process"))?;
+            return Ok(Helped);
+        }
+    }
+    setsid().map_err(Error::container("start a session"))?;
+    if let Some(slave) = slave {
+        use_terminal(&slave)?;
+    }
     let ready = send(control, &Message::Ready, master.as_ref().map(AsFd::as_fd));
     ready.map_err(Error::container("report readiness"))?;
     drop(master);
     receive_start(control).map_err(Error::container("wait for the start"))?;
 
-    limit_resources()?;
-    give_up_privileges(&config, filter.as_deref())?;
-    chdir(config.rootfs.cwd.as_str()).map_err(Error::container(format!("chdir to {}", config.rootfs.cwd)))?;
+    if !outside {
+        program.give_up_privileges(filter.as_ref())?;
+    }
+    chdir(program.cwd.as_str()).map_err(Error::container(format!("chdir to {}", program.cwd)))?;
     syscalls::close_on_exec_from(3).map_err(Error::container("close descriptors"))?;
     syscalls::default_signals();
-    if let (true, Some(filter)) = (config.no_new_privileges, &filter) {
+    if let (true, Some(filter)) = (program.no_new_privileges, &filter) {
         syscalls::install_filter(filter).map_err(Error::container("install the system call filter"))?;
     }
-    Err(become_workload(&config))
+    Err(program.run())
+}
+
+type Terminal = Option<(OwnedFd, OwnedFd)>;
+
+/// Builds the container and moves into it.
+fn build(rootfs: &Rootfs, program: &Program, shared_pids: bool) -> Result<Terminal, Error> {
+    let joined = |kind| move |e| Error::container(format!("join the pod's {kind}"))(e);
+    let namespace = |number: i32, kind| -> io::Result<()> {
+        Ok(move_into_link_name_space(syscalls::inherited(PLACE_FD + number)?.as_fd(), Some(kind))?)
+    };
+    namespace(0, LinkNameSpaceType::InterProcessCommunication).map_err(joined("ipc namespace"))?;
+    namespace(1, LinkNameSpaceType::HostNameAndNISDomainName).map_err(joined("uts namespace"))?;
+    if rootfs.cgroup {
+        syscalls::unshare_cgroup().map_err(Error::container("enter a cgroup namespace"))?;
+    }
+    if shared_pids {
+        // For its children; this process stays where nobody in the pod sees it.
+        let join = || -> io::Result<()> {
+            let first = syscalls::inherited(PLACE_FD + 2)?;
+            Ok(move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::PROCESS_ID)?)
+        };
+        join().map_err(joined("process ids"))?;
+    }
+    let root = rootfs.build()?;
+    let terminal = if program.terminal { Some(root.terminal()?) } else { None };
+    own_streams(terminal.as_ref().map(|(_, slave)| slave), program.uid)?;
+    root.enter(rootfs.read_only)?;
+    Ok(terminal)
+}
+
+/// Moves into a running container.
+fn join(program: &Program) -> Result<Terminal, Error> {
+    let join = || -> io::Result<()> {
+        let first = syscalls::inherited(PLACE_FD)?;
+        let spaces = ThreadNameSpaceType::MOUNT
+            | ThreadNameSpaceType::CONTROL_GROUP
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::PROCESS_ID;
+        Ok(move_into_thread_name_spaces(first.as_fd(), spaces)?)
+    };
+    join().map_err(Error::container("join the container"))?;
+    let terminal =
+        if program.terminal { Some(terminal().map_err(Error::container("open a terminal"))?) } else { None };
+    own_streams(terminal.as_ref().map(|(_, slave)| slave), program.uid)?;
+    Ok(terminal)
+}
+
+/// Opens a terminal of a running container, whose processes may have put anything in the place where they are made.
+fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::pty::OpenptFlags;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())?;
+    let stat = fstat(&master)?;
+    let ptmx = rustix::fs::makedev(5, 2);
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != ptmx {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "/dev/pts/ptmx is no terminal"));
+    }
+    rustix::pty::unlockpt(&master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    Ok((master, slave))
 }
 
 fn read_config() -> Result<InitConfig, Error> {
@@ -110,10 +188,9 @@ fn read_config() -> Result<InitConfig, Error> {
 }
 
 /// Makes the terminal this session's and its own standard streams.
-fn use_terminal(slave: &OwnedFd, uid: u32) -> Result<(), Error> {
+fn use_terminal(slave: &OwnedFd) -> Result<(), Error> {
     let attach = || -> io::Result<()> {
         ioctl_tiocsctty(slave)?;
-        fchown(slave, Some(Uid::from_raw(uid)), None)?;
         rustix::stdio::dup2_stdin(slave)?;
         rustix::stdio::dup2_stdout(slave)?;
         rustix::stdio::dup2_stderr(slave)?;
@@ -122,94 +199,21 @@ fn use_terminal(slave: &OwnedFd, uid: u32) -> Result<(), Error> {
     attach().map_err(Error::container("attach the terminal"))
 }
 
-/// Gives pipes to the container's user, so that it can open `/dev/stdout`.
-fn own_streams(uid: u32) -> Result<(), Error> {
-    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+/// Gives the terminal, or pipes, to the program's user: so that it can open `/dev/tty` or `/dev/stdout`.
+fn own_streams(terminal: Option<&OwnedFd>, uid: u32) -> Result<(), Error> {
     let own = |fd: BorrowedFd<'_>| -> io::Result<()> {
-        if rustix::fs::FileType::from_raw_mode(fstat(fd)?.st_mode) == rustix::fs::FileType::Fifo {
-            fchown(fd, Some(Uid::from_raw(uid)), None)?;
+        let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);
+        if kind == FileType::Fifo || terminal.is_some() {
+            // The group stays: a terminal's is the one that the file system gives it.
+            fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>)?;
         }
         Ok(())
     };
-    streams.into_iter().try_for_each(own).map_err(Error::container("give the streams to the user"))
-}
-
-fn limit_resources() -> Result<(), Error> {
-    let (soft, hard) = OPEN_FILES;
-    let present = getrlimit(Resource::Nofile).maximum.unwrap_or(hard);
-    let files = |hard: u64| Rlimit { current: Some(soft.min(hard)), maximum: Some(hard) };
-    let cores = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
-    setrlimit(Resource::Nofile, files(hard))
-        // A daemon that may not raise limits (never so in a VM) passes on what it has.
-        .or_else(|_| setrlimit(Resource::Nofile, files(hard.min(present))))
-        .and_then(|()| setrlimit(Resource::Core, cores))
-        .map_err(Error::container("set resource limits"))
-}
-
-fn give_up_privileges(config: &InitConfig, filter: Option<&[seccompiler::sock_filter]>) -> Result<(), Error> {
-    caps::bound(config.capabilities).map_err(Error::container("bound the capabilities"))?;
-    if let (false, Some(filter)) = (config.no_new_privileges, filter) {
-        // Without no_new_privs installing a filter takes CAP_SYS_ADMIN, which is about to go.
-        syscalls::install_filter(filter).map_err(Error::container("install the system call filter"))?;
-    }
-    let groups: Vec<Gid> = config.groups.iter().map(|g| Gid::from_raw(*g)).collect();
-    set_keep_capabilities(true)
-        .and_then(|()| set_thread_groups(&groups))
-        .and_then(|()| set_thread_gid(Gid::from_raw(config.gid)))
-        .and_then(|()| set_thread_uid(Uid::from_raw(config.uid)))
-        .and_then(|()| set_keep_capabilities(false))
-        .map_err(Error::container("become the user"))?;
-    caps::apply(config.capabilities).map_err(Error::container("set the capabilities"))?;
-    if config.no_new_privileges {
-        set_no_new_privs(true).map_err(Error::container("set no_new_privs"))?;
-    }
-    Ok(())
-}
-
-fn become_workload(config: &InitConfig) -> Error {
-    let strings =
-        |list: &[String]| list.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>();
-    let (Ok(args), Ok(env)) = (strings(&config.args), strings(&config.env)) else {
-        return Error::Plan("an argument holds a NUL character".into());
+    let done = match terminal {
+        Some(slave) => own(slave.as_fd()),
+        None => [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+            .into_iter()
+            .try_for_each(own),
     };
-    let program = config.args.first().map_or("", String::as_str);
-    let mut last = io::Error::from_raw_os_error(libc::ENOENT);
-    for path in candidates(program, &config.env) {
-        let Ok(path) = CString::new(path) else { continue };
-        let error = syscalls::exec(&path, &args, &env);
-        match error.raw_os_error() {
-            // Look further, but remember that something was there.
-            Some(libc::ENOENT | libc::ENOTDIR) => {}
-            Some(libc::EACCES) => last = error,
-            _ => {
-                last = error;
-                break;
-            }
-        }
-    }
-    Error::container(format!("run {program:?}"))(last)
-}
-
-/// Where a program of that name may be: itself where it holds a `/`, else the folders of `PATH`.
-fn candidates(program: &str, env: &[String]) -> Vec<String> {
-    if program.contains('/') {
-        return vec![program.to_owned()];
-    }
-    let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH="));
-    let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let folder = |f: &str| if f.is_empty() { program.to_owned() } else { format!("{f}/{program}") };
-    path.split(':').map(folder).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::candidates;
-
-    #[test]
-    fn programs_are_looked_for_in_the_containers_path() {
-        let env = ["PATH=/a:/b".to_owned(), "X=1".to_owned()];
-        assert_eq!(candidates("sh", &env), ["/a/sh", "/b/sh"]);
-        assert_eq!(candidates("./sh", &env), ["./sh"]);
-        assert_eq!(candidates("sh", &[]).last().unwrap(), "/bin/sh");
-    }
+    done.map_err(Error::container("give the streams to the user"))
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open, openat, symlinkat};
 use rustix::io::Errno;
@@ -60,7 +60,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// A folder of the guest of which a container's first process has no use any more.
 const ASIDE: &str = "/sys";
 
-/// A file or directory of the guest that appears in the container, read-only and inert.
+/// A file or directory of the guest that appears in the container, inert.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bind {
     /// Absolute path in the guest.
@@ -69,6 +69,8 @@ pub(crate) struct Bind {
     pub(crate) target: String,
     /// Whether it is a directory.
     pub(crate) directory: bool,
+    /// Whether the container may write to it.
+    pub(crate) writable: bool,
 }
 
 /// A directory or file of a volume, or a file that the guest reads back later, in the container. Never with device nodes.
@@ -137,6 +139,10 @@ pub(crate) struct Rootfs {
     pub(crate) cwd: String,
     /// Whether the guest has a unified cgroup hierarchy to show.
     pub(crate) cgroup: bool,
+    /// The pod's /dev/shm, absolute path in the guest.
+    pub(crate) shm: PathBuf,
+    /// The /proc of the pod's process ids, absolute path in the guest; `None`: of this process's.
+    pub(crate) proc: Option<PathBuf>,
 }
 
 /// The root under construction.
@@ -155,8 +161,8 @@ impl Rootfs {
         let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
         mount_change("/", private).map_err(Error::container("make mounts private"))?;
         let mount = self.mount_image().map_err(Error::container("mount the image"))?;
-        kernel_file_systems(mount.as_fd(), self.cgroup, self.unmasked)?;
-        let dev = devices(mount.as_fd())?;
+        kernel_file_systems(mount.as_fd(), self.cgroup, self.proc.as_deref(), self.unmasked)?;
+        let dev = devices(mount.as_fd(), &self.shm)?;
         let root = Root { mount, dev };
         for mount in self.in_order() {
             mount.make(&root).map_err(Error::container(format!("mount {}", mount.target())))?;
@@ -227,9 +233,20 @@ impl Wanted<'_> {
     }
 }
 
-fn kernel_file_systems(root: BorrowedFd<'_>, cgroup: bool, unmasked: bool) -> Result<(), Error> {
+fn kernel_file_systems(
+    root: BorrowedFd<'_>,
+    cgroup: bool,
+    proc: Option<&Path>,
+    unmasked: bool,
+) -> Result<(), Error> {
     let sys = if unmasked { INERT } else { INERT | RDONLY };
-    mount(root, "proc", &[], INERT, "/proc")?;
+    match proc {
+        None => drop(mount(root, "proc", &[], INERT, "/proc")?),
+        Some(proc) => {
+            let at = paths::directory(root, "/proc").map_err(Error::container("find /proc"))?;
+            shared(proc, at.as_fd()).map_err(Error::container("mount the pod's /proc"))?;
+        }
+    }
     mount(root, "sysfs", &[], sys, "/sys")?;
     if cgroup {
         mount(root, "cgroup2", &[], sys, "/sys/fs/cgroup")?;
@@ -237,7 +254,13 @@ fn kernel_file_systems(root: BorrowedFd<'_>, cgroup: bool, unmasked: bool) -> Re
     Ok(())
 }
 
-fn devices(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+/// Mounts at `at` what the guest has mounted, with the attributes that it has there.
+fn shared(source: &Path, at: BorrowedFd<'_>) -> io::Result<()> {
+    let mount = open_tree(CWD, source, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    attach(mount.as_fd(), at)
+}
+
+fn devices(root: BorrowedFd<'_>, shm: &Path) -> Result<OwnedFd, Error> {
     let dev = mount(root, "tmpfs", &[("size", "65536k"), ("mode", "755")], NOSUID | NODEV | NOEXEC, "/dev")?;
     for name in ["pts", "shm", "mqueue"] {
         let mode = Mode::from_raw_mode(0o755);
@@ -246,7 +269,9 @@ fn devices(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     let pts = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5")];
     // Terminals are devices.
     mount(root, "devpts", &pts, NOSUID | NOEXEC, "/dev/pts")?;
-    mount(root, "tmpfs", &[("size", "65536k"), ("mode", "1777")], INERT, "/dev/shm")?;
+    let at = openat(&dev, "shm", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::container("find /dev/shm"))?;
+    shared(shm, at.as_fd()).map_err(Error::container("mount the pod's /dev/shm"))?;
     match mount(root, "mqueue", &[], INERT, "/dev/mqueue") {
         // A kernel without POSIX message queues.
         Err(Error::Container { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
@@ -293,7 +318,8 @@ impl Root {
     fn bind(&self, bind: &Bind) -> io::Result<()> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mount = open_tree(CWD, &bind.source, flags)?;
-        mount_setattr(mount.as_fd(), (INERT | RDONLY).bits().into(), 0, false)?;
+        let attributes = if bind.writable { INERT } else { INERT | RDONLY };
+        mount_setattr(mount.as_fd(), attributes.bits().into(), 0, false)?;
         let at = if bind.directory {
             paths::directory(self.fd(), &bind.target)?
         } else {

@@ -54,7 +54,12 @@ pub(crate) fn stage(folder: &Path, secrets: &[SecretFile], user: &User) -> Resul
             }
             None => {
                 let path = folder.join(format!("secret-{number}"));
-                binds.push(Bind { source: path.clone(), target: secret.path.clone(), directory: false });
+                binds.push(Bind {
+                    source: path.clone(),
+                    target: secret.path.clone(),
+                    directory: false,
+                    writable: false,
+                });
                 path
             }
         };
@@ -64,7 +69,12 @@ pub(crate) fn stage(folder: &Path, secrets: &[SecretFile], user: &User) -> Resul
         })?;
     }
     if usual.is_dir() {
-        binds.push(Bind { source: usual, target: USUAL.trim_end_matches('/').into(), directory: true });
+        binds.push(Bind {
+            source: usual,
+            target: USUAL.trim_end_matches('/').into(),
+            directory: true,
+            writable: false,
+        });
     }
     Ok(binds)
 }

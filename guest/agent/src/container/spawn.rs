@@ -1,4 +1,4 @@
-//! Starts a container's first process and follows it until it is built.
+//! Starts a container's process and follows it until it is ready to become the workload.
 
 use std::ffi::CString;
 use std::io::{self, Seek, Write};
@@ -11,12 +11,28 @@ use super::control::{self, Control, Message};
 use super::init::InitConfig;
 use crate::Error;
 use crate::reaper::Reaper;
-use crate::syscalls::clone_exec;
+use crate::syscalls::{Fresh, clone_exec};
 
-/// `argv[0]` of a container's first process, by which the guest binary knows what it is to do.
+/// `argv[0]` of a container's process, by which the guest binary knows what it is to do.
 pub const INIT_NAME: &str = "cocoon-container-init";
 
-/// A container's first process, built and waiting for the word to start.
+/// What a process is started with.
+pub(crate) struct Entry<'a> {
+    /// The guest binary.
+    pub(crate) exe: BorrowedFd<'a>,
+    /// Who waits for it.
+    pub(crate) reaper: &'a Reaper,
+    /// New namespaces.
+    pub(crate) fresh: Fresh,
+    /// What it joins, in the order that its [`super::init::Place`] names.
+    pub(crate) joins: Vec<BorrowedFd<'a>>,
+    /// The cgroup in which it starts.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Whether the process that is started is a helper, which makes the one that counts.
+    pub(crate) helper: bool,
+}
+
+/// A container's process, waiting for the word to start.
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
@@ -25,39 +41,89 @@ pub(crate) struct Spawned {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// Starts the process with these standard streams and waits until it has built itself.
+/// Starts the process with these standard streams and waits until all is built.
 ///
 /// # Errors
 /// [`Error::Container`] with the step that failed there. The process is gone or going then.
 pub(crate) async fn spawn(
-    exe: BorrowedFd<'_>,
-    reaper: &Reaper,
+    entry: &Entry<'_>,
     config: &InitConfig,
     streams: [BorrowedFd<'_>; 3],
-    cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Spawned, Error> {
     let (control, theirs) = control::pair().map_err(Error::container("make a socket"))?;
     let text = config_file(config).map_err(Error::container("write the configuration"))?;
     let [stdin, stdout, stderr] = streams;
-    let fds = [stdin, stdout, stderr, text.as_fd(), theirs.as_fd()];
+    let mut fds = vec![stdin, stdout, stderr, text.as_fd(), theirs.as_fd()];
+    fds.extend(&entry.joins);
     let argv =
         [CString::new(INIT_NAME).map_err(io::Error::from).map_err(Error::container("name the process"))?];
-    let (pid, pidfd) = reaper
-        .spawn(|| clone_exec(exe, &argv, &fds, cgroup))
-        .map_err(Error::container("start the first process"))?;
+    let (pid, pidfd) = entry
+        .reaper
+        .spawn(|| clone_exec(entry.exe, &argv, &fds, entry.cgroup, entry.fresh))
+        .map_err(Error::container("start the process"))?;
     drop((theirs, text));
-    let failed = match control.receive().await {
-        Ok(Some((Message::Ready, terminal))) => return Ok(Spawned { pid, pidfd, control, terminal }),
-        Ok(Some((message, _))) => failure(message),
-        Ok(None) => {
-            Error::container("the first process ended early")(io::Error::from(io::ErrorKind::UnexpectedEof))
+    let mut first = Some((pid, pidfd));
+    let mut made = if entry.helper { None } else { first.take() };
+    let built = {
+        let hearing = built(&control, entry.reaper, &mut made);
+        tokio::pin!(hearing);
+        tokio::select! {
+            biased;
+            built = &mut hearing => built,
+            // Without its helper's word the new process would be waited for in vain; it ends with the socket.
+            () = killed(entry.reaper, first.as_ref()) => Err(ended_early()),
         }
-        Err(e) => Error::container("hear from the first process")(e),
     };
-    // It ends by itself after a failure; waiting for it takes it off the process table.
-    let _ = crate::syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-    let _ = reaper.wait(pid, &pidfd).await;
-    Err(failed)
+    if let Some((pid, pidfd)) = first {
+        // The helper ends by itself, whatever has become of its work.
+        if built.is_err() {
+            let _ = crate::syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+        let _ = entry.reaper.wait(pid, &pidfd).await;
+    }
+    match (built, made) {
+        (Ok(terminal), Some((pid, pidfd))) => Ok(Spawned { pid, pidfd, control, terminal }),
+        (built, made) => {
+            if let Some((pid, pidfd)) = made {
+                // It ends by itself after a failure; waiting for it takes it off the process table.
+                let _ = crate::syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                let _ = entry.reaper.wait(pid, &pidfd).await;
+            }
+            Err(built.err().unwrap_or_else(ended_early))
+        }
+    }
+}
+
+/// Waits until the helper is killed; for ever where it ends by itself, which it does not without a word.
+async fn killed(reaper: &Reaper, helper: Option<&(Pid, OwnedFd)>) {
+    let Some((pid, pidfd)) = helper else { return std::future::pending().await };
+    if reaper.wait(*pid, pidfd).await.is_ok_and(|status| status <= 128) {
+        std::future::pending().await
+    }
+}
+
+/// Listens until the process is ready; gives its terminal. `made` is the process, once it is known.
+async fn built(
+    control: &Control,
+    reaper: &Reaper,
+    made: &mut Option<(Pid, OwnedFd)>,
+) -> Result<Option<OwnedFd>, Error> {
+    let mut ready = None;
+    // A helper's word and that of the process that it made may come in either order.
+    while made.is_none() || ready.is_none() {
+        match control.receive().await {
+            Ok(Some((Message::Ready, terminal))) => ready = Some(terminal),
+            Ok(Some((Message::Forked { pid }, Some(pidfd)))) if made.is_none() => {
+                let pid = Pid::from_raw(pid).ok_or_else(ended_early)?;
+                reaper.adopt(pid);
+                *made = Some((pid, pidfd));
+            }
+            Ok(Some((message, _))) => return Err(failure(message)),
+            Ok(None) => return Err(ended_early()),
+            Err(e) => return Err(Error::container("hear from the process")(e)),
+        }
+    }
+    Ok(ready.flatten())
 }
 
 /// Gives the word to start and waits until the process has become the workload.
@@ -65,27 +131,33 @@ pub(crate) async fn spawn(
 /// # Errors
 /// [`Error::Container`] with the step that failed.
 pub(crate) async fn start(control: Control) -> Result<(), Error> {
-    control.start().map_err(Error::container("tell the first process to start"))?;
+    control.start().map_err(Error::container("tell the process to start"))?;
     match control.receive().await {
         // Closed by exec. Where the process was killed instead, its exit status tells.
         Ok(None) => Ok(()),
         Ok(Some((message, _))) => Err(failure(message)),
         Err(e) if e.raw_os_error() == Some(libc::ECONNRESET) => Ok(()),
-        Err(e) => Err(Error::container("hear from the first process")(e)),
+        Err(e) => Err(Error::container("hear from the process")(e)),
     }
 }
 
-fn failure(message: Message) -> Error {
+pub(crate) fn ended_early() -> Error {
+    Error::container("the process ended early")(io::Error::from(io::ErrorKind::UnexpectedEof))
+}
+
+pub(crate) fn failure(message: Message) -> Error {
     match message {
         Message::Failed { reason, errno } => {
             let source = if errno == 0 {
-                io::Error::other("the first process cannot go on")
+                io::Error::other("the process cannot go on")
             } else {
                 io::Error::from_raw_os_error(errno)
             };
             Error::Container { step: reason, source }
         }
-        Message::Ready => Error::Container { step: "start".into(), source: io::Error::other("not started") },
+        Message::Ready | Message::Forked { .. } | Message::Holding => {
+            Error::Container { step: "start".into(), source: io::Error::other("an unexpected word") }
+        }
     }
 }
 

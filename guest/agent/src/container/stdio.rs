@@ -22,7 +22,8 @@ use crate::syscalls::watched;
 const CHUNK: usize = 16 * 1024;
 /// How long a host may take no output, after the container ended, before the rest is given up.
 const STALLED: Duration = Duration::from_secs(10);
-/// After the host closed standard input by request: how long its stream must be silent before it counts as done.
+/// How long a stream must be silent before it counts as done: standard input after the host closed it by request, output
+/// after its process ended and others hold it open.
 const SILENT: Duration = Duration::from_millis(200);
 
 /// Where standard input comes from.
@@ -57,6 +58,8 @@ pub(crate) struct Plumbing {
     outputs: Vec<JoinHandle<()>>,
     input: Option<JoinHandle<()>>,
     close_input: watch::Sender<bool>,
+    /// Whether output that is not there yet is waited for no more.
+    let_go: watch::Sender<bool>,
     /// Bytes of output moved so far.
     moved: Arc<AtomicU64>,
     terminal: Option<Terminal>,
@@ -113,12 +116,19 @@ impl Plumbing {
     }
 
     fn empty() -> Self {
-        let (close_input, _) = watch::channel(false);
-        Plumbing { outputs: Vec::new(), input: None, close_input, moved: Arc::default(), terminal: None }
+        let ((close_input, _), (let_go, _)) = (watch::channel(false), watch::channel(false));
+        Plumbing {
+            outputs: Vec::new(),
+            input: None,
+            close_input,
+            let_go,
+            moved: Arc::default(),
+            terminal: None,
+        }
     }
 
     fn drain(&mut self, from: impl AsyncRead + Send + Unpin + 'static, to: Writer) {
-        self.outputs.push(tokio::spawn(drain(from, to, Arc::clone(&self.moved))));
+        self.outputs.push(tokio::spawn(drain(from, to, Arc::clone(&self.moved), self.let_go.subscribe())));
     }
 
     fn feed(&mut self, from: Reader, to: impl AsyncWrite + Send + Unpin + 'static) {
@@ -140,8 +150,10 @@ impl Plumbing {
         Ok(rustix::termios::tcsetwinsize(terminal.0.get_ref(), size)?)
     }
 
-    /// After the container ended: waits until all its output is with the host, or the host takes no more of it.
-    pub(crate) async fn finish(mut self) {
+    /// After the process ended: waits until all its output is with the host, or the host takes no more of it. `lingers`
+    /// says that others may have its streams still: what they have to say is not waited for.
+    pub(crate) async fn finish(mut self, lingers: bool) {
+        self.let_go.send_replace(lingers);
         if let Some(input) = self.input.take() {
             input.abort();
         }
@@ -162,10 +174,15 @@ impl Plumbing {
 
 /// Moves output until its end. Where the host is gone the rest is thrown away, so that the container never
 /// blocks on it.
-async fn drain(mut from: impl AsyncRead + Unpin, mut to: Writer, moved: Arc<AtomicU64>) {
+async fn drain(
+    mut from: impl AsyncRead + Unpin,
+    mut to: Writer,
+    moved: Arc<AtomicU64>,
+    let_go: watch::Receiver<bool>,
+) {
     let mut buffer = vec![0; CHUNK];
     let mut open = true;
-    while let Ok(got) = from.read(&mut buffer).await {
+    while let Ok(got) = read_until(&mut from, &mut buffer, let_go.clone()).await {
         let Some(bytes @ [_, ..]) = buffer.get(..got) else { break };
         open = open && to.write_all(bytes).await.is_ok();
         moved.fetch_add(u64::try_from(got).unwrap_or(0), Ordering::Relaxed);
@@ -173,19 +190,27 @@ async fn drain(mut from: impl AsyncRead + Unpin, mut to: Writer, moved: Arc<Atom
     let _ = to.shutdown().await;
 }
 
-async fn feed(mut from: Reader, mut to: impl AsyncWrite + Unpin, mut close: watch::Receiver<bool>) {
+/// Reads; once `close` says so no longer than a stream is [`SILENT`], which then counts as its end.
+async fn read_until(
+    from: &mut (impl AsyncRead + Unpin),
+    buffer: &mut [u8],
+    mut close: watch::Receiver<bool>,
+) -> io::Result<usize> {
+    let closing = async {
+        let asked = close.wait_for(|closing| *closing).await.is_ok();
+        if asked { tokio::time::sleep(SILENT).await } else { std::future::pending().await }
+    };
+    tokio::select! {
+        biased;
+        got = from.read(buffer) => got,
+        () = closing => Ok(0),
+    }
+}
+
+async fn feed(mut from: Reader, mut to: impl AsyncWrite + Unpin, close: watch::Receiver<bool>) {
     let mut buffer = vec![0; CHUNK];
     loop {
-        let closing = *close.borrow_and_update();
-        let read = from.read(&mut buffer);
-        let got = if closing {
-            tokio::time::timeout(SILENT, read).await.unwrap_or(Ok(0))
-        } else {
-            tokio::select! {
-                got = read => got,
-                Ok(()) = close.changed() => continue,
-            }
-        };
+        let got = read_until(&mut from, &mut buffer, close.clone()).await;
         match got.ok().and_then(|n| buffer.get(..n)) {
             None | Some([]) => break,
             Some(bytes) if to.write_all(bytes).await.is_err() => break,
@@ -270,7 +295,7 @@ mod tests {
                 drop(far);
             }
             writer.await.unwrap();
-            plumbing.finish().await;
+            plumbing.finish(false).await;
         }
     }
 

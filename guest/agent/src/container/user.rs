@@ -25,6 +25,18 @@ pub(crate) struct User {
     pub(crate) home: String,
 }
 
+impl User {
+    /// The same user with further groups.
+    pub(crate) fn with_groups(mut self, groups: &[u32]) -> Self {
+        for group in groups {
+            if !self.groups.contains(group) {
+                self.groups.push(*group);
+            }
+        }
+        self
+    }
+}
+
 /// Looks the user up in the image whose root `root` is.
 ///
 /// # Errors

@@ -65,17 +65,28 @@ pub(crate) struct Delivery {
     /// Set up when the first image needs it: a scratch disk takes a moment.
     space: OnceCell<Arc<Space>>,
     shared: SharedLayers,
-    roots: Mutex<BTreeMap<String, Root>>,
+    /// By where they are mounted.
+    roots: Mutex<BTreeMap<PathBuf, Root>>,
+    /// The layers of containers that may be asked for again, by container: admitted and unpacked once, they stay where they
+    /// are for as long as that is so.
+    kept: Mutex<BTreeMap<String, Layers>>,
 }
 
 /// A container's root file system. Fields are dropped in this order: the overlay before what it is made of.
 struct Root {
     _overlay: Mounted,
-    _below: Below,
+    _layers: Layers,
     _writable: Writable,
 }
 
-/// What keeps the layers of a root in their places.
+/// The layers of an image that was admitted, topmost first.
+#[derive(Clone)]
+struct Layers {
+    paths: Vec<PathBuf>,
+    _below: Arc<Below>,
+}
+
+/// What keeps layers in their places.
 enum Below {
     Pulled { _layers: Vec<cocoon_pull::Layer> },
     Shared { _layers: Vec<Arc<shared::Mount>> },
@@ -107,6 +118,7 @@ impl Delivery {
             places,
             space: OnceCell::new(),
             roots: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 
@@ -250,16 +262,24 @@ impl Images for Delivery {
         rootfs: &Path,
         documents: Documents,
     ) -> Result<(), Failure> {
-        let (lowers, below) = self.layers(container, &documents).await?;
-        let lowers = topmost_first(lowers);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&container.name).cloned();
+        let layers = match kept {
+            Some(layers) => layers,
+            None => {
+                let (lowers, below) = self.layers(container, &documents).await?;
+                Layers { paths: topmost_first(lowers), _below: Arc::new(below) }
+            }
+        };
         let space = self.opened().await?;
-        let (name, at) = (container.name.clone(), rootfs.to_owned());
+        let (at, stack) = (rootfs.to_owned(), layers.clone());
         let root = blocking(move || {
-            let (writable, overlay) = space.overlay(&name, &lowers, &at)?;
-            Ok(Root { _overlay: overlay, _below: below, _writable: writable })
+            let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (writable, overlay) = space.overlay(&name, &stack.paths, &at)?;
+            Ok(Root { _overlay: overlay, _layers: stack, _writable: writable })
         })
         .await?;
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), root);
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(rootfs.to_owned(), root);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), layers);
         Ok(())
     }
 
@@ -267,11 +287,14 @@ impl Images for Delivery {
         Ok(self.opened().await?.place())
     }
 
-    async fn remove(&self, container: &str, rootfs: &Path) {
-        let root = self.roots.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    async fn remove(&self, container: &str, rootfs: &Path, again: bool) {
+        let root = self.roots.lock().unwrap_or_else(PoisonError::into_inner).remove(rootfs);
+        let layers = (!again)
+            .then(|| self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(container))
+            .flatten();
         let (rootfs, space) = (rootfs.to_owned(), self.space.get().cloned());
         let _ = tokio::task::spawn_blocking(move || {
-            drop(root);
+            drop((root, layers));
             if let Some(space) = space {
                 space.store().collect();
             }

@@ -149,18 +149,19 @@ impl Volumes {
         Ok(self.files.put(volume, generation, pieces, commit)?)
     }
 
-    /// Makes ready what a container mounts: waits for files and disks of the host, makes directories. `space` finds where
+    /// Makes ready what an instance of a container (by the host's id for it, a plain file name) mounts: waits for files and disks of the host, makes directories. `space` finds where
     /// the plan's space is, where that is asked for.
     ///
     /// # Errors
     /// `PLAN-FILES-MISSING`, `PLAN-DEVICE-MISSING`, `START-…`, and what `space` answers.
     pub async fn prepare(
         &self,
+        instance: &str,
         container: &ContainerPlan,
         space: impl Future<Output = Result<Place, Failure>>,
     ) -> Result<Mounts, Failure> {
         let mut mounts = Mounts::default();
-        self.release(&container.name);
+        self.release(instance);
         tokio::time::timeout(self.patience, self.arrived(container)).await.map_err(|_| {
             let why =
                 format!("volumes of {:?}: not all within {} s", container.name, self.patience.as_secs());
@@ -179,7 +180,7 @@ impl Volumes {
             let is_files = matches!(source, VolumeSource::Files { .. });
             let from = match &source {
                 VolumeSource::Files { .. } if *read_only => self.files.root(volume),
-                VolumeSource::Files { .. } => self.private_copy(&container.name, number, volume).await?,
+                VolumeSource::Files { .. } => self.private_copy(instance, number, volume).await?,
                 VolumeSource::Memory { size } => self.directory(volume, Some(*size), None).await?,
                 VolumeSource::Scratch { size } => {
                     self.directory(volume, Some(*size).filter(|s| *s != 0), place.as_ref()).await?
@@ -202,9 +203,9 @@ impl Volumes {
         Ok(mounts)
     }
 
-    /// Removes what a container had for itself.
-    pub fn release(&self, container: &str) {
-        let _ = fs::remove_dir_all(self.folder.join("copies").join(container));
+    /// Removes what an instance had for itself.
+    pub fn release(&self, instance: &str) {
+        let _ = fs::remove_dir_all(self.folder.join("copies").join(instance));
     }
 
     fn source(&self, volume: &str) -> Result<VolumeSource, Failure> {
@@ -227,8 +228,8 @@ impl Volumes {
     }
 
     /// What a container may write lies in a copy of its own: nothing goes back to the host or to other containers.
-    async fn private_copy(&self, container: &str, number: usize, volume: &str) -> Result<PathBuf, Failure> {
-        let folder = self.folder.join("copies").join(container);
+    async fn private_copy(&self, instance: &str, number: usize, volume: &str) -> Result<PathBuf, Failure> {
+        let folder = self.folder.join("copies").join(instance);
         let (files, volume, to) =
             (Arc::clone(&self.files), volume.to_owned(), folder.join(number.to_string()));
         let at = to.clone();
