@@ -10,6 +10,9 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cocoon/target
 
 COCOON       := $(CARGO_TARGET_DIR)/release/cocoon
 COCOON_DEBUG := $(CARGO_TARGET_DIR)/debug/cocoon
+# containerd's runtime.
+SHIM         := $(CARGO_TARGET_DIR)/release/containerd-shim-cocoon-v2
+SHIM_DEBUG   := $(CARGO_TARGET_DIR)/debug/containerd-shim-cocoon-v2
 # The guest is linked statically. Its own target folder keeps those flags from rebuilding everything else. Its crypto
 # library takes entropy from the kernel, which the CPU's generator seeds inside the TEE; measuring timing jitter
 # besides costs over a second under emulation.
@@ -24,7 +27,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo test bench bench-images lint deny fuzz cocoon guest-binary
+.PHONY: help setup build guest demo demo-containerd test bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -34,6 +37,9 @@ setup: ## install what is missing, from Debian's packages (as root)
 
 cocoon: setup
 	cargo build --release --locked -p cocoon
+
+shim: setup
+	cargo build --release --locked -p cocoon-shim
 
 guest-binary: setup
 	AWS_LC_SYS_NO_JITTER_ENTROPY=1 RUSTFLAGS='-C target-feature=+crt-static' \
@@ -55,10 +61,14 @@ demo: build ## the main job on real input: registry, encrypted image, attested V
 	$(call image,$(COCOON))
 	@COCOON='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' scripts/demo.sh
 
+demo-containerd: build shim ## the same through containerd's runtime v2, with ctr (as root)
+	$(call image,$(COCOON))
+	@COCOON='$(COCOON)' COCOON_SHIM='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' scripts/demo-containerd.sh
+
 test: guest-binary ## all tests, unit and story
-	cargo build --locked -p cocoon
+	cargo build --locked -p cocoon -p cocoon-shim
 	$(call image,$(COCOON_DEBUG))
-	COCOON_BIN='$(COCOON_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace --no-fail-fast
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace --no-fail-fast
 	$(if $(filter nextest%,$(TEST)),cargo test --locked --workspace --doc)
 
 bench: build ## the figures: latency, memory, throughput
@@ -68,6 +78,10 @@ bench: build ## the figures: latency, memory, throughput
 bench-images: build ## image delivery beside skopeo, umoci and containerd; first byte with shared layers (half an hour)
 	$(call image,$(COCOON))
 	COCOON_BIN='$(COCOON)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches --bench images --bench layers
+
+bench-runtime: build shim ## pods through containerd: start, exec, logs, network, memory, beside runc (as root)
+	$(call image,$(COCOON))
+	COCOON_BIN='$(COCOON)' COCOON_SHIM_BIN='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches --bench runtime
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -49,6 +49,10 @@ needs=(
     swtpm-tools:swtpm_setup
     tpm2-tools:tpm2_quote
     ovmf:/usr/share/OVMF/OVMF_CODE_4M.fd # firmware that measures into a TPM, for --platform tpm
+    runc:runc                                     # tests show with its pods that they are right
+    containernetworking-plugins:/usr/lib/cni/bridge # the network of tests' pods
+    iproute2:ip
+    util-linux:nsenter
 )
 
 present() {
@@ -86,7 +90,11 @@ if command -v apt-cache >/dev/null 2>&1; then
     done
 fi
 
+# containerd's other versions: unpacked for tests, never installed; tests say so where they are absent.
+peers() { "$(dirname "$0")/peers.sh" || true; }
+
 if [ ${#missing[@]} -eq 0 ]; then
+    [ "$check_only" = 1 ] || peers
     say "everything needed is installed"
     exit 0
 fi
@@ -147,4 +155,5 @@ fi
 for need in "${needs[@]}"; do
     present "${need#*:}" || die "${need%%:*} is installed but ${need#*:} is not there"
 done
+peers
 say "done"

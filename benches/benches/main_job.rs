@@ -2,36 +2,18 @@
 //! same emulated machine, reaches an init that does nothing. Then the guest's memory while it pulls 500 MB.
 #![allow(missing_docs)]
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use cocoon_benches::bare::{bare_boot, bare_initrd};
 use cocoon_benches::{median, spread, time_to_output};
-use cocoon_guest_image::{Archive, GuestImage};
+use cocoon_guest_image::GuestImage;
 use cocoon_tests::{Layout, Registry, cocoon_program, guest_image};
 
 const ROUNDS: usize = 5;
 const MARK: &str = "first-byte";
 /// The image whose pull is watched.
 const BIG: usize = 500 << 20;
-
-/// An init of two system calls: say so, power off.
-const INIT: &str = r#"
-.globl _start
-_start:
-    mov $1, %eax
-    mov $1, %edi
-    lea mark(%rip), %rsi
-    mov $11, %edx
-    syscall
-    mov $169, %eax
-    mov $0xfee1dead, %edi
-    mov $0x28121969, %esi
-    mov $0x4321fedc, %edx
-    syscall
-1:  jmp 1b
-mark: .ascii "first-byte\n"
-"#;
 
 fn main() -> Result<()> {
     let cocoon = cocoon_program().context("COCOON_BIN names no program; use `make bench`")?;
@@ -96,41 +78,4 @@ fn big_pull(registry: &Registry, run: impl Fn(&[&str], &[&str]) -> Command) -> R
     }
     command.env_clear();
     Ok(())
-}
-
-fn bare_initrd(work: &Path) -> Result<PathBuf> {
-    let (source, init) = (work.join("init.s"), work.join("init"));
-    std::fs::write(&source, INIT)?;
-    let built = Command::new("cc")
-        .args(["-nostdlib", "-static", "-no-pie", "-o"])
-        .arg(&init)
-        .arg(&source)
-        .output()?;
-    if !built.status.success() {
-        bail!("cc: {}", String::from_utf8_lossy(&built.stderr));
-    }
-    let mut archive = Archive::new();
-    archive.file("init", 0o755, std::fs::read(&init)?)?;
-    let initrd = work.join("bare.img");
-    std::fs::write(&initrd, archive.finish())?;
-    Ok(initrd)
-}
-
-/// The machine that `cocoon run` uses, less its devices.
-fn bare_boot(image: &GuestImage, initrd: &Path) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-    qemu.args([
-        "-machine",
-        "q35,accel=tcg,vmport=off,usb=off,graphics=off",
-        "-cpu",
-        "max",
-        "-smp",
-        "1",
-        "-m",
-        "1024M",
-    ]);
-    qemu.arg("-bios").arg(&image.firmware).arg("-kernel").arg(&image.kernel).arg("-initrd").arg(initrd);
-    qemu.arg("-append").arg(&image.cmdline).args(["-serial", "stdio"]);
-    qemu
 }

@@ -3,6 +3,7 @@
 //! Contract: measurements only. A bench prints figures and ratios and asserts none of them; it fails only where what
 //! it measures does not work.
 
+pub mod bare;
 pub mod content;
 pub mod push;
 

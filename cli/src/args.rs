@@ -41,6 +41,9 @@ pub struct Cli {
 pub enum Command {
     /// Run a container image in an attested pod VM.
     Run(Box<RunArgs>),
+    /// Plan what `run` would run, register it with the Trustee at a URL, and print initdata as a pod's annotation holds it
+    /// (dev.cocoon.initdata). What concerns only the VM is left to the node.
+    Plan(Box<RunArgs>),
     /// The measured guest image.
     #[command(subcommand)]
     Guest(GuestCommand),

@@ -69,6 +69,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match command {
         Command::Run(args) => run::main(*args).await,
+        Command::Plan(args) => done(run::plan(*args).await),
         Command::Guest(command) => done(guest::main(command)),
         Command::Doctor(args) => doctor::main(&args).await,
         Command::Secret(command) => done(admin::secret(command).await),

@@ -1,6 +1,9 @@
 //! `cocoon run`: the main job, stage by stage.
 
+mod annotation;
 mod plan;
+
+pub use annotation::print as plan;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,7 @@ use cocoon_sandbox::{
 };
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, Mark, Stage, StageEvent, Timeline};
+use cocoon_trustee::Registration;
 use serde_json::json;
 use tokio::io::{stderr, stdin, stdout};
 use tokio::sync::mpsc;
@@ -117,6 +121,14 @@ struct Run {
     registered: Option<String>,
     /// Shared layers in use: the node's cache evicts none of them.
     leases: Vec<cocoon_layers::Lease>,
+}
+
+/// Whose word a pod's evidence rests on.
+struct Guarantors<'a> {
+    processor: Option<&'a SecureProcessor>,
+    /// Whether there is a TPM; `true` where Trustee knows it for a simulated one.
+    tpms: Option<bool>,
+    firmware: &'a std::path::Path,
 }
 
 impl Run {
@@ -269,32 +281,12 @@ impl Run {
         let guest = guest.await.map_err(|e| Failure::new(Code::Internal, e.to_string()))??;
         let accel = platform::accelerator(self.args.accel, &qemu, &guest.kernel, self.output).await?;
 
-        self.tell(Stage::Register, Mark::Begin);
-        // Before it is asked for: an interrupted registration must be taken back as well.
-        self.registered = Some(planned.registration.digest_hex.clone());
-        let result = async {
-            let registrar =
-                self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
-            let mut references = std::collections::BTreeMap::new();
-            if let Some(processor) = &processor {
-                references = simulated_references(processor, &guest.reference_values()?);
-            }
-            if let TeePlatform::Snp { .. } = &tee {
-                let values = guest.snp_reference_values(&chosen.firmware)?;
-                references
-                    .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
-            }
-            if authority.is_some() {
-                references = tpm_references(&guest.tpm_reference_values()?, simulated);
-            }
-            let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
-            let expires = now().saturating_add(REGISTRATION_LIFETIME);
-            registrar.put_references(&source, &references, expires).await?;
-            registrar.register(&planned.registration).await
-        }
-        .await;
-        self.tell(Stage::Register, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |()| Mark::End));
-        result?;
+        let known = Guarantors {
+            processor: processor.as_ref(),
+            tpms: authority.is_some().then_some(simulated),
+            firmware: &chosen.firmware,
+        };
+        self.register(&planned.registration, &guest, &tee, &known).await?;
         self.output.progress(Stage::Register, "plan registered with Trustee");
 
         // On a disk: the runtime folder is often in memory.
@@ -327,6 +319,42 @@ impl Run {
             boot_timeout: BOOT_TIMEOUT,
             adversary: self.args.adversary,
         })
+    }
+
+    /// Tells Trustee of the guest image and of the workload.
+    async fn register(
+        &mut self,
+        registration: &Registration,
+        guest: &GuestImage,
+        tee: &TeePlatform,
+        known: &Guarantors<'_>,
+    ) -> Result<(), Failure> {
+        self.tell(Stage::Register, Mark::Begin);
+        // Before it is asked for: an interrupted registration must be taken back as well.
+        self.registered = Some(registration.digest_hex.clone());
+        let result = async {
+            let registrar =
+                self.registrar.as_ref().ok_or_else(|| Failure::new(Code::Internal, "no Trustee"))?;
+            let mut references = std::collections::BTreeMap::new();
+            if let Some(processor) = known.processor {
+                references = simulated_references(processor, &guest.reference_values()?);
+            }
+            if let TeePlatform::Snp { .. } = tee {
+                let values = guest.snp_reference_values(known.firmware)?;
+                references
+                    .extend(values.into_iter().map(|(n, v)| (n, v.into_iter().map(Into::into).collect())));
+            }
+            if let Some(simulated) = known.tpms {
+                references = tpm_references(&guest.tpm_reference_values()?, simulated);
+            }
+            let source = format!("guest-image {}", guest.manifest.guest_sha256.get(..16).unwrap_or_default());
+            let expires = now().saturating_add(REGISTRATION_LIFETIME);
+            registrar.put_references(&source, &references, expires).await?;
+            registrar.register(registration).await
+        }
+        .await;
+        self.tell(Stage::Register, result.as_ref().map_or_else(|f| Mark::Fail(f.code), |()| Mark::End));
+        result
     }
 
     async fn open_trustee(

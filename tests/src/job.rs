@@ -286,7 +286,7 @@ impl Output {
 }
 
 /// One of the machine's turns to run a VM: a lock that ends with the process, however it ends.
-fn turn() -> Result<File> {
+pub(crate) fn turn() -> Result<File> {
     let user = rustix::process::geteuid().as_raw();
     let files = (0..VMS_AT_ONCE)
         .map(|n| {

@@ -13,9 +13,11 @@
 //! - [`TrusteeHome`], [`Served`], [`Admin`], [`Guest`]: Trustee served by the program, and who speaks to it.
 //! - [`Postgres`]: a database server.
 //! - [`Home`], [`Job`], [`Outcome`]: `cocoon` with folders of its own, run to its end within limits.
+//! - [`containerd`]: containerd and pods in namespaces of their own.
 //! - [`arrows`]: the rule which folder may use which.
 
 pub mod arrows;
+pub mod containerd;
 mod guest;
 mod home;
 mod job;

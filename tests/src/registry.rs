@@ -17,6 +17,7 @@ const KEEPER: &str = r#""$@" & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid 2
 pub struct Registry {
     keeper: Child,
     folder: TempDir,
+    address: String,
     port: u16,
 }
 
@@ -26,7 +27,15 @@ impl Registry {
     /// # Errors
     /// Where `docker-registry` is not installed or ends at once: with the last it said.
     pub fn start() -> Result<Self> {
-        Self::start_with("")
+        Self::start_with("127.0.0.1", "")
+    }
+
+    /// [`Registry::start`] on another address than loopback.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_on(address: &str) -> Result<Self> {
+        Self::start_with(address, "")
     }
 
     /// [`Registry::start`] with TLS: files of a certificate and its key, PEM.
@@ -34,14 +43,11 @@ impl Registry {
     /// # Errors
     /// As there.
     pub fn start_tls(certificate: &Path, key: &Path) -> Result<Self> {
-        Self::start_with(&format!(
-            ", tls: {{certificate: '{}', key: '{}'}}",
-            certificate.display(),
-            key.display()
-        ))
+        let tls = format!(", tls: {{certificate: '{}', key: '{}'}}", certificate.display(), key.display());
+        Self::start_with("127.0.0.1", &tls)
     }
 
-    fn start_with(more: &str) -> Result<Self> {
+    fn start_with(address: &str, more: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("config.yml");
         let blobs = folder.path().join("blobs");
@@ -51,7 +57,7 @@ impl Registry {
                 "version: 0.1\n\
                  log: {{level: info, accesslog: {{disabled: true}}}}\n\
                  storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n\
-                 http: {{addr: '127.0.0.1:0'{more}}}\n",
+                 http: {{addr: '{address}:0'{more}}}\n",
                 blobs.display()
             ),
         )?;
@@ -76,17 +82,17 @@ impl Registry {
                 let _ = keeper.wait();
                 bail!("docker-registry did not start: {before}{line}");
             }
-            if let Some(port) = listening_port(&line) {
+            if let Some(port) = listening_port(&line, address) {
                 // Somebody must read on, or the registry blocks once the pipe is full.
                 std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                return Ok(Registry { keeper, folder, port });
+                return Ok(Registry { keeper, folder, address: address.to_owned(), port });
             }
         }
     }
 
-    /// `127.0.0.1:PORT`, as it stands at the front of references.
+    /// `127.0.0.1:PORT`, as it stands at the front of references, or what it listens on instead.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.address, self.port)
     }
 
     /// The port.
@@ -131,8 +137,8 @@ impl Registry {
 }
 
 /// From a log line such as `… msg="listening on 127.0.0.1:43447" …`.
-fn listening_port(line: &str) -> Option<u16> {
-    let rest = line.split("listening on 127.0.0.1:").nth(1)?;
+fn listening_port(line: &str, address: &str) -> Option<u16> {
+    let rest = line.split(&format!("listening on {address}:")).nth(1)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
@@ -152,9 +158,9 @@ mod tests {
 
     #[test]
     fn the_port_is_read_from_the_log() {
-        assert_eq!(listening_port(r#"level=info msg="listening on 127.0.0.1:43447" go.v=1"#), Some(43447));
-        assert_eq!(listening_port("listening on 127.0.0.1:99999"), None);
-        assert_eq!(listening_port("redis not configured"), None);
+        assert_eq!(listening_port(r#"msg="listening on 127.0.0.1:43447" go.v=1"#, "127.0.0.1"), Some(43447));
+        assert_eq!(listening_port("listening on 127.0.0.1:99999", "127.0.0.1"), None);
+        assert_eq!(listening_port("redis not configured", "127.0.0.1"), None);
     }
 
     #[test]

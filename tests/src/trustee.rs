@@ -172,6 +172,14 @@ impl Served {
         &self.url
     }
 
+    /// The certificate that it shows, PEM.
+    ///
+    /// # Errors
+    /// Where it has none or it cannot be read.
+    pub fn certificate_pem(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.certificate.as_ref().context("Trustee has no certificate")?)?)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.job.pid()

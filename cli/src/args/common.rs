@@ -9,7 +9,7 @@ impl Command {
     /// Whether failures are to be told in JSON.
     pub fn wants_json(&self) -> bool {
         match self {
-            Command::Run(args) => args.json,
+            Command::Run(args) | Command::Plan(args) => args.json,
             Command::Doctor(args) => args.json,
             Command::Collateral(command) => command.json(),
             Command::Layers(command) => command.json(),
