@@ -18,7 +18,7 @@ use cocoon_blockdev::{ModuleSet, Mounted};
 use cocoon_datahub::DataHub;
 use cocoon_image::{Digest, Platform, Reference};
 use cocoon_plan::images::{ImageSettings, SharedLayer};
-use cocoon_plan::{ContainerPlan, Plan};
+use cocoon_plan::{ContainerPlan, ImagePlan, Plan};
 use cocoon_pull::{Gate, PullRequest};
 use cocoon_registry::Auth;
 use cocoon_signature::Subject;
@@ -63,7 +63,7 @@ pub(crate) struct Delivery {
     roots: Mutex<BTreeMap<PathBuf, Root>>,
     /// The layers of containers that may be asked for again, by container: admitted and unpacked once, they stay where they
     /// are for as long as that is so.
-    kept: Mutex<BTreeMap<String, Layers>>,
+    kept: Mutex<BTreeMap<String, (ImagePlan, Layers)>>,
 }
 
 /// A container's root file system. Fields are dropped in this order: the overlay before what it is made of.
@@ -258,8 +258,9 @@ impl Images for Delivery {
     ) -> Result<(), Failure> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&container.name).cloned();
         let layers = match kept {
-            Some(layers) => layers,
-            None => {
+            // A guest without plan may be asked for another image under the same name.
+            Some((image, layers)) if image == container.image => layers,
+            _ => {
                 let (lowers, below) = self.layers(container, &documents).await?;
                 Layers { paths: topmost_first(lowers), _below: Arc::new(below) }
             }
@@ -273,7 +274,8 @@ impl Images for Delivery {
         })
         .await?;
         self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(rootfs.to_owned(), root);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), layers);
+        let kept = (container.image.clone(), layers);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), kept);
         Ok(())
     }
 

@@ -20,10 +20,11 @@ use tokio::io::AsyncReadExt;
 const BUSYBOX: &str = "/bin/busybox";
 
 pub struct Machine {
-    pub dir: tempfile::TempDir,
     pub settings: Settings,
     pub shared: Shared,
     pub oom: Arc<Mutex<Vec<String>>>,
+    /// Last, so that nothing is mounted below it any more when it goes.
+    pub dir: tempfile::TempDir,
 }
 
 /// What a container did.
@@ -62,7 +63,7 @@ impl Machine {
         let told = Arc::clone(&oom);
         let tell = Arc::new(move |id: &str| told.lock().unwrap().push(id.to_owned()));
         let shared = Shared::new(SharedSettings { hostname: "pod".into(), pids, oom: tell });
-        Some(Machine { dir, settings, shared, oom })
+        Some(Machine { settings, shared, oom, dir })
     }
 
     /// An image with busybox, users, and a few traps.
