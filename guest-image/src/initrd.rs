@@ -6,7 +6,7 @@
 //! | `/modules/NN-name.ko` | kernel modules, numbered in load order |
 //! | `/modules/list` | file names of the modules that must load, one a line, in load order |
 //! | `/modules/optional` | the same for those that may fail to load (hardware of some hosts only) |
-//! | `/modules/layers`, `crypt`, `scratch` | sets that only some plans need, likewise; before what may fail to load `?`, after it the processor's flag that it is for |
+//! | `/modules/layers`, `crypt`, `scratch`, `volumes` | sets that only some plans need, likewise; before what may fail to load `?`, after it the processor's flag that it is for |
 //! | `/etc/ssl/certs/ca-certificates.crt` | the roots that registries' certificates end in |
 //! | `/etc/passwd`, `/etc/group` | root and nobody |
 //! | `/dev/console` | what the kernel opens as init's standard streams |

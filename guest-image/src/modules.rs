@@ -34,6 +34,8 @@ const SETS: &[SetOf] = &[
             ("sha256-ssse3", "sha_ni"),
         ],
     },
+    // Volumes with a limit on the scratch disk.
+    SetOf { name: "volumes", required: &["loop"], optional: &[] },
 ];
 /// With its vector code alone that module is slower under emulation than plain C (a half, measured on dm-integrity),
 /// and every processor with a TEE has the instructions.

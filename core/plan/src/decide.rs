@@ -6,6 +6,7 @@
 //! else is refused with `PLAN-REQUEST-REFUSED`, whose reason speaks of the host's request alone.
 
 mod execs;
+mod open;
 
 use std::collections::BTreeMap;
 

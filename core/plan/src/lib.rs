@@ -8,8 +8,10 @@
 
 pub mod compile;
 pub mod decide;
+pub mod files;
 pub mod host_env;
 pub mod images;
+pub mod open;
 pub mod pod;
 mod trustee;
 mod types;

@@ -103,6 +103,15 @@ pub struct DevicePlan {
     pub read_only: bool,
 }
 
+/// The serial under which the host attaches the disk of a block volume: `vol-` and the first 16 hex digits of the SHA-256
+/// of the volume's name, 20 characters, which is all that virtio-blk has room for.
+pub fn block_serial(volume: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, volume.as_bytes());
+    let mut serial = format!("vol-{}", hex::encode(digest.as_ref()));
+    serial.truncate(20);
+    serial
+}
+
 /// Checks what concerns the pod as a whole.
 pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
     let mut volumes = BTreeMap::new();
@@ -117,6 +126,8 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
             return Err(Error::field(format!("{at}.name"), "is used twice"));
         }
     }
+    // By volume, whether its devices may only be read: the kernel knows that of a disk, not of a node.
+    let mut disks = BTreeMap::new();
     for (i, container) in plan.containers.iter().enumerate() {
         let at = format!("containers[{i}]");
         let mut targets = BTreeSet::new();
@@ -139,6 +150,15 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
             check_path(&format!("{at}.path"), &device.path)?;
             if !matches!(volumes.get(device.volume.as_str()), Some(VolumeSource::Block {})) {
                 return Err(Error::field(format!("{at}.volume"), "is no block volume of the plan"));
+            }
+            if *disks.entry(device.volume.as_str()).or_insert(device.read_only) != device.read_only {
+                return Err(Error::field(
+                    format!("{at}.read_only"),
+                    "must be the same for all of the volume",
+                ));
+            }
+            if !targets.insert(device.path.trim_end_matches('/')) {
+                return Err(Error::field(format!("{at}.path"), "is mounted twice"));
             }
         }
         if container.groups.len() > MAX_LIST || container.host_env.len() > MAX_LIST {
@@ -176,12 +196,11 @@ impl VolumeSource {
                     return Err(Error::field(format!("{at}.digests"), "too many"));
                 }
                 for (path, digest) in digests {
-                    check_sub_path(&format!("{at}.digests"), path)?;
+                    if let Err(e) = crate::files::names(path) {
+                        return Err(Error::field(format!("{at}.digests"), format!("{path:?} {e}")));
+                    }
                     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-                    if path.is_empty()
-                        || hex.len() != 64
-                        || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-                    {
+                    if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
                         return Err(Error::field(
                             format!("{at}.digests"),
                             "must be path: sha256:<64 lower-case hex>",
@@ -196,7 +215,7 @@ impl VolumeSource {
 }
 
 /// A path below a volume: relative, of plain names.
-fn check_sub_path(field: &str, path: &str) -> Result<(), Error> {
+pub(crate) fn check_sub_path(field: &str, path: &str) -> Result<(), Error> {
     let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
     if path.is_empty() || path.len() <= MAX_SUB_PATH && path.split('/').all(plain) {
         return Ok(());
@@ -204,7 +223,7 @@ fn check_sub_path(field: &str, path: &str) -> Result<(), Error> {
     Err(Error::field(field, "must be a relative path of plain names"))
 }
 
-fn check_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Error> {
+pub(crate) fn check_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Error> {
     if sysctls.len() > MAX_SYSCTLS {
         return Err(Error::field("sysctls", format!("must hold at most {MAX_SYSCTLS}")));
     }
@@ -280,6 +299,22 @@ mod tests {
         assert!(
             refused(|p| p.containers[0].mounts = vec![mount("a", ""), mount("a", "")]).contains("no volume")
         );
+    }
+
+    #[test]
+    fn a_disk_has_a_serial_of_its_own_and_is_read_only_for_all_or_none() {
+        let serial = block_serial("data");
+        assert_eq!(serial, "vol-3a6eb0790f39ac87");
+        assert_ne!(serial, block_serial("data2"));
+        let device = |path: &str, read_only| DevicePlan { path: path.into(), volume: "d".into(), read_only };
+        let with = |devices: Vec<DevicePlan>| {
+            refused(|p| {
+                p.volumes = vec![VolumePlan { name: "d".into(), source: VolumeSource::Block {} }];
+                p.containers[0].devices = devices.clone();
+            })
+        };
+        assert!(with(vec![device("/dev/a", true), device("/dev/b", false)]).contains("the same for all"));
+        assert!(with(vec![device("/dev/a", true), device("/dev/a", true)]).contains("twice"));
     }
 
     #[test]

@@ -62,6 +62,18 @@ codes! {
     PlanRequestRefused = "PLAN-REQUEST-REFUSED", Start,
         "The host asked for something that the plan does not allow.",
         "If it should be allowed, add it to the plan; otherwise look at who drives the node.";
+    PlanFilesMismatch = "PLAN-FILES-MISMATCH", Start,
+        "The files that the host handed over for a volume are not those whose digests the plan holds.",
+        "Write the plan anew if the ConfigMap or Secret was changed on purpose; otherwise look at who changed it.";
+    PlanFilesMissing = "PLAN-FILES-MISSING", Start,
+        "The host did not hand over the files of a volume in time, or a path that the plan mounts is not among them.",
+        "See which volumes the plan names, and whether the node's runtime serves them.";
+    PlanDeviceMissing = "PLAN-DEVICE-MISSING", Start,
+        "The host did not attach the disk of a block volume, or attached it twice.",
+        "See whether the volume is bound and attached on the node.";
+    PlanSysctlRefused = "PLAN-SYSCTL-REFUSED", Boot,
+        "The guest's kernel does not take a kernel setting that the plan asks for.",
+        "Correct the setting named in the reason, or leave it out of the plan.";
     PlanSecretInvalid = "PLAN-SECRET-INVALID", Plan,
         "A --secret argument is not NAME=@FILE or NAME=VALUE, or its file cannot be read.",
         "Correct the argument.";

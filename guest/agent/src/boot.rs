@@ -24,7 +24,7 @@ use crate::pod::{Pod, plan_of};
 use crate::reaper::Reaper;
 use crate::sandbox_service::{ETC, SandboxService};
 use crate::task_service::TaskService;
-use crate::{Error, console, glue, images, modules, mounts, network, syscalls, vsock};
+use crate::{Error, console, forward, glue, images, modules, mounts, network, open, syscalls, vsock};
 
 /// How long the last answer to the host may take before the VM is switched off regardless.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -110,12 +110,30 @@ async fn serve_until_end(settings: Settings, initdata: Result<InitData, Failure>
     let connect = Box::new(move |initdata, plan, loopback| -> futures::future::BoxFuture<'static, _> {
         Box::pin(glue::backend(initdata, plan, loopback, reporter.clone()))
     });
-    let pod = Arc::new(Pod::new(settings, mounts::ROOTS.into(), events.clone(), connect, initdata));
+    let pod = Arc::new(Pod::new(
+        settings,
+        mounts::ROOTS.into(),
+        events.clone(),
+        connect,
+        initdata,
+        open::is_developer(),
+    ));
+    if pod.is_open() {
+        tracing::warn!("a developer's guest without a plan: the host decides what runs here");
+    }
     let mut server = Server::new()
         .add_listener(vsock::listen()?)
         .register_service(create_task(Arc::new(TaskService(Arc::clone(&pod)))))
         .register_service(sandbox_ttrpc::create_sandbox(Arc::new(SandboxService(Arc::clone(&pod)))));
     server.start().await.map_err(io::Error::other)?;
+
+    let forwards = vsock::listen_forward()?;
+    let ports = Arc::clone(&pod);
+    tokio::spawn(async move {
+        if let Err(e) = forward::serve(forwards, ports).await {
+            tracing::warn!("no further connections are forwarded: {e}");
+        }
+    });
 
     events.begin(Stage::Boot, "");
     match pod.refusal() {
@@ -123,13 +141,13 @@ async fn serve_until_end(settings: Settings, initdata: Result<InitData, Failure>
         Some(failure) => events.fail(&failure, ""),
     }
     let stream = vsock::connect_events().await?;
-    let forward = events::forward(receiver, stream);
-    tokio::pin!(forward);
+    let told = events::forward(receiver, stream);
+    tokio::pin!(told);
     tokio::select! {
         // The host is gone: so is everybody who could look after the workload.
-        () = &mut forward => pod.shut_down().await,
+        () = &mut told => pod.shut_down().await,
         () = pod.off() => {
-            let _ = tokio::time::timeout(LAST_WORDS, forward).await;
+            let _ = tokio::time::timeout(LAST_WORDS, told).await;
         }
     }
     Ok(())

@@ -24,6 +24,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel does not take a setting of the plan.
+    #[error("{name}: {source}")]
+    Sysctl {
+        /// The setting.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The plan's user or group is not in the image.
     #[error("user {user:?}: {problem}")]
     User {
@@ -63,6 +71,7 @@ impl From<Error> for Failure {
         let out_of_memory = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC));
         let (code, stage) = match &error {
             Error::Boot { .. } => (Code::BootGuestFailed, Stage::Boot),
+            Error::Sysctl { .. } => (Code::PlanSysctlRefused, Stage::Boot),
             Error::Container { source, .. } if out_of_memory(source) => (Code::StartResources, Stage::Start),
             Error::Container { .. } => (Code::StartContainerFailed, Stage::Start),
             Error::User { .. } => (Code::StartUserUnknown, Stage::Start),

@@ -19,6 +19,8 @@ pub(crate) const ROOTS: &str = "/run/cocoon/roots";
 pub(crate) const LAYERS: &str = "/run/cocoon/layers";
 /// Where the scratch disk is mounted.
 pub(crate) const SCRATCH: &str = "/run/cocoon/scratch";
+/// The pod's volumes that lie in memory.
+pub(crate) const VOLUMES: &str = "/run/cocoon/volumes";
 /// The root of the unified cgroup hierarchy.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 /// The guest binary on a read-only mount: where containers' first processes come from.
@@ -69,6 +71,8 @@ pub(crate) fn mount_all() -> Result<(), Error> {
     // Images may take most of the memory; the unpacker's own limits come before this one. Programs in them may
     // be set-uid and are executed, so the mount is not inert.
     file_system("tmpfs", IMAGES, none | MountFlags::NODEV, "mode=0755,size=90%,nr_inodes=4m")?;
+    // Files of the host and containers' copies of them; volumes with a size of their own are mounted below it.
+    file_system("tmpfs", VOLUMES, MountFlags::NOSUID | MountFlags::NODEV, "mode=0700,size=40%")?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ mod execs;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cocoon_plan::decide::{Phase, Sandbox};
@@ -14,14 +14,24 @@ use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::container::{Container, HostPart, Parts, Settings, Shared, SharedSettings, Streams};
+use crate::container::{
+    Container, HostPart, Mounts, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
+};
 use crate::events::Events;
+use crate::forward::Ports;
+use crate::open::{Beginning, HostSettings};
 use crate::prepare::{Backend, Preparation, Progress};
+use crate::volumes::Volumes;
+use crate::{mounts, sysctls};
 pub(crate) use execs::{Exec, ExecKnown};
 
-/// What finds Trustee and the registries: initdata, its plan and the address of the host's loopback in, backend out.
+/// What finds Trustee and the registries: initdata (none where no Trustee is to be asked), the plan and the address of the host's loopback in, backend out.
 pub(crate) type Connect = Box<
-    dyn Fn(InitData, Plan, Option<IpAddr>) -> futures::future::BoxFuture<'static, Result<Backend, Failure>>
+    dyn Fn(
+            Option<InitData>,
+            Plan,
+            Option<IpAddr>,
+        ) -> futures::future::BoxFuture<'static, Result<Backend, Failure>>
         + Send
         + Sync,
 >;
@@ -32,6 +42,9 @@ pub(crate) struct Pod {
     images: PathBuf,
     events: Events,
     connect: Connect,
+    volumes: Arc<Volumes>,
+    /// Whether there is no plan and the host's word counts.
+    open: bool,
     state: Mutex<State>,
     off: Notify,
 }
@@ -40,7 +53,7 @@ enum State {
     /// There is no usable initdata: nothing ever runs here.
     Refused(Failure),
     /// Waiting for the host's configuration.
-    Booted(Box<InitData>, Sandbox),
+    Booted(Beginning),
     /// Configured, and from then on.
     Running(Running),
 }
@@ -77,19 +90,38 @@ pub(crate) struct Known {
 
 impl Pod {
     /// A pod that runs the plan in this initdata; `INITDATA-…` and `PLAN-…` failures are kept and answered to
-    /// every request.
+    /// every request. A `developer`'s guest without plan takes the host's word.
     pub(crate) fn new(
         settings: Settings,
         images: PathBuf,
         events: Events,
         connect: Connect,
         initdata: Result<InitData, Failure>,
+        developer: bool,
     ) -> Self {
-        let state = match initdata.and_then(|data| plan_of(&data).map(|plan| (data, plan))) {
-            Ok((data, plan)) => State::Booted(Box::new(data), Sandbox::new(plan)),
+        let state = match Beginning::of(initdata, developer) {
+            Ok(beginning) => State::Booted(beginning),
             Err(failure) => State::Refused(failure.at(Stage::Boot)),
         };
-        Pod { settings, images, events, connect, state: Mutex::new(state), off: Notify::new() }
+        let planned = match &state {
+            State::Booted(Beginning::Planned(_, plan)) => plan.volumes.as_slice(),
+            _ => &[],
+        };
+        Pod {
+            volumes: Arc::new(Volumes::new(mounts::VOLUMES.into(), planned)),
+            open: matches!(state, State::Booted(Beginning::Open(_))),
+            settings,
+            images,
+            events,
+            connect,
+            state: Mutex::new(state),
+            off: Notify::new(),
+        }
+    }
+
+    /// Whether this guest has no plan and takes the host's word.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -102,6 +134,14 @@ impl Pod {
             State::Refused(failure) => Some(failure.clone()),
             State::Booted(..) | State::Running(_) => None,
         }
+    }
+
+    /// The pod's volumes.
+    ///
+    /// # Errors
+    /// Why nothing can run here.
+    pub(crate) fn volumes(&self) -> Result<Arc<Volumes>, Failure> {
+        self.refusal().map_or_else(|| Ok(Arc::clone(&self.volumes)), Err)
     }
 
     /// The state's name for the host, and the failure where it is `failed`.
@@ -118,7 +158,8 @@ impl Pod {
         }
     }
 
-    /// The network is up: attesting, fetching and pulling begin. Accepted once; `apply` runs only where it is.
+    /// The network is up: attesting, fetching and pulling begin. Accepted once; `apply` runs only where it is. Of `host`
+    /// nothing counts where there is a plan.
     ///
     /// # Errors
     /// A refusal of a second configuration; what `apply` answers.
@@ -126,16 +167,21 @@ impl Pod {
         &self,
         hostname: String,
         host_loopback: Option<IpAddr>,
+        host: HostSettings,
         apply: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Failure> {
         let mut state = self.lock();
         let (data, plan) = match &*state {
             State::Refused(failure) => return Err(failure.clone()),
             State::Running(_) => return Err(refused("the guest is configured already")),
-            State::Booted(data, sandbox) => ((**data).clone(), sandbox.plan().clone()),
+            State::Booted(Beginning::Planned(data, plan)) => (Some((**data).clone()), plan.clone()),
+            State::Booted(Beginning::Open(data)) => {
+                (data.as_deref().cloned(), Plan::open(host.sysctls, host.share_process_namespace)?)
+            }
         };
         // Half a configuration is as good as none: where this fails the pod can only be shut down.
-        if let Err(e) = apply() {
+        let (of_ipc, others) = sysctls::by_namespace(plan.sysctls.clone());
+        if let Err(e) = apply().and_then(|()| sysctls::apply(Path::new(sysctls::ROOT), &others)) {
             let failure = Failure::from(e);
             *state = State::Refused(failure.clone());
             return Err(failure);
@@ -146,6 +192,7 @@ impl Pod {
         let shared = Shared::new(SharedSettings {
             hostname,
             pids: plan.share_process_namespace,
+            sysctls: of_ipc,
             oom: Arc::new(move |id: &str| events.out_of_memory(id)),
         });
         *state = State::Running(Running {
@@ -189,6 +236,18 @@ impl Pod {
         self.with(|running| running.sandbox.named(name).cloned())
     }
 
+    /// Takes a container of a guest that runs open.
+    ///
+    /// # Errors
+    /// A refusal; see [`Sandbox::add`].
+    pub(crate) fn take(&self, container: ContainerPlan) -> Result<(), Failure> {
+        self.with(|running| {
+            running.sandbox.add(container.clone())?;
+            running.preparation.add(container);
+            Ok(())
+        })
+    }
+
     /// Builds an instance of a container once an image and all secrets are there. `streams` connects its standard streams.
     ///
     /// # Errors
@@ -205,9 +264,10 @@ impl Pod {
             running.instances.insert(host.id.clone(), instance);
             Ok((plan, Arc::clone(&running.shared), Arc::clone(&running.preparation)))
         })?;
-        let failure = match preparation.container(&plan.name).await {
-            Ok((rootfs, secrets)) => {
-                let parts = Parts { plan: &plan, rootfs: &rootfs, host: &host, secrets: &secrets };
+        let failure = match self.ready(&host.id, &plan, &preparation).await {
+            Ok((rootfs, secrets, mounts)) => {
+                let parts =
+                    Parts { plan: &plan, rootfs: &rootfs, host: &host, secrets: &secrets, mounts: &mounts };
                 match self.build(&shared, parts, streams).await {
                     Ok(container) => {
                         let container = Arc::new(container);
@@ -232,7 +292,26 @@ impl Pod {
             running.instances.remove(&host.id);
             Ok(())
         })?;
+        self.volumes.release(&host.id);
         Err(preparation.reported(failure).await)
+    }
+
+    /// Waits until all is there of which an instance is made.
+    async fn ready(
+        &self,
+        id: &str,
+        plan: &ContainerPlan,
+        preparation: &Preparation,
+    ) -> Result<(PathBuf, Arc<Vec<SecretFile>>, Mounts), Failure> {
+        let (rootfs, secrets) = preparation.container(&plan.name).await?;
+        match self.volumes.prepare(id, plan, preparation.space()).await {
+            Ok(mounts) => Ok((rootfs, secrets, mounts)),
+            Err(failure) => {
+                preparation.give_back(&plan.name, &rootfs).await;
+                self.events.fail(&failure, &plan.name);
+                Err(failure)
+            }
+        }
     }
 
     async fn build(
@@ -308,6 +387,7 @@ impl Pod {
         for exec in instance.execs.values() {
             exec.gone();
         }
+        self.volumes.release(id);
         // Space goes back to the pod in the background; nobody waits for it.
         tokio::spawn(async move { preparation.remove(&instance.name, &rootfs, again).await });
         Ok(container)
@@ -369,6 +449,13 @@ impl Running {
         let instance = self.instances.get(id);
         let found = instance.and_then(|i| Some((Arc::clone(i.container()?), i.name.clone())));
         found.ok_or_else(|| refused(format!("{id:?} is not created yet")))
+    }
+}
+
+impl Ports for Pod {
+    fn allows(&self, port: u16) -> bool {
+        let planned = self.with(|running| Ok(running.sandbox.plan().forward_ports.contains(&port)));
+        planned.is_ok_and(|planned| planned || self.open)
     }
 }
 

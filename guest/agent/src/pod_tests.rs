@@ -38,11 +38,11 @@ fn pod(initdata: Result<InitData, Failure>) -> Arc<Pod> {
     let connect: Connect =
         Box::new(|_, _, _| Box::pin(async { Err(Failure::new(Code::AttestEvidenceUnavailable, "no TEE")) }));
     let (events, _) = Events::channel();
-    Arc::new(Pod::new(settings, "/nowhere".into(), events, connect, initdata))
+    Arc::new(Pod::new(settings, "/nowhere".into(), events, connect, initdata, false))
 }
 
 fn configure(pod: &Pod) -> Result<(), Failure> {
-    pod.configure("pod".into(), None, || Ok(()))
+    pod.configure("pod".into(), None, HostSettings::default(), || Ok(()))
 }
 
 async fn create(pod: &Arc<Pod>, name: &str) -> Failure {
@@ -78,7 +78,7 @@ async fn configuration_is_accepted_once() {
     assert_eq!(create(&pod, "main").await.code, Code::PlanRequestRefused, "too early");
     configure(&pod).unwrap();
     let applied = std::cell::Cell::new(false);
-    let again = pod.configure("x".into(), None, || {
+    let again = pod.configure("x".into(), None, HostSettings::default(), || {
         applied.set(true);
         Ok(())
     });
@@ -89,7 +89,9 @@ async fn configuration_is_accepted_once() {
 #[tokio::test]
 async fn a_configuration_that_does_not_apply_fails_the_pod() {
     let pod = pod(initdata(&[(PLAN_FILE, &plan_text())]));
-    let failed = pod.configure("x".into(), None, || Err(Error::boot("step")(std::io::Error::other("no"))));
+    let failed = pod.configure("x".into(), None, HostSettings::default(), || {
+        Err(Error::boot("step")(std::io::Error::other("no")))
+    });
     assert_eq!(failed.unwrap_err().code, Code::BootGuestFailed);
     assert_eq!(create(&pod, "main").await.code, Code::BootGuestFailed);
 }

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
+use crate::volumes::Place;
 use roots::Roots;
 
 /// Secret bytes, shared by those who may read them.
@@ -78,6 +79,12 @@ pub trait Images: Send + Sync {
         rootfs: &Path,
         documents: Documents,
     ) -> Result<(), Failure>;
+
+    /// Where the plan's space is.
+    ///
+    /// # Errors
+    /// `IMAGE-SCRATCH-FAILED`.
+    async fn space(&self) -> Result<Place, Failure>;
 
     /// Takes a container's root file system away, which no process uses any more. `again` says that another may be asked
     /// for: what it takes to make that is kept.
@@ -163,6 +170,11 @@ impl Preparation {
         }
     }
 
+    /// Adds a container of a guest that runs open; its image is pulled when it is asked for.
+    pub fn add(&self, container: ContainerPlan) {
+        self.roots.add(container);
+    }
+
     /// Takes the root file system of a removed container away. `again` says whether the container may run again.
     pub async fn remove(&self, container: &str, rootfs: &Path, again: bool) {
         self.roots.remove(container, rootfs, again).await;
@@ -171,6 +183,17 @@ impl Preparation {
     /// Gives a root file system back that was not used.
     pub async fn give_back(&self, container: &str, rootfs: &Path) {
         self.roots.give_back(container, rootfs).await;
+    }
+
+    /// Where the plan's space is; waits until it is known who delivers images.
+    ///
+    /// # Errors
+    /// What keeps images from coming.
+    pub async fn space(&self) -> Result<Place, Failure> {
+        let mut found = self.backend.clone();
+        let lost = || Failure::new(Code::Internal, "nothing delivers images");
+        let backend = found.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
+        backend.ok_or_else(lost)?.images.space().await
     }
 
     /// Where it stands.

@@ -60,6 +60,10 @@ impl Images for Fake {
         outcome(self.pull)
     }
 
+    async fn space(&self) -> Result<Place, Failure> {
+        Ok(Place { folder: "/nowhere".into(), memory: true })
+    }
+
     async fn remove(&self, container: &str, rootfs: &Path, _again: bool) {
         self.removed.lock().unwrap().push((container.to_owned(), rootfs.to_owned()));
     }

@@ -9,11 +9,13 @@ use cocoon_sandbox_api::sandbox::{
     ShutdownResponse, StatusRequest, StatusResponse, TerminationMessageRequest, TerminationMessageResponse,
 };
 use cocoon_sandbox_api::{sandbox_ttrpc, to_ttrpc};
-use cocoon_stage::Failure;
+use cocoon_stage::{Code, Failure};
 use ttrpc::r#async::TtrpcContext;
 
 use crate::network::Network;
+use crate::open::HostSettings;
 use crate::pod::Pod;
+use crate::volumes::Piece;
 
 /// The service.
 pub(crate) struct SandboxService(pub(crate) Arc<Pod>);
@@ -35,7 +37,11 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
     ) -> ttrpc::Result<ConfigureResponse> {
         let network = Network::check(&request).map_err(|e| refuse(e.into()))?;
         let apply = || network.apply().and_then(|()| network.write_files(Path::new(ETC), Path::new("/etc")));
-        self.0.configure(network.hostname.clone(), network.host_loopback, apply).map_err(refuse)?;
+        let host = HostSettings {
+            sysctls: request.sysctls.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
+            share_process_namespace: request.share_process_namespace,
+        };
+        self.0.configure(network.hostname.clone(), network.host_loopback, host, apply).map_err(refuse)?;
         Ok(ConfigureResponse::new())
     }
 
@@ -51,8 +57,22 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
         })
     }
 
-    async fn put_files(&self, _: &TtrpcContext, _: PutFilesRequest) -> ttrpc::Result<PutFilesResponse> {
-        Err(refuse(Failure::new(cocoon_stage::Code::PlanRequestRefused, "files: the plan allows none")))
+    async fn put_files(&self, _: &TtrpcContext, request: PutFilesRequest) -> ttrpc::Result<PutFilesResponse> {
+        let volumes = self.0.volumes().map_err(refuse)?;
+        let put = tokio::task::spawn_blocking(move || {
+            let pieces = request.files.iter().map(|f| Piece {
+                path: &f.path,
+                mode: f.mode,
+                uid: f.uid,
+                gid: f.gid,
+                offset: f.offset,
+                data: &f.data,
+            });
+            volumes.put(&request.volume, request.generation, &pieces.collect::<Vec<_>>(), request.commit)
+        });
+        let lost = |_| refuse(Failure::new(Code::Internal, "the files' way ended without a result"));
+        put.await.map_err(lost)?.map_err(refuse)?;
+        Ok(PutFilesResponse::new())
     }
 
     async fn termination_message(

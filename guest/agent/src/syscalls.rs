@@ -13,6 +13,8 @@ use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::container::Filter;
+
 /// `CLONE_INTO_CGROUP` of `clone3(2)`; it does not fit the C `int` of the older flags.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// The lowest descriptor number that sources are moved to, above all targets.
@@ -171,14 +173,15 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, recursi
 ///
 /// # Errors
 /// What `seccomp(2)` answers.
-pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+pub(crate) fn install_filter(filter: &Filter) -> io::Result<()> {
+    let (program, flags) = (&filter.program, filter.flags);
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // Both are `struct sock_filter` of linux/filter.h.
     let filter = program.as_ptr().cast::<libc::sock_filter>().cast_mut();
     let program = libc::sock_fprog { len, filter };
     // SAFETY: the kernel copies `len` instructions from `filter`, which is alive and that long.
     let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     check(result)
 }
 

@@ -119,10 +119,11 @@ impl Task for TaskService {
     async fn create(&self, _: &TtrpcContext, req: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
         let options = requests::options(&req).map_err(refuse)?;
         let name = requests::name(&req, &options).to_owned();
-        let plan = self.0.named(&name).map_err(refuse)?;
         if self.0.known(&req.id).map_err(refuse)?.is_some() {
             return Err(status(ttrpc::Code::ALREADY_EXISTS, "the container exists"));
         }
+        self.0.admit(&name, &options).map_err(refuse)?;
+        let plan = self.0.named(&name).map_err(refuse)?;
         let ports = Ports::of(&req, &plan).map_err(refuse)?;
         let host = requests::host_part(&req.id, &options, &plan).map_err(refuse)?;
         let pod = Arc::clone(&self.0);

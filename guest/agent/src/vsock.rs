@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT};
+use cocoon_sandbox_api::{EVENTS_PORT, FORWARD_PORT, GUEST_PORT};
 use futures::stream;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 use ttrpc::asynchronous::transport::Listener;
@@ -39,4 +39,28 @@ pub(crate) async fn connect(port: u32) -> io::Result<VsockStream> {
 /// As [`connect`].
 pub(crate) async fn connect_events() -> io::Result<VsockStream> {
     connect(EVENTS_PORT).await
+}
+
+/// Listens on [`FORWARD_PORT`], again for the host alone.
+///
+/// # Errors
+/// The kernel's answer.
+pub(crate) fn listen_forward() -> io::Result<Forwards> {
+    Ok(Forwards(VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, FORWARD_PORT))?))
+}
+
+/// The host's connections to [`FORWARD_PORT`].
+pub(crate) struct Forwards(VsockListener);
+
+impl crate::forward::Connections for Forwards {
+    type Stream = VsockStream;
+
+    async fn accept(&mut self) -> io::Result<VsockStream> {
+        loop {
+            match self.0.accept().await? {
+                (stream, peer) if peer.cid() == VMADDR_CID_HOST => return Ok(stream),
+                (_, peer) => tracing::warn!("connection from vsock peer {} refused", peer.cid()),
+            }
+        }
+    }
 }

@@ -35,12 +35,27 @@ pub fn find_disk(serial: &str, limit: Duration) -> Result<Disk, Error> {
     find_in(Path::new("/sys/block"), Path::new("/dev"), serial, limit)
 }
 
-fn find_in(block: &Path, dev: &Path, serial: &str, limit: Duration) -> Result<Disk, Error> {
+/// One look for the virtio-blk disk of that serial, as [`find_disk`] but without waiting; `None` where there is none. The
+/// host answers for the serial and may take its time: a caller that cannot wait calls it on a thread.
+///
+/// # Errors
+/// [`Error::DiskAmbiguous`], [`Error::Invalid`], and what reading the disk's size answers.
+pub fn look_for_disk(serial: &str) -> Result<Option<Disk>, Error> {
+    check(serial)?;
+    scan(Path::new("/sys/block"), Path::new("/dev"), serial)
+}
+
+fn check(serial: &str) -> Result<(), Error> {
     if serial.is_empty() || serial.len() > MAX_SERIAL || !serial.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Error::Invalid(format!(
             "{serial:?} is no serial of a disk: 1 to {MAX_SERIAL} characters"
         )));
     }
+    Ok(())
+}
+
+fn find_in(block: &Path, dev: &Path, serial: &str, limit: Duration) -> Result<Disk, Error> {
+    check(serial)?;
     let (sender, receiver) = mpsc::channel();
     let (block, dev, wanted) = (block.to_owned(), dev.to_owned(), serial.to_owned());
     let deadline = Instant::now() + limit;

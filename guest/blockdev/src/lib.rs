@@ -10,6 +10,7 @@
 //! | shared layer | [`find_disk`], [`open_verity`], [`mount_erofs`] | the plan's root hash |
 //! | encrypted shared layer | the same with [`open_crypt`] above verity | the plan's root hash, Trustee's key |
 //! | scratch | [`find_disk`], [`open_scratch`], [`make_ext4`], [`mount_ext4`] | random keys that end with the VM |
+//! | volume with a limit | [`make_volume`] on scratch | as scratch |
 //! | container root | [`mount_overlay`] over layers and scratch (or memory) | the above |
 //!
 //! Handles undo what they stand for when dropped ([`Mounted`] unmounts, [`Mapped`] removes the mapping, at once or when
@@ -24,13 +25,15 @@ mod modules;
 mod mount;
 mod scratch;
 mod sys;
+mod volume;
 mod watch;
 
-pub use disk::{Disk, find_disk};
+pub use disk::{Disk, find_disk, look_for_disk};
 pub use error::Error;
 pub use ext4::make_ext4;
 pub use mapped::{Mapped, open_crypt, open_verity};
 pub use modules::{ModuleSet, insert_module, load_modules};
 pub use mount::{MAX_LOWERS, Mounted, OverlayOptions, mount_erofs, mount_ext4, mount_overlay};
 pub use scratch::open_scratch;
+pub use volume::{MIN_VOLUME, make_volume, volume_root};
 pub use watch::{Watch, watch_verity};

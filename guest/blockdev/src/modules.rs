@@ -24,6 +24,8 @@ pub enum ModuleSet {
     Crypt,
     /// The scratch disk: those of `Crypt`, dm-integrity, HMAC.
     Scratch,
+    /// Volumes with a limit on it: loop devices.
+    Volumes,
 }
 
 impl ModuleSet {
@@ -33,6 +35,7 @@ impl ModuleSet {
             ModuleSet::Layers => "layers",
             ModuleSet::Crypt => "crypt",
             ModuleSet::Scratch => "scratch",
+            ModuleSet::Volumes => "volumes",
         }
     }
 }

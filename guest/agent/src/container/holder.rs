@@ -17,6 +17,7 @@ use rustix::process::{Pid, WaitOptions, fchdir, pivot_root, wait};
 
 use super::control::{self, Message, send};
 use super::program::Program;
+use super::seccomp::Wish;
 use super::{Settings, spawn};
 use crate::Error;
 use crate::reaper::Reaper;
@@ -124,12 +125,12 @@ fn settle(control: BorrowedFd<'_>) -> io::Result<()> {
         groups: Vec::new(),
         capabilities: 0,
         no_new_privileges: true,
-        filter: true,
+        filter: Wish::RuntimeDefault,
         terminal: false,
     };
     let other = |e: Error| io::Error::other(e.to_string());
     let filter = nobody.filter().map_err(other)?;
-    nobody.give_up_privileges(filter.as_deref()).map_err(other)?;
+    nobody.give_up_privileges(filter.as_ref()).map_err(other)?;
     syscalls::block_signals();
     send(control, &Message::Holding, Some(proc.as_fd()))?;
     if let Some(filter) = &filter {

@@ -86,7 +86,7 @@ fn run(control: BorrowedFd<'_>) -> Result<Helped, Error> {
     let (master, slave) = terminal.unzip();
     if outside {
         syscalls::hide_memory().map_err(Error::container("hide its memory"))?;
-        program.give_up_privileges(filter.as_deref())?;
+        program.give_up_privileges(filter.as_ref())?;
         let forked = syscalls::fork_sibling().map_err(Error::container("make the process"))?;
         if let Some((pid, pidfd)) = forked {
             let pid = pid.as_raw_nonzero().get();
@@ -105,7 +105,7 @@ fn run(control: BorrowedFd<'_>) -> Result<Helped, Error> {
     receive_start(control).map_err(Error::container("wait for the start"))?;
 
     if !outside {
-        program.give_up_privileges(filter.as_deref())?;
+        program.give_up_privileges(filter.as_ref())?;
     }
     chdir(program.cwd.as_str()).map_err(Error::container(format!("chdir to {}", program.cwd)))?;
     syscalls::close_on_exec_from(3).map_err(Error::container("close descriptors"))?;

@@ -13,6 +13,7 @@ mod init;
 mod oom;
 mod paths;
 mod process;
+mod profile;
 mod program;
 mod rootfs;
 mod seccomp;
@@ -20,6 +21,7 @@ mod secrets;
 mod shared;
 mod spawn;
 mod stdio;
+mod syscall_names;
 mod termination;
 mod user;
 
@@ -27,6 +29,7 @@ pub use cgroup::Resources;
 pub use exec::ExecSpec;
 pub use holder::HOLDER_NAME;
 pub use process::{Exit, Process};
+pub use rootfs::Mounts;
 pub use secrets::SecretFile;
 pub use shared::Shared;
 pub use spawn::INIT_NAME;
@@ -35,14 +38,17 @@ pub use termination::MAX_MESSAGE;
 
 pub(crate) use holder::main as holder_main;
 pub(crate) use init::main as init_main;
+pub(crate) use profile::Filter;
+pub(crate) use rootfs::{DeviceNode, VolumeMount};
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use cocoon_plan::{ContainerPlan, MountPlan, Seccomp};
+use cocoon_plan::{ContainerPlan, MountPlan};
 use containerd_shim_protos::cgroups_v2::metrics::Metrics;
 
 use crate::Error;
@@ -52,6 +58,7 @@ use cgroup::Cgroup;
 use init::{InitConfig, Place};
 use program::Program;
 use rootfs::{Bind, Rootfs, Tmpfs};
+use seccomp::Wish;
 use spawn::Entry;
 use termination::Termination;
 
@@ -77,6 +84,8 @@ pub struct SharedSettings {
     pub hostname: String,
     /// Whether they see each other's processes.
     pub pids: bool,
+    /// Kernel settings of System V and POSIX IPC, which are the pod's own.
+    pub sysctls: BTreeMap<String, String>,
     /// Called with the id of a container in which memory ran out.
     pub oom: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -105,6 +114,8 @@ pub struct Parts<'a> {
     pub host: &'a HostPart,
     /// The pod's secrets.
     pub secrets: &'a [SecretFile],
+    /// What it has of the pod's volumes.
+    pub mounts: &'a Mounts,
 }
 
 /// A container whose process exists.
@@ -161,7 +172,7 @@ impl Container {
         parts: Parts<'_>,
         streams: Streams,
     ) -> Result<Self, Error> {
-        let Parts { plan, rootfs, host, secrets } = parts;
+        let Parts { plan, rootfs, host, secrets, mounts } = parts;
         let root = File::open(rootfs).map_err(Error::container("open the image"))?;
         let user = user::lookup(root.as_fd(), &plan.user)?.with_groups(&plan.groups);
         if plan.run_as_non_root && user.uid == 0 {
@@ -173,6 +184,8 @@ impl Container {
         // This makes the folder.
         let staged = secrets::stage(&folder.0, secrets, &user)?;
         let mut binds = pod_files(&settings.etc, &folder.0, host.hosts.as_deref())?;
+        // Where the plan mounts something of its own there, that counts.
+        binds.retain(|bind| plan.mounts.iter().all(|m| m.target() != bind.target));
         binds.extend(staged);
         let termination = plan.termination_message.as_deref();
         let termination = termination.map(|_| Termination::stage(&folder.0, &user)).transpose()?;
@@ -193,10 +206,7 @@ impl Container {
             groups: user.groups,
             capabilities: caps::mask(&plan.capabilities)?,
             no_new_privileges: plan.no_new_privileges,
-            filter: match plan.seccomp {
-                Seccomp::RuntimeDefault => true,
-                Seccomp::Unconfined => false,
-            },
+            filter: Wish::of(plan)?,
             terminal: plan.terminal,
         };
         let rootfs = Rootfs {
@@ -204,6 +214,9 @@ impl Container {
             read_only: plan.read_only_root,
             tmpfs: plan.mounts.iter().filter_map(tmpfs).collect(),
             binds,
+            volumes: mounts.volumes.clone(),
+            devices: mounts.devices_of(user.uid, user.gid),
+            unmasked: plan.unmasked,
             cwd: plan.cwd.clone(),
             cgroup: cgroup.is_some(),
             shm: pod.shm().to_owned(),

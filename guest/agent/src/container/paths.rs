@@ -9,12 +9,20 @@ use rustix::io::Errno;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
+/// For paths below a volume: links of other containers may lead elsewhere in it, but not out of it.
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_XDEV);
+
 fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    resolve(root, path, flags, IN_ROOT)
+}
+
+fn resolve(root: BorrowedFd<'_>, path: &str, flags: OFlags, how: ResolveFlags) -> io::Result<OwnedFd> {
     let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
     // EAGAIN says that something was renamed or mounted meanwhile, anywhere on the system (openat2(2)).
     let mut tries = 0;
     loop {
-        match openat2(root, path, flags | OFlags::CLOEXEC, mode, IN_ROOT) {
+        match openat2(root, path, flags | OFlags::CLOEXEC, mode, how) {
             Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
             other => return Ok(other?),
         }
@@ -103,6 +111,60 @@ pub(crate) fn mount_point_file(root: BorrowedFd<'_>, path: &str) -> io::Result<O
     }
     drop(open(parent.as_fd(), name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW)?);
     open(parent.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW)
+}
+
+/// A handle on a file or directory below a volume's root.
+///
+/// # Errors
+/// The kernel's answer: `EXDEV` where a link leads out; something that is neither file nor directory.
+pub(crate) fn beneath(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let fd = resolve(root, path, OFlags::PATH, BENEATH)?;
+    let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
+    if kind.is_file() || kind.is_dir() {
+        Ok(fd)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "neither a file nor a directory"))
+    }
+}
+
+/// The same; directories that are missing are made, anybody's as the volume itself is.
+///
+/// # Errors
+/// As [`beneath`].
+pub(crate) fn made_beneath(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    match beneath(root, path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        done => return done,
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let mut at = resolve(root, ".", flags, BENEATH)?;
+    let mut prefix = String::new();
+    for part in path.split('/') {
+        if !prefix.is_empty() {
+            prefix.push('/');
+        }
+        prefix.push_str(part);
+        at = match resolve(root, &prefix, flags, BENEATH) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Another container may make it meanwhile; a dangling link stays one, and is refused below.
+                match mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
+                    Err(Errno::EXIST) => {}
+                    done => done?,
+                }
+                let made = openat2(
+                    &at,
+                    part,
+                    flags | OFlags::CLOEXEC,
+                    Mode::empty(),
+                    BENEATH | ResolveFlags::NO_SYMLINKS,
+                )?;
+                rustix::fs::chmodat(&at, part, Mode::from_raw_mode(0o777), AtFlags::empty())?;
+                made
+            }
+            other => other?,
+        };
+    }
+    Ok(at)
 }
 
 #[cfg(test)]

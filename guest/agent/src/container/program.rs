@@ -8,10 +8,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     set_keep_capabilities, set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid,
 };
-use seccompiler::{BpfProgram, sock_filter};
 use serde::{Deserialize, Serialize};
 
-use super::{caps, seccomp};
+use super::caps;
+use super::profile::Filter;
+use super::seccomp::Wish;
 use crate::{Error, syscalls};
 
 /// Soft limit of open files: programs that loop over all descriptors stay fast; others raise it to the hard one.
@@ -29,8 +30,8 @@ pub(crate) struct Program {
     /// Bit mask of capabilities.
     pub(crate) capabilities: u64,
     pub(crate) no_new_privileges: bool,
-    /// Whether the `runtime-default` filter applies.
-    pub(crate) filter: bool,
+    /// The system call filter.
+    pub(crate) filter: Wish,
     pub(crate) terminal: bool,
 }
 
@@ -38,9 +39,9 @@ impl Program {
     /// The system call filter, compiled; `None` where there is none.
     ///
     /// # Errors
-    /// As [`seccomp::runtime_default`].
-    pub(crate) fn filter(&self) -> Result<Option<BpfProgram>, Error> {
-        if self.filter { seccomp::runtime_default(self.capabilities).map(Some) } else { Ok(None) }
+    /// As [`Wish::compile`].
+    pub(crate) fn filter(&self) -> Result<Option<Filter>, Error> {
+        self.filter.compile(self.capabilities)
     }
 
     /// Becomes the user with these capabilities and no others. Without `no_new_privileges` the filter is in force from here
@@ -48,7 +49,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Container`] with the step that failed.
-    pub(crate) fn give_up_privileges(&self, filter: Option<&[sock_filter]>) -> Result<(), Error> {
+    pub(crate) fn give_up_privileges(&self, filter: Option<&Filter>) -> Result<(), Error> {
         caps::bound(self.capabilities).map_err(Error::container("bound the capabilities"))?;
         if let (false, Some(filter)) = (self.no_new_privileges, filter) {
             // Without no_new_privs installing a filter takes CAP_SYS_ADMIN, which is about to go.

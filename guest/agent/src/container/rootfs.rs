@@ -57,6 +57,9 @@ const MASKED: [&str; 13] = [
 /// What containers may only read.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// A folder of the guest of which a container's first process has no use any more.
+const ASIDE: &str = "/sys";
+
 /// A file or directory of the guest that appears in the container, inert.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bind {
@@ -68,6 +71,47 @@ pub(crate) struct Bind {
     pub(crate) directory: bool,
     /// Whether the container may write to it.
     pub(crate) writable: bool,
+}
+
+/// A directory or file of a volume, or a file that the guest reads back later, in the container. Never with device nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VolumeMount {
+    /// Absolute path in the guest.
+    pub(crate) source: PathBuf,
+    /// A path below `source` in its place. Containers may have made links of it: it is resolved by the kernel and does not
+    /// leave `source`. Empty: `source` itself.
+    pub(crate) beneath: String,
+    /// Absolute path in the container.
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+    /// Whether folders are made where `beneath` is missing.
+    pub(crate) make: bool,
+}
+
+/// A disk as a device node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceNode {
+    /// Absolute path in the container.
+    pub(crate) path: String,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    /// Who may open it, beside whoever may open everything.
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// What a container has of the pod's volumes.
+#[derive(Clone, Debug, Default)]
+pub struct Mounts {
+    pub(crate) volumes: Vec<VolumeMount>,
+    pub(crate) devices: Vec<DeviceNode>,
+}
+
+impl Mounts {
+    /// The devices, as nodes of this user.
+    pub(crate) fn devices_of(&self, uid: u32, gid: u32) -> Vec<DeviceNode> {
+        self.devices.iter().map(|d| DeviceNode { uid, gid, ..d.clone() }).collect()
+    }
 }
 
 /// An empty directory in memory.
@@ -87,6 +131,10 @@ pub(crate) struct Rootfs {
     pub(crate) read_only: bool,
     pub(crate) tmpfs: Vec<Tmpfs>,
     pub(crate) binds: Vec<Bind>,
+    pub(crate) volumes: Vec<VolumeMount>,
+    pub(crate) devices: Vec<DeviceNode>,
+    /// Whether nothing of `/proc` and `/sys` is masked or read-only.
+    pub(crate) unmasked: bool,
     /// The working directory, made where missing.
     pub(crate) cwd: String,
     /// Whether the guest has a unified cgroup hierarchy to show.
@@ -113,27 +161,34 @@ impl Rootfs {
         let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
         mount_change("/", private).map_err(Error::container("make mounts private"))?;
         let mount = self.mount_image().map_err(Error::container("mount the image"))?;
-        kernel_file_systems(mount.as_fd(), self.cgroup, self.proc.as_deref())?;
+        kernel_file_systems(mount.as_fd(), self.cgroup, self.proc.as_deref(), self.unmasked)?;
         let dev = devices(mount.as_fd(), &self.shm)?;
         let root = Root { mount, dev };
-        for Tmpfs { target, size } in &self.tmpfs {
-            let step = || format!("mount a tmpfs at {target}");
-            let made = memory(&size.to_string(), "1777", NOSUID | NODEV).map_err(Error::container(step()))?;
-            let at = paths::directory(root.fd(), target).map_err(Error::container(step()))?;
-            attach(made.as_fd(), at.as_fd()).map_err(Error::container(step()))?;
+        for mount in self.in_order() {
+            mount.make(&root).map_err(Error::container(format!("mount {}", mount.target())))?;
         }
-        for bind in &self.binds {
-            root.bind(bind).map_err(Error::container(format!("mount {}", bind.target)))?;
-        }
-        for path in MASKED {
-            root.mask(path).map_err(Error::container(format!("mask {path}")))?;
-        }
-        for path in READ_ONLY {
-            root.make_read_only(path).map_err(Error::container(format!("make {path} read-only")))?;
+        if !self.unmasked {
+            for path in MASKED {
+                root.mask(path).map_err(Error::container(format!("mask {path}")))?;
+            }
+            for path in READ_ONLY {
+                root.make_read_only(path).map_err(Error::container(format!("make {path} read-only")))?;
+            }
         }
         paths::directory(root.fd(), &self.cwd)
             .map_err(Error::container(format!("working directory {}", self.cwd)))?;
         Ok(root)
+    }
+
+    /// The container's own mounts, outer ones before those below them, whatever kind they are of.
+    fn in_order(&self) -> Vec<Wanted<'_>> {
+        let mut wanted: Vec<_> = self.tmpfs.iter().map(Wanted::Tmpfs).collect();
+        wanted.extend(self.binds.iter().map(Wanted::Bind));
+        wanted.extend(self.volumes.iter().map(Wanted::Volume));
+        wanted.extend(self.devices.iter().map(Wanted::Device));
+        // Stable: what is equally deep stays in the order of kinds above.
+        wanted.sort_by_key(|w| w.target().split('/').filter(|p| !matches!(*p, "" | ".")).count());
+        wanted
     }
 
     fn mount_image(&self) -> io::Result<OwnedFd> {
@@ -147,7 +202,44 @@ impl Rootfs {
     }
 }
 
-fn kernel_file_systems(root: BorrowedFd<'_>, cgroup: bool, proc: Option<&Path>) -> Result<(), Error> {
+/// One of the container's own mounts.
+enum Wanted<'a> {
+    Tmpfs(&'a Tmpfs),
+    Bind(&'a Bind),
+    Volume(&'a VolumeMount),
+    Device(&'a DeviceNode),
+}
+
+impl Wanted<'_> {
+    fn target(&self) -> &str {
+        match self {
+            Wanted::Tmpfs(tmpfs) => &tmpfs.target,
+            Wanted::Bind(bind) => &bind.target,
+            Wanted::Volume(volume) => &volume.target,
+            Wanted::Device(device) => &device.path,
+        }
+    }
+
+    fn make(&self, root: &Root) -> io::Result<()> {
+        match self {
+            Wanted::Tmpfs(Tmpfs { target, size }) => {
+                let made = memory(&size.to_string(), "1777", NOSUID | NODEV)?;
+                attach(made.as_fd(), paths::directory(root.fd(), target)?.as_fd())
+            }
+            Wanted::Bind(bind) => root.bind(bind),
+            Wanted::Volume(volume) => root.volume(volume),
+            Wanted::Device(device) => root.device(device),
+        }
+    }
+}
+
+fn kernel_file_systems(
+    root: BorrowedFd<'_>,
+    cgroup: bool,
+    proc: Option<&Path>,
+    unmasked: bool,
+) -> Result<(), Error> {
+    let sys = if unmasked { INERT } else { INERT | RDONLY };
     match proc {
         None => drop(mount(root, "proc", &[], INERT, "/proc")?),
         Some(proc) => {
@@ -155,9 +247,9 @@ fn kernel_file_systems(root: BorrowedFd<'_>, cgroup: bool, proc: Option<&Path>) 
             shared(proc, at.as_fd()).map_err(Error::container("mount the pod's /proc"))?;
         }
     }
-    mount(root, "sysfs", &[], INERT | RDONLY, "/sys")?;
+    mount(root, "sysfs", &[], sys, "/sys")?;
     if cgroup {
-        mount(root, "cgroup2", &[], INERT | RDONLY, "/sys/fs/cgroup")?;
+        mount(root, "cgroup2", &[], sys, "/sys/fs/cgroup")?;
     }
     Ok(())
 }
@@ -234,6 +326,45 @@ impl Root {
             paths::mount_point_file(self.fd(), &bind.target)?
         };
         attach(mount.as_fd(), at.as_fd())
+    }
+
+    fn volume(&self, volume: &VolumeMount) -> io::Result<()> {
+        let source = open(&volume.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let source = match (volume.beneath.as_str(), volume.make) {
+            ("", _) => source,
+            (path, true) => paths::made_beneath(source.as_fd(), path)?,
+            (path, false) => paths::beneath(source.as_fd(), path)?,
+        };
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = open_tree(&source, "", flags)?;
+        let attributes = if volume.read_only { NODEV | RDONLY } else { NODEV };
+        mount_setattr(mount.as_fd(), attributes.bits().into(), 0, false)?;
+        let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_dir();
+        let at = if is_directory {
+            paths::directory(self.fd(), &volume.target)?
+        } else {
+            paths::mount_point_file(self.fd(), &volume.target)?
+        };
+        attach(mount.as_fd(), at.as_fd())
+    }
+
+    /// A node on a file system of its own, since those that containers write to hold none that can be opened.
+    fn device(&self, device: &DeviceNode) -> io::Result<()> {
+        use rustix::fs::{FileType, Gid, Uid, chmodat, chownat, makedev, mknodat};
+        let nodes = memory("64k", "700", NOSUID | NOEXEC)?;
+        // The kernel takes no part of a mount that is nowhere. This namespace's view of the guest's /sys goes with the
+        // rest of the guest's mounts.
+        let aside = open(ASIDE, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        attach(nodes.as_fd(), aside.as_fd())?;
+        let (name, none) = ("node", rustix::fs::AtFlags::empty());
+        let mode = Mode::from_raw_mode(0o660);
+        mknodat(&nodes, name, FileType::BlockDevice, mode, makedev(device.major, device.minor))?;
+        chmodat(&nodes, name, mode, none)?;
+        chownat(&nodes, name, Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)), none)?;
+        let node =
+            open_tree(&nodes, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        attach(node.as_fd(), paths::mount_point_file(self.fd(), &device.path)?.as_fd())
     }
 
     fn mask(&self, path: &str) -> io::Result<()> {
@@ -332,3 +463,7 @@ fn attach(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", at, "", flags)?)
 }
+
+#[cfg(test)]
+#[path = "rootfs_tests.rs"]
+mod tests;

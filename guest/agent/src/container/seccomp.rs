@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use cocoon_plan::{ContainerPlan, Seccomp};
 use libc::c_long;
 use rustix::thread::CapabilitySet;
 use seccompiler::{
@@ -14,6 +15,9 @@ use seccompiler::{
     sock_filter,
 };
 
+use serde::{Deserialize, Serialize};
+
+use super::profile::{self, Filter};
 use crate::Error;
 
 /// The highest call number that this list was made for: `lsm_list_modules`, Linux 6.8. Later calls answer ENOSYS,
@@ -173,12 +177,52 @@ fn broken(e: impl std::fmt::Display) -> Error {
     Error::Plan(format!("the system call filter does not compile: {e}"))
 }
 
+/// The system call filter that a plan asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Wish {
+    /// None.
+    Unconfined,
+    /// The built-in one.
+    RuntimeDefault,
+    /// The plan's own.
+    Profile(serde_json::Value),
+}
+
+impl Wish {
+    /// What the plan says; a profile is compiled once to see whether it can be.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for a profile that is not done or refused as a whole.
+    pub(crate) fn of(plan: &ContainerPlan) -> Result<Self, Error> {
+        if let Some(value) = &plan.seccomp_profile {
+            profile::compile(value)?;
+            return Ok(Wish::Profile(value.clone()));
+        }
+        Ok(match plan.seccomp {
+            Seccomp::RuntimeDefault => Wish::RuntimeDefault,
+            Seccomp::Unconfined => Wish::Unconfined,
+        })
+    }
+
+    /// The filter, for a process with these capabilities; `None` where there is to be none.
+    ///
+    /// # Errors
+    /// [`Error::Plan`].
+    pub(crate) fn compile(&self, capabilities: u64) -> Result<Option<Filter>, Error> {
+        match self {
+            Wish::Unconfined => Ok(None),
+            Wish::RuntimeDefault => Ok(Some(Filter { program: runtime_default(capabilities)?, flags: 0 })),
+            Wish::Profile(value) => profile::compile(value).map(Some),
+        }
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// What the program answers to a call, by running it as the kernel does.
-    fn verdict(program: &BpfProgram, call: c_long, arguments: [u64; 6]) -> u32 {
+    pub(crate) fn verdict(program: &[sock_filter], call: c_long, arguments: [u64; 6]) -> u32 {
         let mut data = [0_u32; 16];
         data[0] = u32::try_from(call).unwrap();
         data[1] = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::holder::{self, Holder};
 use super::{Settings, SharedSettings};
-use crate::{Error, syscalls};
+use crate::{Error, syscalls, sysctls};
 
 /// The pod's folder below the containers'; no id of a container holds an `@`.
 const FOLDER: &str = "@pod";
@@ -74,7 +74,10 @@ impl Parts {
         let shm = Mounted::tmpfs(&folder.join("shm"), &format!("mode=1777,size={SHM_BYTES}"))
             .map_err(Error::container("make the pod's /dev/shm"))?;
         let pids = if shared.pids { Some(Pids::make(settings, &folder).await?) } else { None };
-        Ok(Parts { ipc, names, pids, shm })
+        let parts = Parts { ipc, names, pids, shm };
+        let set = || sysctls::apply(Path::new(sysctls::ROOT), &shared.sysctls);
+        parts.within(set).map_err(Error::container("enter the pod's namespaces"))??;
+        Ok(parts)
     }
 
     /// What a container's process joins, in the order of its descriptors.
@@ -103,8 +106,7 @@ impl Parts {
     ///
     /// # Errors
     /// The kernel's answer.
-    #[allow(dead_code, reason = "for the pod's kernel settings")]
-    pub(crate) fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
+    fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
         let (ipc, names) = (self.ipc.as_fd(), self.names.as_fd());
         on_thread(move || {
             move_into_link_name_space(ipc, Some(LinkNameSpaceType::InterProcessCommunication))?;

@@ -15,11 +15,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use cocoon_blockdev::{ModuleSet, Mounted};
-use cocoon_datahub::DataHub;
 use cocoon_image::{Digest, Platform, Reference};
 use cocoon_plan::images::{ImageSettings, SharedLayer};
+use cocoon_plan::pod::{VolumePlan, VolumeSource};
 use cocoon_plan::{ContainerPlan, ImagePlan, Plan};
-use cocoon_pull::{Gate, PullRequest};
+use cocoon_pull::{Gate, KeyProvider, PullRequest};
 use cocoon_registry::Auth;
 use cocoon_signature::Subject;
 use cocoon_signature::policy::{Policy, Requirement};
@@ -29,7 +29,8 @@ use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::OnceCell;
 
 use crate::events::Events;
-use crate::prepare::{Documents, Images};
+use crate::prepare::{Documents, Images, Secrets};
+use crate::volumes::Place;
 
 use shared::SharedLayers;
 use space::{Space, Writable};
@@ -46,13 +47,19 @@ pub(crate) fn module_sets(plan: &Plan) -> Vec<ModuleSet> {
     }
     if plan.images.space != cocoon_plan::images::Space::Memory {
         sets.push(ModuleSet::Scratch);
+        let limited = |v: &VolumePlan| matches!(v.source, VolumeSource::Scratch { size } if size != 0);
+        if plan.volumes.iter().any(limited) {
+            sets.push(ModuleSet::Volumes);
+        }
     }
     sets
 }
 
 /// Image delivery of one pod.
 pub(crate) struct Delivery {
-    hub: Arc<DataHub>,
+    keys: Arc<dyn KeyProvider>,
+    /// Whether an image may be named by its tag alone.
+    open: bool,
     settings: ImageSettings,
     http: cocoon_http::Client,
     places: Places,
@@ -63,7 +70,7 @@ pub(crate) struct Delivery {
     roots: Mutex<BTreeMap<PathBuf, Root>>,
     /// The layers of containers that may be asked for again, by container: admitted and unpacked once, they stay where they
     /// are for as long as that is so.
-    kept: Mutex<BTreeMap<String, (ImagePlan, Layers)>>,
+    kept: Mutex<BTreeMap<String, Layers>>,
 }
 
 /// A container's root file system. Fields are dropped in this order: the overlay before what it is made of.
@@ -76,6 +83,7 @@ struct Root {
 /// The layers of an image that was admitted, topmost first.
 #[derive(Clone)]
 struct Layers {
+    image: ImagePlan,
     paths: Vec<PathBuf>,
     _below: Arc<Below>,
 }
@@ -87,15 +95,17 @@ enum Below {
 }
 
 impl Delivery {
-    /// `loopback` is the address at which the guest reaches the host's loopback.
+    /// `owner` hears of what is wrong with a layer. `loopback` is the address at which the guest reaches the host's loopback.
     ///
     /// # Errors
     /// `IMAGE-POLICY-INVALID` for settings that cannot be used: nothing is taken then.
     pub(crate) fn new(
-        hub: Arc<DataHub>,
+        keys: Arc<dyn KeyProvider>,
+        owner: Arc<dyn Secrets>,
         settings: ImageSettings,
         loopback: Option<IpAddr>,
         events: Events,
+        open: bool,
     ) -> Result<Self, Failure> {
         let invalid = |e: String| Failure::new(Code::ImagePolicyInvalid, e).at(Stage::Pull);
         let http = cocoon_registry::http_for_plan(&settings, loopback).map_err(|e| invalid(e.to_string()))?;
@@ -105,8 +115,9 @@ impl Delivery {
         cocoon_registry::for_plan(&settings, http.clone(), Auth::anonymous())
             .map_err(|e| invalid(e.to_string()))?;
         Ok(Delivery {
-            shared: SharedLayers::new(events, Arc::clone(&hub)),
-            hub,
+            shared: SharedLayers::new(events, Arc::clone(&keys), owner),
+            keys,
+            open,
             settings,
             http,
             places,
@@ -116,7 +127,7 @@ impl Delivery {
         })
     }
 
-    async fn space(&self) -> Result<Arc<Space>, Failure> {
+    async fn opened(&self) -> Result<Arc<Space>, Failure> {
         let kind = self.settings.space;
         let space = self.space.get_or_try_init(|| blocking(move || Space::open(kind).map(Arc::new))).await?;
         Ok(Arc::clone(space))
@@ -176,18 +187,24 @@ impl Delivery {
     ) -> Result<(Vec<PathBuf>, Below), Failure> {
         let invalid = |e: cocoon_image::Error| Failure::new(Code::PlanInvalid, e.to_string()).at(Stage::Pull);
         let reference: Reference = container.image.reference.parse().map_err(invalid)?;
-        let digest: Digest = container.image.digest.parse().map_err(invalid)?;
         let required = self.required(container, &reference, documents)?;
         let registry = self.registry(&reference, documents)?;
+        let digest: Digest = if self.open && container.image.digest.is_empty() {
+            let (digest, _) = registry.resolve(&reference).await.map_err(Failure::from)?;
+            tracing::warn!("{reference} is {digest}, says its registry");
+            digest
+        } else {
+            container.image.digest.parse().map_err(invalid)?
+        };
         if let Some(layers) = &container.image.layers {
             return self.attached(&registry, &reference, digest, required, layers).await;
         }
-        let space = self.space().await?;
+        let space = self.opened().await?;
         let mut request = PullRequest::new(reference, digest);
         request.gate = self.gate(required);
         request.limits.total_bytes = request.limits.total_bytes.min(space.bytes());
         let progress = Arc::new(|_| {});
-        let pulled = space.store().pull(request, &registry, self.hub.as_ref(), progress).await?;
+        let pulled = space.store().pull(request, &registry, self.keys.as_ref(), progress).await?;
         let paths = pulled.layers.iter().map(|l| l.path().to_owned()).collect();
         Ok((paths, Below::Pulled { _layers: pulled.layers }))
     }
@@ -257,15 +274,16 @@ impl Images for Delivery {
         documents: Documents,
     ) -> Result<(), Failure> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&container.name).cloned();
-        let layers = match kept {
-            // A guest without plan may be asked for another image under the same name.
-            Some((image, layers)) if image == container.image => layers,
-            _ => {
+        // A host whose word counts may change a container's image between two of its lives.
+        let layers = match kept.filter(|layers| layers.image == container.image) {
+            Some(layers) => layers,
+            None => {
                 let (lowers, below) = self.layers(container, &documents).await?;
-                Layers { paths: topmost_first(lowers), _below: Arc::new(below) }
+                let (image, paths) = (container.image.clone(), topmost_first(lowers));
+                Layers { image, paths, _below: Arc::new(below) }
             }
         };
-        let space = self.space().await?;
+        let space = self.opened().await?;
         let (at, stack) = (rootfs.to_owned(), layers.clone());
         let root = blocking(move || {
             let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -274,9 +292,12 @@ impl Images for Delivery {
         })
         .await?;
         self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(rootfs.to_owned(), root);
-        let kept = (container.image.clone(), layers);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), kept);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(container.name.clone(), layers);
         Ok(())
+    }
+
+    async fn space(&self) -> Result<Place, Failure> {
+        Ok(self.opened().await?.place())
     }
 
     async fn remove(&self, container: &str, rootfs: &Path, again: bool) {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use cocoon_blockdev::{
     Error, Mapped, Mounted, Watch, find_disk, mount_erofs, open_crypt, open_verity, watch_verity,
 };
-use cocoon_datahub::DataHub;
 use cocoon_image::AnnotationPacket;
 use cocoon_image::encryption::PrivateOptions;
 use cocoon_plan::images::SharedLayer;
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 use super::blocking;
 use crate::events::Events;
 use crate::mounts;
+use crate::prepare::Secrets;
 
 /// How long the host's disk may take to appear.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +29,8 @@ const SERIAL: usize = 20;
 /// The shared layers of a pod, each mounted once.
 pub(super) struct SharedLayers {
     events: Events,
-    hub: Arc<DataHub>,
+    keys: Arc<dyn KeyProvider>,
+    owner: Arc<dyn Secrets>,
     /// By root hash, and whether it was opened with a key.
     mounted: Mutex<BTreeMap<(String, bool), Weak<Mount>>>,
 }
@@ -56,8 +57,8 @@ impl Mount {
 }
 
 impl SharedLayers {
-    pub(super) fn new(events: Events, hub: Arc<DataHub>) -> Self {
-        SharedLayers { events, hub, mounted: Mutex::default() }
+    pub(super) fn new(events: Events, keys: Arc<dyn KeyProvider>, owner: Arc<dyn Secrets>) -> Self {
+        SharedLayers { events, keys, owner, mounted: Mutex::default() }
     }
 
     /// Mounts a layer, or finds it mounted. A layer whose blocks are encrypted needs its key each time, so that only a
@@ -67,7 +68,7 @@ impl SharedLayers {
     /// `IMAGE-LAYER-UNAVAILABLE`, `IMAGE-LAYER-TAMPERED`, `IMAGE-KEY-UNAVAILABLE`, `IMAGE-UNDECRYPTABLE`.
     pub(super) async fn mount(&self, layer: &SharedLayer) -> Result<Arc<Mount>, Failure> {
         let key = match &layer.key {
-            Some(packet) => Some(unwrap(packet, self.hub.as_ref()).await?),
+            Some(packet) => Some(unwrap(packet, self.keys.as_ref()).await?),
             None => None,
         };
         let name = (layer.root.clone(), key.is_some());
@@ -84,14 +85,14 @@ impl SharedLayers {
     /// Tells of an altered layer: the host's stream of events hears code and layer, and the owner, whom the host can
     /// keep from hearing that, finds it with Trustee.
     fn teller(&self) -> impl FnMut(&str) + Send + 'static {
-        let (events, hub) = (self.events.clone(), Arc::clone(&self.hub));
+        let (events, owner) = (self.events.clone(), Arc::clone(&self.owner));
         let runtime = tokio::runtime::Handle::current();
         move |diff_id| {
             let why = format!("layer {diff_id}: the host's copy is not what the plan's root hash says");
             let failure = Failure::new(Code::ImageLayerTampered, why);
             events.fail(&failure, diff_id);
-            let hub = Arc::clone(&hub);
-            runtime.spawn(async move { hub.report(&failure).await });
+            let owner = Arc::clone(&owner);
+            runtime.spawn(async move { owner.report(&failure).await });
         }
     }
 }

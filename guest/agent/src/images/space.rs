@@ -13,6 +13,7 @@ use cocoon_pull::Store;
 use cocoon_stage::{Code, Failure, Stage};
 
 use crate::mounts;
+use crate::volumes::Place;
 
 /// The scratch disk's serial, and the name of its mapping.
 const SCRATCH: &str = "scratch";
@@ -62,6 +63,11 @@ impl Space {
     /// The layer store.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        Place { folder: self.folder.clone(), memory: !self.volatile }
     }
 
     /// Bytes that images may take.

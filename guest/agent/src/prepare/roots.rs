@@ -15,7 +15,7 @@ use crate::events::Events;
 
 /// The root file systems of a pod.
 pub(super) struct Roots {
-    pub(super) containers: Vec<ContainerPlan>,
+    containers: Mutex<BTreeMap<String, ContainerPlan>>,
     /// What is made ahead of time, by container.
     pub(super) first: BTreeMap<String, Slot<PathBuf>>,
     pub(super) documents: Option<Slot<Documents>>,
@@ -36,7 +36,7 @@ impl Roots {
         events: Events,
     ) -> Self {
         Roots {
-            containers: plan.containers.clone(),
+            containers: Mutex::new(plan.containers.iter().map(|c| (c.name.clone(), c.clone())).collect()),
             first,
             documents,
             backend,
@@ -54,12 +54,18 @@ impl Roots {
         taken.insert(name.to_owned()).then(|| slot.clone())
     }
 
+    /// Adds a container, in place of one of the same name.
+    pub(super) fn add(&self, container: ContainerPlan) {
+        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        containers.insert(container.name.clone(), container);
+    }
+
     /// Makes another root.
     ///
     /// # Errors
     /// A refusal of a container that the plan lacks; `IMAGE-…`.
     pub(super) async fn make(&self, name: &str) -> Result<PathBuf, Failure> {
-        let container = self.containers.iter().find(|c| c.name == name).cloned();
+        let container = self.containers.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let container = container
             .ok_or_else(|| Failure::new(Code::PlanRequestRefused, format!("no container {name:?}")))?;
         let lost = || Failure::new(Code::Internal, "the preparation ended without a result");

@@ -1,0 +1,120 @@
+//! The open guest: a developer's image without a plan takes the host's word for what to run.
+//!
+//! Contract: only an image that was built for it ([`is_developer`]) does this, and only without a plan in initdata. Such
+//! an image has another measurement, so that a Trustee which has not registered it gives it nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cocoon_plan::open::{OpenContainer, OpenMount, OpenRequest};
+use cocoon_plan::{PLAN_FILE, Plan};
+use cocoon_protocol::initdata::InitData;
+use cocoon_sandbox_api::sandbox::ContainerOptions;
+use cocoon_stage::{Code, Failure, Stage};
+
+use crate::Error;
+use crate::pod::{Pod, plan_of};
+use crate::sysctls;
+
+/// What a developer's image has in its initrd.
+const MARK: &str = "/developer";
+
+/// Whether this guest's image may run open.
+pub(crate) fn is_developer() -> bool {
+    Path::new(MARK).is_file()
+}
+
+/// What the host says of an open pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostSettings {
+    pub(crate) sysctls: BTreeMap<String, String>,
+    pub(crate) share_process_namespace: bool,
+}
+
+/// What a guest begins with.
+pub(crate) enum Beginning {
+    /// A plan, and the initdata that holds it.
+    Planned(Box<InitData>, Plan),
+    /// No plan; the initdata where there is one that names a Trustee.
+    Open(Option<Box<InitData>>),
+}
+
+impl Beginning {
+    /// What this initdata means to a guest that may run open, or may not.
+    ///
+    /// # Errors
+    /// `INITDATA-…`, `PLAN-…`. A plan that cannot be used is never as good as none.
+    pub(crate) fn of(initdata: Result<InitData, Failure>, developer: bool) -> Result<Self, Failure> {
+        match initdata {
+            Err(failure) if developer && failure.code == Code::InitdataMissing => Ok(Beginning::Open(None)),
+            Err(failure) => Err(failure),
+            Ok(data) if developer && data.file(PLAN_FILE).is_none() => {
+                let trustee = data.file("aa.toml").is_some();
+                Ok(Beginning::Open(trustee.then(|| Box::new(data))))
+            }
+            Ok(data) => plan_of(&data).map(|plan| Beginning::Planned(Box::new(data), plan)),
+        }
+    }
+}
+
+impl Pod {
+    /// Takes a container from the host's options, where this guest runs open; nothing where it has a plan.
+    ///
+    /// # Errors
+    /// A refusal with what of them cannot be done.
+    pub(crate) fn admit(&self, name: &str, options: &ContainerOptions) -> Result<(), Failure> {
+        if !self.is_open() {
+            return Ok(());
+        }
+        let mounts: Vec<_> = options
+            .mounts
+            .iter()
+            .map(|m| OpenMount {
+                target: m.target.clone(),
+                volume: m.volume.clone(),
+                sub_path: m.sub_path.clone(),
+                read_only: m.read_only,
+                kind: m.kind.clone(),
+            })
+            .collect();
+        let request = OpenRequest { name, image: &options.image, spec: &options.spec, mounts: &mounts };
+        let OpenContainer { container, volumes, sysctls } = cocoon_plan::open::container(&request)?;
+        let (of_ipc, others) = sysctls::by_namespace(sysctls);
+        if let Some(name) = of_ipc.keys().next() {
+            let why = format!("{name} for one container: it is the pod's, and comes with its configuration");
+            return Err(Failure::new(Code::PlanRequestRefused, why).at(Stage::Start));
+        }
+        self.volumes()?.add(&volumes)?;
+        self.take(container)?;
+        sysctls::apply(Path::new(sysctls::ROOT), &others).map_err(Error::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cocoon_protocol::HashAlgorithm;
+
+    use super::*;
+
+    fn data(files: &[(&str, &str)]) -> Result<InitData, Failure> {
+        let files = files.iter().map(|(n, c)| ((*n).to_owned(), (*c).to_owned())).collect();
+        Ok(InitData::new(HashAlgorithm::Sha256, files))
+    }
+
+    #[test]
+    fn only_a_developers_guest_runs_open_and_only_without_a_plan() {
+        let missing = || Err(Failure::new(Code::InitdataMissing, "none"));
+        let code = |initdata, developer| Beginning::of(initdata, developer).err().map(|f| f.code);
+        assert_eq!(code(missing(), false), Some(Code::InitdataMissing));
+        assert_eq!(code(data(&[]), false), Some(Code::InitdataMalformed));
+        assert!(matches!(Beginning::of(missing(), true), Ok(Beginning::Open(None))));
+        assert!(matches!(Beginning::of(data(&[]), true), Ok(Beginning::Open(None))));
+        let named = Beginning::of(data(&[("aa.toml", "x")]), true);
+        assert!(matches!(named, Ok(Beginning::Open(Some(_)))));
+        for developer in [false, true] {
+            assert_eq!(code(data(&[(PLAN_FILE, "{")]), developer), Some(Code::PlanInvalid));
+            let broken = Err(Failure::new(Code::InitdataMalformed, "x"));
+            assert_eq!(code(broken, developer), Some(Code::InitdataMalformed));
+        }
+    }
+}
