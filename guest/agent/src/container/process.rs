@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Pid;
 use tokio::sync::watch;
@@ -14,6 +14,9 @@ use super::spawn::{self, Entry};
 use super::stdio::{Plumbing, Streams};
 use crate::Error;
 use crate::reaper::Reaper;
+
+/// How long a process that cannot become the workload may take to end by itself, with the status that tells why.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,13 +97,19 @@ impl Process {
         Ok(Process { pid, pidfd, control: Mutex::new(Some(spawned.control)), plumbing, exit })
     }
 
-    /// Lets the process become the workload.
+    /// Lets the process become the workload. Where it cannot, it has ended when this answers.
     ///
     /// # Errors
     /// [`Error::Container`] with what failed, such as a missing program; a second start.
     pub async fn start(&self) -> Result<(), Error> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        spawn::start(control.ok_or_else(|| Error::Refused("started before".into()))?).await
+        let control = control.ok_or_else(|| Error::Refused("started before".into()))?;
+        let started = spawn::start(control).await;
+        if started.is_err() && tokio::time::timeout(LAST_STEPS, self.wait()).await.is_err() {
+            let _ = self.signal(libc::SIGKILL.unsigned_abs());
+            self.wait().await;
+        }
+        started
     }
 
     /// Its process id in the guest.

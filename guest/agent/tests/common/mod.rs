@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use cocoon_guest::container::{
-    Container, Exit, HostPart, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
+    Container, Exit, HostPart, Mounts, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
 };
 use cocoon_guest::reaper::Reaper;
 use cocoon_plan::ContainerPlan;
@@ -20,10 +20,11 @@ use tokio::io::AsyncReadExt;
 const BUSYBOX: &str = "/bin/busybox";
 
 pub struct Machine {
-    pub dir: tempfile::TempDir,
     pub settings: Settings,
     pub shared: Shared,
     pub oom: Arc<Mutex<Vec<String>>>,
+    /// Last, so that nothing is mounted below it any more when it goes.
+    pub dir: tempfile::TempDir,
 }
 
 /// What a container did.
@@ -61,8 +62,13 @@ impl Machine {
         let oom = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&oom);
         let tell = Arc::new(move |id: &str| told.lock().unwrap().push(id.to_owned()));
-        let shared = Shared::new(SharedSettings { hostname: "pod".into(), pids, oom: tell });
-        Some(Machine { dir, settings, shared, oom })
+        let shared = Shared::new(SharedSettings {
+            hostname: "pod".into(),
+            pids,
+            sysctls: Default::default(),
+            oom: tell,
+        });
+        Some(Machine { settings, shared, oom, dir })
     }
 
     /// An image with busybox, users, and a few traps.
@@ -101,7 +107,7 @@ impl Machine {
         streams: Streams,
     ) -> Result<Container, Failure> {
         let image = self.image(&host.id);
-        let parts = Parts { plan, rootfs: &image, host, secrets };
+        let parts = Parts { plan, rootfs: &image, host, secrets, mounts: &Mounts::default() };
         Ok(Container::create(&self.settings, &self.shared, parts, streams).await?)
     }
 

@@ -1,0 +1,341 @@
+//! Volumes in real containers on this machine, without a VM: files of the host and their updates, private copies, paths
+//! below a volume and traps in them, shared memory and its limits, kernel settings, system call profiles. Needs root and
+//! busybox; says "skipped" otherwise.
+
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_guest::container::{Container, HostPart, Parts, Settings, Shared, SharedSettings, Streams};
+use cocoon_guest::reaper::Reaper;
+use cocoon_guest::volumes::{Piece, Place, Volumes};
+use cocoon_plan::ContainerPlan;
+use cocoon_plan::pod::{VolumePlan, VolumeSource};
+use cocoon_stage::{Code, Failure};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+const BUSYBOX: &str = "/bin/busybox";
+
+struct Machine {
+    dir: tempfile::TempDir,
+    settings: Settings,
+    shared: Shared,
+    volumes: Volumes,
+}
+
+struct Outcome {
+    stdout: String,
+    stderr: String,
+    status: u32,
+}
+
+fn volume(name: &str, source: VolumeSource) -> VolumePlan {
+    VolumePlan { name: name.into(), source }
+}
+
+impl Machine {
+    fn new(sysctls: &[(&str, &str)]) -> Option<Self> {
+        let able = rustix::process::geteuid().is_root() && Path::new(BUSYBOX).exists();
+        let namespaces = std::process::Command::new("unshare").args(["-m", "-p", "-f", "true"]).status();
+        if !able || !namespaces.is_ok_and(|s| s.success()) {
+            println!("skipped: needs root, namespaces and {BUSYBOX}");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
+        let settings = Settings {
+            exe: OwnedFd::from(File::open(env!("CARGO_BIN_EXE_cocoon-guest")).unwrap()),
+            work: dir.path().join("work"),
+            etc,
+            cgroups: None,
+            reaper: Arc::new(Reaper::default()),
+        };
+        let shared = Shared::new(SharedSettings {
+            hostname: "pod".into(),
+            pids: false,
+            sysctls: sysctls.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            oom: Arc::new(|_| {}),
+        });
+        let digests =
+            BTreeMap::from([("key".to_owned(), cocoon_image::Digest::sha256(b"pinned").to_string())]);
+        let plan = [
+            volume("config", VolumeSource::Files { digests: None }),
+            volume("pinned", VolumeSource::Files { digests: Some(digests) }),
+            volume("memory", VolumeSource::Memory { size: 1 << 20 }),
+            volume("scratch", VolumeSource::Scratch { size: 0 }),
+            volume("limited", VolumeSource::Scratch { size: 2 << 20 }),
+        ];
+        let volumes = Volumes::new(dir.path().join("volumes"), &plan).patient(Duration::from_millis(300));
+        Some(Machine { dir, settings, shared, volumes })
+    }
+
+    fn image(&self, name: &str) -> PathBuf {
+        let root = self.dir.path().join("images").join(name);
+        for folder in ["bin", "etc", "tmp"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
+        let applets = [
+            "sh", "cat", "id", "ls", "stat", "mkdir", "rm", "ln", "dd", "touch", "chmod", "grep", "readlink",
+        ];
+        for applet in applets {
+            let _ = symlink("busybox", root.join("bin").join(applet));
+        }
+        fs::write(root.join("etc/app.conf"), "of the image\n").unwrap();
+        root
+    }
+
+    fn put(&self, volume: &str, generation: u64, files: &[(&str, &str)]) -> Result<(), Failure> {
+        let pieces: Vec<_> = files
+            .iter()
+            .map(|(path, text)| Piece { path, mode: 0o644, uid: 0, gid: 0, offset: 0, data: text.as_bytes() })
+            .collect();
+        self.volumes.put(volume, generation, &pieces, true)
+    }
+
+    async fn create(&self, plan: &ContainerPlan, streams: Streams) -> Result<Container, Failure> {
+        let image = self.image(&plan.name);
+        let space = async { Ok(Place { folder: self.dir.path().join("space"), memory: true }) };
+        let mounts = self.volumes.prepare(&plan.name, plan, space).await?;
+        let host = HostPart { id: plan.name.clone(), ..HostPart::default() };
+        let parts = Parts { plan, rootfs: &image, host: &host, secrets: &[], mounts: &mounts };
+        Ok(Container::create(&self.settings, &self.shared, parts, streams).await?)
+    }
+
+    async fn run(&self, plan: &ContainerPlan) -> Outcome {
+        let (container, out, err) = self.start(plan).await;
+        finish(container, out, err).await
+    }
+
+    async fn start(
+        &self,
+        plan: &ContainerPlan,
+    ) -> (Container, tokio::io::DuplexStream, tokio::io::DuplexStream) {
+        let (out, near_out) = tokio::io::duplex(4096);
+        let (err, near_err) = tokio::io::duplex(4096);
+        let streams =
+            Streams { stdin: None, stdout: Some(Box::new(near_out)), stderr: Some(Box::new(near_err)) };
+        let container = self.create(plan, streams).await.unwrap();
+        container.start().await.unwrap();
+        (container, out, err)
+    }
+}
+
+async fn finish(
+    container: Container,
+    mut out: tokio::io::DuplexStream,
+    mut err: tokio::io::DuplexStream,
+) -> Outcome {
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr)).unwrap();
+    let exit = container.wait().await;
+    container.destroy().await;
+    Outcome { stdout, stderr, status: exit.status }
+}
+
+fn plan(name: &str, script: &str, mounts: Value) -> ContainerPlan {
+    serde_json::from_value(json!({
+        "name": name, "image": {"reference": "x", "digest": "sha256:0"}, "args": ["sh", "-c", script], "cwd": "/",
+        "env": ["PATH=/bin"], "no_new_privileges": false, "seccomp": "runtime-default", "logs": true,
+        "restart": "never", "stop_signal": 15, "mounts": mounts,
+        "capabilities": cocoon_plan::compile::DEFAULT_CAPABILITIES
+    }))
+    .unwrap()
+}
+
+fn mount(target: &str, volume: &str, sub_path: &str, read_only: bool) -> Value {
+    json!({"kind": "volume", "target": target, "volume": volume, "sub_path": sub_path, "read_only": read_only})
+}
+
+#[tokio::test]
+async fn updates_of_files_reach_a_running_container() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    machine.put("config", 1, &[("key", "one"), ("old", "x"), ("d/deep", "y")]).unwrap();
+    let script = "readlink /cfg/key /cfg/..data; cat /cfg/d/deep; touch /cfg/new || echo readonly; \
+        echo; while [ \"$(cat /cfg/key)\" != two ]; do :; done; ls -A /cfg; cat /cfg/key";
+    let plan = plan("updates", script, json!([mount("/cfg", "config", "", true)]));
+    let (container, mut out, err) = machine.start(&plan).await;
+    let mut first = Vec::new();
+    while !first.ends_with(b"readonly\n\n") {
+        first.push(out.read_u8().await.unwrap());
+    }
+    assert_eq!(String::from_utf8(first).unwrap(), "..data/key\n..1\nyreadonly\n\n");
+    machine.put("config", 2, &[("key", "two")]).unwrap();
+    let done = finish(container, out, err).await;
+    assert_eq!(done.stdout, "..2\n..data\nkey\ntwo", "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn a_writable_volume_of_files_is_a_copy() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    machine.put("config", 1, &[("key", "one")]).unwrap();
+    let script = "echo changed > /cfg/key; echo more > /cfg/more; cat /cfg/key; ls -A /cfg";
+    let plan = plan("copy", script, json!([mount("/cfg", "config", "", false)]));
+    let done = machine.run(&plan).await;
+    assert_eq!(done.stdout, "changed\nkey\nmore\n", "{}", done.stderr);
+    let other = self::plan("other", "cat /cfg/key; ls -A /cfg", json!([mount("/cfg", "config", "", true)]));
+    assert_eq!(machine.run(&other).await.stdout, "one..1\n..data\nkey\n");
+}
+
+#[tokio::test]
+async fn single_files_cover_files_and_appear_where_nothing_was() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    machine.put("config", 1, &[("app.conf", "of the host\n"), ("dir/a", "A")]).unwrap();
+    let script = "cat /etc/app.conf /opt/new/app.conf; cat /etc/dir/a; echo x > /etc/app.conf || echo readonly; \
+        ls -A /etc/dir; cat /etc/hosts";
+    let mounts = json!([
+        mount("/etc/dir", "config", "dir", true),
+        mount("/opt/new/app.conf", "config", "app.conf", true),
+        mount("/etc/app.conf", "config", "app.conf", true),
+    ]);
+    let done = machine.run(&plan("single", script, mounts)).await;
+    let expected = "of the host\nof the host\nAreadonly\na\n127.0.0.1 localhost\n";
+    assert_eq!(done.stdout, expected, "{}", done.stderr);
+    let missing = plan("missing", "true", json!([mount("/x", "config", "nothing", true)]));
+    let failure = machine.create(&missing, Streams::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::StartContainerFailed, "{failure}");
+    assert!(failure.reason.contains("/x"));
+}
+
+#[tokio::test]
+async fn files_come_first_and_pinned_ones_are_exactly_those() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    let plan = plan("pinned", "cat /cfg/key", json!([mount("/cfg", "pinned", "", true)]));
+    let failure = machine.create(&plan, Streams::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::PlanFilesMissing);
+    for wrong in [&[("key", "altered")][..], &[("key", "pinned"), ("more", "")], &[]] {
+        let generation =
+            u64::try_from(wrong.len()).unwrap() + wrong.iter().map(|w| w.1.len() as u64).sum::<u64>();
+        let failure = machine.put("pinned", generation + 1, wrong).unwrap_err();
+        assert_eq!(
+            failure.code,
+            if wrong.is_empty() { Code::PlanRequestRefused } else { Code::PlanFilesMismatch }
+        );
+    }
+    let failure = machine.create(&plan, Streams::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::PlanFilesMissing, "nothing of what was refused counts");
+    machine.put("pinned", 100, &[("key", "pinned")]).unwrap();
+    assert_eq!(machine.run(&plan).await.stdout, "pinned");
+}
+
+#[tokio::test]
+async fn memory_is_shared_limited_and_anybodys() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    let script = "stat -c %a /mem; echo hi > /mem/x; dd if=/dev/zero of=/mem/big bs=64k count=64 2>&1 | grep -o 'No space.*'; \
+        rm /mem/big; cp /bin/busybox /mem/ls 2>/dev/null; ";
+    let mut first = plan("first", script, json!([mount("/mem", "memory", "", false)]));
+    first.user = "1000:2000".into();
+    let done = machine.run(&first).await;
+    assert_eq!(done.stdout, "777\nNo space left on device\n", "{}", done.stderr);
+    let second = plan(
+        "second",
+        "cat /mem/x; touch /mem/y || echo readonly",
+        json!([mount("/mem", "memory", "", true)]),
+    );
+    assert_eq!(machine.run(&second).await.stdout, "hi\nreadonly\n");
+    let limited = plan(
+        "limited",
+        "dd if=/dev/zero of=/l/big bs=64k count=64 2>&1 | grep -o 'No space.*'; stat -c %a /s",
+        json!([mount("/l", "limited", "", false), mount("/s", "scratch", "", false)]),
+    );
+    assert_eq!(machine.run(&limited).await.stdout, "No space left on device\n777\n");
+}
+
+#[tokio::test]
+async fn links_in_a_shared_volume_lead_nowhere_else() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    fs::write(machine.dir.path().join("secret"), "of the guest").unwrap();
+    let script = "ln -s / /mem/root; ln -s /etc /mem/etc; ln -s ../../../../../../etc /mem/up; mkdir /mem/real; \
+        echo in > /mem/real/f; ln -s real /mem/fine; ln -s /dangling /mem/dangling; busybox mkfifo /mem/fifo";
+    let set = plan("set", script, json!([mount("/mem", "memory", "", false)]));
+    assert_eq!(machine.run(&set).await.status, 0);
+    let secret = machine.dir.path().join("secret").to_string_lossy().trim_start_matches('/').to_owned();
+    for trap in
+        ["root", "etc", "up", "etc/passwd", "dangling", "dangling/x", "fifo", &format!("root/{secret}")]
+    {
+        let plan = plan("trap", "cat /x", json!([mount("/x", "memory", trap, false)]));
+        let failure = machine.create(&plan, Streams::default()).await.unwrap_err();
+        assert_eq!(failure.code, Code::StartContainerFailed, "{trap}: {failure}");
+    }
+    assert!(!Path::new("/dangling").exists());
+    let fine = plan(
+        "fine",
+        "cat /x/f; stat -c %a /y",
+        json!([mount("/x", "memory", "fine", false), mount("/y", "memory", "made/here", false)]),
+    );
+    let done = machine.run(&fine).await;
+    assert_eq!(done.stdout, "in\n777\n", "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn mounts_lie_in_each_other_in_any_order() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    machine.put("config", 1, &[("key", "one")]).unwrap();
+    let mounts = json!([
+        mount("/data/deep/cfg", "config", "", true),
+        {"kind": "tmpfs", "target": "/data/deep", "size": 65536},
+        mount("/data", "memory", "", false),
+    ]);
+    let done = machine.run(&plan("nested", "cat /data/deep/cfg/key; ls /data", mounts)).await;
+    assert_eq!(done.stdout, "onedeep\n", "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn unmasked_is_all_of_it() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    let script =
+        "ls /sys/firmware | busybox wc -l; grep -c ' /proc/sys ' /proc/mounts; grep ' /sys ' /proc/mounts";
+    let mut plan = plan("unmasked", script, json!([]));
+    plan.unmasked = true;
+    let done = machine.run(&plan).await;
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(lines[1], "0", "{}", done.stdout);
+    assert!(lines[2].contains(" rw,"), "{}", done.stdout);
+}
+
+#[tokio::test]
+async fn settings_of_ipc_are_the_pods_own() {
+    let here = fs::read_to_string("/proc/sys/kernel/shmmni").unwrap();
+    let Some(machine) = Machine::new(&[("kernel.shmmni", "1234"), ("fs.mqueue.msg_max", "17")]) else {
+        return;
+    };
+    let script = "cat /proc/sys/kernel/shmmni /proc/sys/fs/mqueue/msg_max; echo 1 > /proc/sys/kernel/shmmni || echo readonly";
+    let done = machine.run(&plan("sysctls", script, json!([]))).await;
+    assert_eq!(done.stdout, "1234\n17\nreadonly\n", "{}", done.stderr);
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap(), here);
+    let Some(machine) = Machine::new(&[("kernel.shmnothing", "1")]) else { return };
+    let failure = machine.create(&plan("none", "true", json!([])), Streams::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::PlanSysctlRefused);
+}
+
+#[tokio::test]
+async fn system_call_profiles_are_the_plans() {
+    let Some(machine) = Machine::new(&[]) else { return };
+    let mut plan = plan(
+        "profile",
+        "mkdir /tmp/x || echo refused; touch /tmp/y && echo made; grep Seccomp: /proc/self/status",
+        json!([]),
+    );
+    plan.seccomp_profile = Some(json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]
+    }));
+    for no_new_privileges in [false, true] {
+        plan.no_new_privileges = no_new_privileges;
+        let done = machine.run(&plan).await;
+        assert_eq!(done.stdout, "refused\nmade\nSeccomp:\t2\n", "{}", done.stderr);
+        assert!(done.stderr.contains("Permission denied"), "{}", done.stderr);
+    }
+    plan.seccomp_profile = Some(json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
+    assert_eq!(machine.create(&plan, Streams::default()).await.unwrap_err().code, Code::PlanInvalid);
+}
