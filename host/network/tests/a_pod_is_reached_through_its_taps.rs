@@ -48,7 +48,10 @@ async fn with_the_bridge_plugin() {
     assert_eq!(route("0.0.0.0/0").gateway, "10.88.0.1");
     assert_eq!(route("::/0").gateway, "fd88::1");
     assert_eq!(route("10.99.0.0/16").gateway, "10.88.0.1");
-    assert_eq!((route("10.88.0.0/24").scope.as_str(), route("10.88.0.0/24").source.as_str()), ("link", "10.88.0.2"));
+    assert_eq!(
+        (route("10.88.0.0/24").scope.as_str(), route("10.88.0.0/24").source.as_str()),
+        ("link", "10.88.0.2")
+    );
     assert_eq!((network.taps().len(), network.taps()[0].mtu), (1, 1400));
     assert!(pod.devices().contains(&"tap0_cocoon".into()), "{:?}", pod.devices());
     let filters = pod.run("tc filter show dev eth0 ingress");
@@ -116,10 +119,16 @@ async fn with_several_interfaces() {
     assert_eq!(macs, request.interfaces.iter().map(|i| i.hw_addr.clone()).collect::<Vec<_>>());
     let route = |to: &str| request.routes.iter().find(|r| r.destination == to).unwrap();
     let full = route("10.55.0.0/16");
-    assert_eq!((full.gateway.as_str(), full.device.as_str(), full.source.as_str()), ("10.77.0.1", "net1", "10.77.0.2"));
+    assert_eq!(
+        (full.gateway.as_str(), full.device.as_str(), full.source.as_str()),
+        ("10.77.0.1", "net1", "10.77.0.2")
+    );
     assert_eq!((full.metric, full.mtu, full.advmss), (300, 8000, 7000));
     assert!(route("10.44.0.0/16").on_link);
-    assert_eq!((route("10.33.0.0/16").kind.as_str(), route("10.33.0.0/16").device.as_str()), ("blackhole", ""));
+    assert_eq!(
+        (route("10.33.0.0/16").kind.as_str(), route("10.33.0.0/16").device.as_str()),
+        ("blackhole", "")
+    );
     assert_eq!((route("2001:db8::/32").gateway.as_str(), route("2001:db8::/32").metric), ("fe80::9", 512));
     assert!(request.routes.iter().all(|r| r.destination != "10.22.0.0/16"), "of another table");
     // The plugin takes the kernel's route to the network away and goes through the gateway instead.

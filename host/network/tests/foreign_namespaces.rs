@@ -24,7 +24,9 @@ fn paths_that_are_no_pods_namespace() {
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let absent = dir.path().join("absent");
-    for path in [file.as_path(), &fifo, &absent, dir.path(), Path::new("/proc/self/ns/mnt"), Path::new("/dev/null")] {
+    for path in
+        [file.as_path(), &fifo, &absent, dir.path(), Path::new("/proc/self/ns/mnt"), Path::new("/dev/null")]
+    {
         let failure = refused(path);
         assert_eq!(failure.code, Code::BootNetworkFailed, "{}: {failure}", path.display());
         assert!(is_host_netns(path).is_err(), "{}", path.display());

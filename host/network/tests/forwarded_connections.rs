@@ -102,7 +102,9 @@ async fn connections_are_bounded_and_the_rest_waits() {
         }
     })
     .unwrap();
-    let clients = pod.inside(|| (0..=MAX_CONNECTIONS).map(|_| TcpStream::connect("127.0.0.1:8080").unwrap()).collect::<Vec<_>>());
+    let clients = pod.inside(|| {
+        (0..=MAX_CONNECTIONS).map(|_| TcpStream::connect("127.0.0.1:8080").unwrap()).collect::<Vec<_>>()
+    });
     let clients = tokio::task::spawn_blocking(|| clients.join().unwrap()).await.unwrap();
     let mut guests = Vec::new();
     for _ in 0..MAX_CONNECTIONS {

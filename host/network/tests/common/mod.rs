@@ -80,7 +80,10 @@ impl Space {
     }
 
     /// On a thread inside.
-    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    pub fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
         let file = File::open(self.path()).unwrap();
         std::thread::spawn(move || {
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -117,11 +120,22 @@ pub fn has_plugins(names: &[&str]) -> bool {
 }
 
 /// Runs a CNI plugin on the node for a device of the pod. Returns its result.
-pub fn cni(node: &Space, pod: &Space, action: &str, device: &str, config: &serde_json::Value) -> serde_json::Value {
+pub fn cni(
+    node: &Space,
+    pod: &Space,
+    action: &str,
+    device: &str,
+    config: &serde_json::Value,
+) -> serde_json::Value {
     let plugin = format!("{PLUGINS}/{}", config["type"].as_str().unwrap());
     let mut child = node
         .command(&plugin)
-        .envs([("CNI_COMMAND", action), ("CNI_CONTAINERID", "pod"), ("CNI_IFNAME", device), ("CNI_PATH", PLUGINS)])
+        .envs([
+            ("CNI_COMMAND", action),
+            ("CNI_CONTAINERID", "pod"),
+            ("CNI_IFNAME", device),
+            ("CNI_PATH", PLUGINS),
+        ])
         .env("CNI_NETNS", pod.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -153,7 +167,9 @@ impl Guest {
         for (n, tap) in pod.taps().iter().enumerate() {
             let mac = tap.mac.map(|b| format!("{b:02x}")).join(":");
             let (pid, mtu) = (wire.child.id(), tap.mtu);
-            space.run(&format!("ip link add nic{n} address {mac} mtu {mtu} type veth peer wire{n} mtu {mtu} netns {pid}"));
+            space.run(&format!(
+                "ip link add nic{n} address {mac} mtu {mtu} type veth peer wire{n} mtu {mtu} netns {pid}"
+            ));
             wire.run(&format!("ip link set wire{n} up"));
         }
         configure(&space, pod);
