@@ -2,13 +2,16 @@
 //! unpacked kernel package; where one is absent the tests say so and pass.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use cocoon_network::PodNetwork;
 use cocoon_stage::{Code, Failure};
 use cocoon_vmm::{
-    Accel, Console, Disk, Error, KvmProbe, MAX_DISKS, Machine, NetArg, PROBE_LIMIT, Platform, Qemu, Vm,
+    Accel, Console, Disk, Error, KvmProbe, MAX_DISKS, Machine, NetArg, PROBE_LIMIT, Platform, Qemu, Tap, Vm,
     VmSpec, VsockArg, probe_kvm,
 };
 use cocoon_vsock::Vsock;
@@ -219,6 +222,58 @@ async fn one_layer_serves_several_vms_and_none_can_write_it() {
         assert!(vm.stderr_tail().contains("lock"), "{}", vm.stderr_tail());
     }
     first.quit().await;
+}
+
+/// A network namespace with two devices, which ends with its process's standard input. `None` says why there is none.
+fn namespace() -> Option<std::process::Child> {
+    let script = "ip link add eth0 type veth peer name eth1 && ip link set eth0 up && ip link set eth1 up mtu 9000 \
+                  && echo ready && read end";
+    let spawned = Command::new("unshare")
+        .args(["-n", "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut line = String::new();
+    let mut child = spawned.ok()?;
+    BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
+    if line != "ready\n" || !Path::new("/dev/net/tun").exists() {
+        println!("skipped: network namespaces or taps are not allowed here");
+        child.wait().ok()?;
+        return None;
+    }
+    Some(child)
+}
+
+#[tokio::test]
+async fn a_vm_has_its_taps_and_nothing_else_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((spec, _vsock)) = spec(dir.path()) else { return };
+    let Some(mut space) = namespace() else { return };
+    let network = PodNetwork::attach(Path::new(&format!("/proc/{}/ns/net", space.id()))).unwrap();
+    let tap = |tap: &cocoon_network::Tap| Tap {
+        mac: tap.mac,
+        mtu: tap.mtu,
+        fd: tap.fd.clone().into(),
+        vhost: tap.vhost.clone().map(Into::into),
+    };
+    let taps: Vec<Tap> = network.taps().iter().map(tap).collect();
+    assert_eq!(taps.len(), 2);
+    let mut vm = Vm::start(VmSpec { network: NetArg::Taps(taps), ..spec }).await.unwrap();
+    assert_eq!(vm.qmp().await.unwrap().query_status().await.unwrap(), "running", "{}", vm.stderr_tail());
+    let open: Vec<PathBuf> = std::fs::read_dir(format!("/proc/{}/fd", vm.pid()))
+        .unwrap()
+        .flatten()
+        .filter_map(|e| std::fs::read_link(e.path()).ok())
+        .collect();
+    assert_eq!(open.iter().filter(|l| *l == Path::new("/dev/net/tun")).count(), 2, "{open:?}");
+    assert!(
+        !open.iter().any(|l| l.to_string_lossy().starts_with("net:[")),
+        "the namespace is ours: {open:?}"
+    );
+    vm.quit().await;
+    drop(network);
+    drop(space.stdin.take());
+    space.wait().unwrap();
 }
 
 #[tokio::test]

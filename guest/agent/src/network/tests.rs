@@ -204,7 +204,7 @@ mod inside {
         let links = ip("-o link");
         assert!(has(&links, "eth0@p1:") && has(&links, "mtu 9000"), "{links}");
         assert!(has(&links, "eth1@p2:") && has(&links, "mtu 1400"), "{links}");
-        assert!(has(&links, "moved0@p3:") && has(&links, "link/ether 02:00:00:00:00:03"), "{links}");
+        assert!(has(&links, "moved1@p3:") && has(&links, "link/ether 02:00:00:00:00:03"), "{links}");
         let addresses = ip("addr show dev eth0");
         for address in ["inet 10.1.0.5/24", "inet6 fd01::5/64", "inet6 fe80::5/64"] {
             assert!(has(&addresses, address), "{address} in {addresses}");
