@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use cocoon_node::containerd::{Containerd, Dialect};
+use cocoon_node::containerd::{Containerd, Dialect, Effective};
 use cocoon_node::install::{Choice, Done, Install, Places, Store, Uninstall, install, uninstall};
 use cocoon_stage::{Code, Failure};
 
@@ -130,13 +130,15 @@ fn is(containerd: &Containerd, dialect: Dialect) -> bool {
 
 const DEBIAN: &str = "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"example.org/pause:1\" # ours\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/containerd/opt\"";
 const WITH_RUNC: &str = "# a node\nversion = 2\noom_score = -5\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"runc\"\n  disable_snapshot_annotations = true # why not\n  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n    runtime_type = \"io.containerd.runc.v2\"\n    [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n      SystemdCgroup = true\n";
+/// With a list of the transfer service of its own.
+const NATIVE: &str = "version = 2\n[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux/amd64\"\nsnapshotter = \"native\"\n";
 const TERSE: &str = "version = 2\n";
 
 #[test]
 fn installed_used_installed_again_and_gone_without_a_trace() {
     for containerd in peers() {
         for (main, snapshotter) in
-            [(None, false), (None, true), (Some(DEBIAN), false), (Some(DEBIAN), true), (Some(WITH_RUNC), true), (Some(TERSE), true)]
+            [(None, false), (None, true), (Some(DEBIAN), false), (Some(DEBIAN), true), (Some(WITH_RUNC), true), (Some(TERSE), true), (Some(NATIVE), true)]
         {
             let case = format!("{} with {main:?}, snapshotter {snapshotter}", containerd.version());
             let node = Node::new(&containerd, main);
@@ -164,6 +166,12 @@ fn installed_used_installed_again_and_gone_without_a_trace() {
             assert_eq!(placed.as_deref(), snapshotter.then_some("cocoon"), "{case}");
             assert_eq!(effective.proxy_plugins().contains_key("cocoon"), snapshotter);
             assert!(!snapshotter || effective.snapshots_are_annotated(), "{case}");
+            if is(&containerd, Dialect::Two) && snapshotter {
+                let others: Vec<_> = Effective::parse("").unwrap().unpacked();
+                let native = [cocoon_node::containerd::unpacking("native")];
+                let others = if main == Some(NATIVE) { &native[..] } else { &others[..] };
+                assert!(effective.unpacks(others, "cocoon"), "{case}");
+            }
             if is(&containerd, Dialect::One) && main == Some(DEBIAN) {
                 let dump = fs::read_to_string(node.config()).unwrap();
                 assert!(dump.contains("example.org/pause:1"));

@@ -62,6 +62,15 @@ impl Running {
         self.dir.path().join("etc/config.toml")
     }
 
+    /// Plugins that did not start, as `ctr plugins ls` says, beside those that this machine cannot have.
+    fn broken(&self) -> Vec<String> {
+        let ctr = self.containerd.program().with_file_name("ctr");
+        let socket = self.dir.path().join("c.sock");
+        let output = Command::new(ctr).arg("--address").arg(socket).args(["plugins", "ls"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|l| l.trim_end().ends_with("error")).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
     fn pid(&self) -> Option<String> {
         Some(fs::read_to_string(self.dir.path().join("pid")).ok()?.trim().to_owned())
     }
@@ -108,8 +117,10 @@ fn a_running_containerd_takes_it_up_and_gives_it_back() {
     for containerd in peers() {
         let running = Running::start(&containerd);
         let text = fs::read_to_string(running.config()).unwrap();
-        let first = running.pid();
-        let done = install(&running.wish(), &|| false).unwrap();
+        let (first, broken) = (running.pid(), running.broken());
+        let snapshotter = containerd.version().minor != 6;
+        let done = install(&Install { snapshotter, ..running.wish() }, &|| false).unwrap();
+        assert_eq!(running.broken(), broken, "{}", containerd.version());
         assert!(done.restarted && running.pid() != first, "{done:?}");
         assert!(containerd.effective(&running.config()).unwrap().runtimes().contains_key("cocoon-sim"));
         let wish = running.wish();

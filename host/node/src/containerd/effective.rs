@@ -7,6 +7,7 @@ use toml::{Table, Value};
 const CRI_1: &str = "io.containerd.grpc.v1.cri";
 const RUNTIME_2: &str = "io.containerd.cri.v1.runtime";
 const IMAGES_2: &str = "io.containerd.cri.v1.images";
+const TRANSFER_2: &str = "io.containerd.transfer.v1.local";
 
 /// What of an effective configuration belongs to Cocoon: it may differ between before and after, nothing else may.
 #[derive(Clone, Debug)]
@@ -56,9 +57,25 @@ impl Effective {
     /// The snapshotter that a runtime's images are unpacked into; containerd 2 keeps it with the images.
     pub fn snapshotter_of(&self, runtime: &str) -> Option<String> {
         let text = |value: &Value| value.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-        let images = self.at(&["plugins", IMAGES_2, "runtime_platforms", runtime, "snapshotter"]).and_then(text);
-        let own = self.runtimes().get(runtime).and_then(|r| r.get("snapshotter")).and_then(text);
-        images.or(own)
+        if self.at(&["plugins", IMAGES_2]).is_some() {
+            return self.at(&["plugins", IMAGES_2, "runtime_platforms", runtime, "snapshotter"]).and_then(text);
+        }
+        self.runtimes().get(runtime).and_then(|r| r.get("snapshotter")).and_then(text)
+    }
+
+    /// What containerd 2's transfer service unpacks into which snapshotter; where nothing is said, its own choice.
+    pub fn unpacked(&self) -> Vec<Table> {
+        let list = self.at(&["plugins", TRANSFER_2, "unpack_config"]).and_then(Value::as_array);
+        let said: Vec<Table> = list.into_iter().flatten().filter_map(|e| e.as_table().cloned()).collect();
+        if said.is_empty() { vec![super::unpacking("overlayfs")] } else { said }
+    }
+
+    /// Whether the transfer service unpacks all that `others` says, and into `snapshotter`.
+    pub fn unpacks(&self, others: &[Table], snapshotter: &str) -> bool {
+        let own = super::unpacking(snapshotter);
+        let pair = |t: &Table| (t.get("platform").cloned(), t.get("snapshotter").cloned());
+        let now: Vec<_> = self.unpacked().iter().map(pair).collect();
+        others.iter().chain([&own]).all(|entry| now.contains(&pair(entry)))
     }
 
     /// Whether snapshotters are told what they unpack.
@@ -130,6 +147,8 @@ fn ours(path: &[String], scope: &Scope<'_>) -> bool {
         | ["plugins", IMAGES_2, "runtime_platforms", name] => scope.runtimes.contains(name),
         ["plugins", IMAGES_2, "disable_snapshot_annotations"]
         | ["plugins", CRI_1, "containerd", "disable_snapshot_annotations"] => true,
+        // Its entries are compared one by one, by `unpacks`.
+        ["plugins", TRANSFER_2, "unpack_config"] => true,
         _ => false,
     }
 }

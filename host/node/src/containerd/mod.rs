@@ -19,7 +19,7 @@ use crate::program::{Output, run};
 
 pub use effective::{Effective, Scope};
 pub use tables::{
-    CONTAINER_ANNOTATIONS, POD_ANNOTATIONS, RUNTIME_TYPE, Runtime, SNAPSHOTTER, SNAPSHOTTER_SOCKET, Wanted, plugin, render,
+    CONTAINER_ANNOTATIONS, POD_ANNOTATIONS, RUNTIME_TYPE, Runtime, SNAPSHOTTER, SNAPSHOTTER_SOCKET, Wanted, plugin, render, unpacking,
 };
 pub(crate) use tables::text;
 pub use version::{Dialect, Version};

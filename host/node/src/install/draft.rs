@@ -127,12 +127,12 @@ impl Draft {
                 let own = main_file::runtimes(&base, plugin(version));
                 let kept = |name: &str| own.iter().any(|o| o == name) || names.contains(&name);
                 let lost: Table = before.runtimes().into_iter().filter(|(name, _)| !kept(name)).collect();
-                additions.block = Some(render(&wanted, version, dialect, &lost));
+                additions.block = Some(render(&wanted, version, dialect, &lost, &[]));
                 additions.annotate_snapshots =
                     (wish.snapshotter && !before.snapshots_are_annotated()).then(|| plugin(version).to_owned());
             }
             Dialect::Two => {
-                let tables = render(&wanted, version, dialect, &Table::new());
+                let tables = render(&wanted, version, dialect, &Table::new(), &before.unpacked());
                 drop_in = Some(format!("{OWN}version = {}\n\n{tables}", version.min(3)));
                 if !main_file::imports(&base).iter().any(|p| covers(p, &places.drop_in())) {
                     additions.import = Some(places.import());
@@ -181,6 +181,10 @@ impl Draft {
         let differences = self.before.differences(&after, &Scope { runtimes: &names, snapshotter: SNAPSHOTTER });
         if !differences.is_empty() {
             return Err(format!("other settings would change: {}", differences.join("; ")));
+        }
+        let two = containerd.version().dialect() == Some(Dialect::Two);
+        if two && self.wanted.snapshotter.is_some() && !after.unpacks(&self.before.unpacked(), SNAPSHOTTER) {
+            return Err("what the transfer service unpacks (unpack_config) would not be what it was, and Cocoon's".into());
         }
         match lacks(&after, &self.wanted) {
             None => Ok(()),
