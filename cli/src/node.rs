@@ -82,7 +82,10 @@ fn restart(args: &NodeRestart) -> Option<Restart> {
 fn places(args: &NodePlaces) -> Result<Places, Failure> {
     for path in [&args.config, &args.prefix, &args.root] {
         if !path.is_absolute() {
-            return Err(Failure::new(Code::UsageInvalid, format!("{} is not an absolute path", path.display())));
+            return Err(Failure::new(
+                Code::UsageInvalid,
+                format!("{} is not an absolute path", path.display()),
+            ));
         }
     }
     Ok(Places {
@@ -109,7 +112,9 @@ fn tell(done: &Done, json: bool, warning: Option<&str>) -> Result<u8, Failure> {
     if done.restarted {
         println!("containerd was restarted and answers");
     } else if !done.is_unchanged() {
-        println!("containerd takes it up when it is restarted (running pods go on): systemctl restart containerd");
+        println!(
+            "containerd takes it up when it is restarted (running pods go on): systemctl restart containerd"
+        );
     }
     Ok(0)
 }
@@ -138,7 +143,8 @@ fn verify_image(dir: &Path) -> Result<String, String> {
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     println!("{text}");
     Ok(())
 }

@@ -41,7 +41,11 @@ impl Image {
 
     fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cocoon"));
-        command.args(["node", subcommand, "--root"]).arg(self.path("root")).arg("--containerd").arg(&self.containerd);
+        command
+            .args(["node", subcommand, "--root"])
+            .arg(self.path("root"))
+            .arg("--containerd")
+            .arg(&self.containerd);
         if subcommand == "install" {
             command.args(["--class", "cocoon-sim", "--nfd", "--shim"]).arg(self.path("shim"));
         }
@@ -82,7 +86,10 @@ fn install_check_and_uninstall_say_what_they_do() {
     let output = image.run("install");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("config.toml: extended") && said.contains("systemctl restart containerd"), "{said}");
+    assert!(
+        said.contains("config.toml: extended") && said.contains("systemctl restart containerd"),
+        "{said}"
+    );
     let again = String::from_utf8(image.run("install").stdout).unwrap();
     assert!(again.contains("nothing was changed"), "{again}");
 
@@ -93,9 +100,13 @@ fn install_check_and_uninstall_say_what_they_do() {
     let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let status = |name: &str| {
         let checks = seen["checks"].as_array().unwrap();
-        checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("no check {name}"))["status"].clone()
+        checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("no check {name}"))["status"]
+            .clone()
     };
-    assert_eq!((status("runtimes"), status("installation"), status("classes")), ("ok".into(), "ok".into(), "ok".into()));
+    assert_eq!(
+        (status("runtimes"), status("installation"), status("classes")),
+        ("ok".into(), "ok".into(), "ok".into())
+    );
     assert_eq!((status("cocoon-sim"), status("guest image")), ("warn".into(), "missing".into()));
     assert_eq!(output.status.code(), Some(1));
 
@@ -138,11 +149,19 @@ fn killed_at_any_moment_the_next_run_has_a_whole_node() {
             let output = image.run("install");
             assert!(output.status.success(), "round {round}: {output:?}");
             let now = image.picture();
-            assert_eq!(names(&now, &image.path("root")), names(&installed, &image.path("root")), "round {round}");
+            assert_eq!(
+                names(&now, &image.path("root")),
+                names(&installed, &image.path("root")),
+                "round {round}"
+            );
         }
         let output = image.run("uninstall");
         assert!(output.status.success(), "round {round}: {output:?}");
-        assert_eq!(names(&image.picture(), &image.path("root")), names(&before, &image.path("root")), "round {round}");
+        assert_eq!(
+            names(&image.picture(), &image.path("root")),
+            names(&before, &image.path("root")),
+            "round {round}"
+        );
         assert_eq!(image.picture(), before, "round {round}");
     }
     assert!(cut > 8, "only {cut} runs were cut off");

@@ -28,7 +28,9 @@ impl Effective {
     /// # Errors
     /// A sentence, where it is not TOML.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map(Effective).map_err(|e: toml::de::Error| format!("containerd's dump is not TOML: {e}"))
+        text.parse()
+            .map(Effective)
+            .map_err(|e: toml::de::Error| format!("containerd's dump is not TOML: {e}"))
     }
 
     fn at(&self, path: &[&str]) -> Option<&Value> {
@@ -58,7 +60,9 @@ impl Effective {
     pub fn snapshotter_of(&self, runtime: &str) -> Option<String> {
         let text = |value: &Value| value.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
         if self.at(&["plugins", IMAGES_2]).is_some() {
-            return self.at(&["plugins", IMAGES_2, "runtime_platforms", runtime, "snapshotter"]).and_then(text);
+            return self
+                .at(&["plugins", IMAGES_2, "runtime_platforms", runtime, "snapshotter"])
+                .and_then(text);
         }
         self.runtimes().get(runtime).and_then(|r| r.get("snapshotter")).and_then(text)
     }
@@ -89,7 +93,8 @@ impl Effective {
 
     /// The socket that containerd listens on.
     pub fn address(&self) -> String {
-        let paths: [&[&str]; 2] = [&["grpc", "address"], &["plugins", "io.containerd.server.v1.grpc", "address"]];
+        let paths: [&[&str]; 2] =
+            [&["grpc", "address"], &["plugins", "io.containerd.server.v1.grpc", "address"]];
         let found = paths.into_iter().find_map(|path| self.at(path)?.as_str().filter(|s| !s.is_empty()));
         found.unwrap_or("/run/containerd/containerd.sock").to_owned()
     }
@@ -165,14 +170,16 @@ mod tests {
 
     #[test]
     fn only_cocoons_own_may_differ() {
-        let before = parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nx = 'y'\n");
+        let before =
+            parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nx = 'y'\n");
         let good = parse(
             "a = 1\nimports = ['x']\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nx = 'y'\n\
              [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.cocoon]\nx = 'z'\n[proxy_plugins.cocoon]\nt = 1\n",
         );
         assert!(before.differences(&good, &SCOPE).is_empty());
         assert_eq!(good.runtimes().len(), 2);
-        let lost = parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.cocoon]\nx = 'z'\n");
+        let lost =
+            parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.cocoon]\nx = 'z'\n");
         let differences = before.differences(&lost, &SCOPE);
         assert_eq!(differences.len(), 1, "{differences:?}");
         assert!(differences[0].contains("runc") && differences[0].contains("became nothing"));
@@ -182,13 +189,20 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_found_in_both_forms() {
-        let one = parse("[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndisable_snapshot_annotations = false\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.c]\nsnapshotter = 's'\n");
+        let one = parse(
+            "[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndisable_snapshot_annotations = false\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.c]\nsnapshotter = 's'\n",
+        );
         assert!(one.snapshots_are_annotated());
         assert_eq!(one.snapshotter_of("c").as_deref(), Some("s"));
-        let two = parse("disabled_plugins = ['cri']\n[grpc]\naddress = '/x'\n[plugins.'io.containerd.cri.v1.images'.runtime_platforms.c]\nsnapshotter = 's'\n");
+        let two = parse(
+            "disabled_plugins = ['cri']\n[grpc]\naddress = '/x'\n[plugins.'io.containerd.cri.v1.images'.runtime_platforms.c]\nsnapshotter = 's'\n",
+        );
         assert_eq!(two.snapshotter_of("c").as_deref(), Some("s"));
         assert!(!two.snapshots_are_annotated() && two.cri_disabled());
-        assert_eq!((two.address().as_str(), parse("").address().as_str()), ("/x", "/run/containerd/containerd.sock"));
+        assert_eq!(
+            (two.address().as_str(), parse("").address().as_str()),
+            ("/x", "/run/containerd/containerd.sock")
+        );
         assert!(Effective::parse("= =").is_err());
     }
 }

@@ -77,8 +77,18 @@ pub fn render(wanted: &Wanted, version: i64, dialect: Dialect, lost: &Table, unp
     let Some(socket) = &wanted.snapshotter else { return out };
     if dialect == Dialect::Two {
         render_images(wanted, unpacked, &mut out);
+        if version == 2 {
+            // Where the main file says otherwise in the older plugin, that is migrated last.
+            out.push_str(&format!(
+                "[plugins.{}.containerd]\ndisable_snapshot_annotations = false\n\n",
+                quote(plugin)
+            ));
+        }
     }
-    out.push_str(&format!("[proxy_plugins.{SNAPSHOTTER}]\ntype = \"snapshot\"\naddress = {}\n", quote(socket)));
+    out.push_str(&format!(
+        "[proxy_plugins.{SNAPSHOTTER}]\ntype = \"snapshot\"\naddress = {}\n",
+        quote(socket)
+    ));
     out
 }
 
@@ -88,7 +98,11 @@ fn render_images(wanted: &Wanted, unpacked: &[Table], out: &mut String) {
     out.push_str(&format!("[plugins.{}]\ndisable_snapshot_annotations = false\n", quote(IMAGES)));
     for runtime in &wanted.runtimes {
         let path = format!("plugins.{}.runtime_platforms.{}", quote(IMAGES), runtime.name);
-        out.push_str(&format!("[{path}]\nplatform = {}\nsnapshotter = {}\n", quote(PLATFORM), quote(SNAPSHOTTER)));
+        out.push_str(&format!(
+            "[{path}]\nplatform = {}\nsnapshotter = {}\n",
+            quote(PLATFORM),
+            quote(SNAPSHOTTER)
+        ));
     }
     out.push_str("\n# An imported list replaces the one before it, so those that were are here too.\n");
     for entry in unpacked.iter().chain([&unpacking(SNAPSHOTTER)]) {
@@ -162,7 +176,8 @@ mod tests {
 
     #[test]
     fn the_snapshotter_is_named_where_each_version_reads_it() {
-        let three: Table = render(&wanted(true), 3, Dialect::Two, &Table::new(), &[unpacking("overlayfs")]).parse().unwrap();
+        let three: Table =
+            render(&wanted(true), 3, Dialect::Two, &Table::new(), &[unpacking("overlayfs")]).parse().unwrap();
         let images = &three["plugins"][IMAGES];
         assert_eq!(images["runtime_platforms"]["cocoon"]["snapshotter"].as_str(), Some("cocoon"));
         assert_eq!(images["disable_snapshot_annotations"].as_bool(), Some(false));
