@@ -15,7 +15,8 @@ pub fn running(pods: &Path) -> Vec<String> {
         let Some(pid) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) else { continue };
         // The link of a program that was replaced ends in " (deleted)".
         let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
-        if program.file_name().is_some_and(|n| n.to_string_lossy().starts_with(SHIM)) && is_of_this_root(pid) {
+        if program.file_name().is_some_and(|n| n.to_string_lossy().starts_with(SHIM)) && is_of_this_root(pid)
+        {
             found.push(format!("process {pid} ({})", pod_of(pid).unwrap_or_else(|| "a shim".into())));
         }
     }
@@ -36,7 +37,8 @@ fn is_of_this_root(pid: &str) -> bool {
 /// The pod's id on a shim's command line, after `-id`.
 fn pod_of(pid: &str) -> Option<String> {
     let line = fs::read(Path::new("/proc").join(pid).join("cmdline")).ok()?;
-    let words: Vec<String> = line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    let words: Vec<String> =
+        line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
     let at = words.iter().position(|w| w == "-id" || w == "--id")?;
     words.get(at + 1).cloned()
 }

@@ -89,7 +89,10 @@ mod tests {
     fn answers_failures_and_silence_are_told_apart() {
         let sh = |script: &str, limit| run(Command::new("sh").args(["-c", script]), limit);
         let output = sh("echo hi; echo no >&2; exit 3", Duration::from_secs(20)).unwrap();
-        assert_eq!((output.success, output.stdout.as_str(), output.complaint().as_str()), (false, "hi\n", "no"));
+        assert_eq!(
+            (output.success, output.stdout.as_str(), output.complaint().as_str()),
+            (false, "hi\n", "no")
+        );
         let late = sh("exec sleep 60", Duration::from_millis(100)).err().unwrap();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert!(run(&mut Command::new("/nonexistent/x"), Duration::from_secs(1)).is_err());
@@ -97,7 +100,10 @@ mod tests {
 
     #[test]
     fn a_long_answer_does_not_block() {
-        let output = run(Command::new("sh").args(["-c", "head -c 300000 /dev/zero | tr '\\0' x"]), Duration::from_secs(20));
+        let output = run(
+            Command::new("sh").args(["-c", "head -c 300000 /dev/zero | tr '\\0' x"]),
+            Duration::from_secs(20),
+        );
         assert_eq!(output.unwrap().stdout.len(), 300_000);
     }
 }

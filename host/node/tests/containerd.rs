@@ -6,14 +6,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use cocoon_node::containerd::{Containerd, Dialect};
+use cocoon_node::containerd::{Containerd, Dialect, Effective};
 use cocoon_node::install::{Choice, Done, Install, Places, Store, Uninstall, install, uninstall};
 use cocoon_stage::{Code, Failure};
 
 /// The containerds that are there.
 fn peers() -> Vec<Containerd> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cache = std::env::var_os("COCOON_PEERS").map_or_else(|| home.join(".cache/cocoon/peers"), PathBuf::from);
+    let cache =
+        std::env::var_os("COCOON_PEERS").map_or_else(|| home.join(".cache/cocoon/peers"), PathBuf::from);
     let mut programs = vec![PathBuf::from("/usr/bin/containerd")];
     programs.extend(["containerd-1.7", "containerd-2"].map(|v| cache.join(v).join("usr/bin/containerd")));
     let found: Vec<Containerd> =
@@ -130,14 +131,22 @@ fn is(containerd: &Containerd, dialect: Dialect) -> bool {
 
 const DEBIAN: &str = "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"example.org/pause:1\" # ours\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/containerd/opt\"";
 const WITH_RUNC: &str = "# a node\nversion = 2\noom_score = -5\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"runc\"\n  disable_snapshot_annotations = true # why not\n  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n    runtime_type = \"io.containerd.runc.v2\"\n    [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n      SystemdCgroup = true\n";
+/// With a list of the transfer service of its own.
+const NATIVE: &str = "version = 2\n[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux/amd64\"\nsnapshotter = \"native\"\n";
 const TERSE: &str = "version = 2\n";
 
 #[test]
 fn installed_used_installed_again_and_gone_without_a_trace() {
     for containerd in peers() {
-        for (main, snapshotter) in
-            [(None, false), (None, true), (Some(DEBIAN), false), (Some(DEBIAN), true), (Some(WITH_RUNC), true), (Some(TERSE), true)]
-        {
+        for (main, snapshotter) in [
+            (None, false),
+            (None, true),
+            (Some(DEBIAN), false),
+            (Some(DEBIAN), true),
+            (Some(WITH_RUNC), true),
+            (Some(TERSE), true),
+            (Some(NATIVE), true),
+        ] {
             let case = format!("{} with {main:?}, snapshotter {snapshotter}", containerd.version());
             let node = Node::new(&containerd, main);
             let before = node.picture();
@@ -164,11 +173,19 @@ fn installed_used_installed_again_and_gone_without_a_trace() {
             assert_eq!(placed.as_deref(), snapshotter.then_some("cocoon"), "{case}");
             assert_eq!(effective.proxy_plugins().contains_key("cocoon"), snapshotter);
             assert!(!snapshotter || effective.snapshots_are_annotated(), "{case}");
+            if is(&containerd, Dialect::Two) && snapshotter {
+                let others: Vec<_> = Effective::parse("").unwrap().unpacked();
+                let native = [cocoon_node::containerd::unpacking("native")];
+                let others = if main == Some(NATIVE) { &native[..] } else { &others[..] };
+                assert!(effective.unpacks(others, "cocoon"), "{case}");
+            }
             if is(&containerd, Dialect::One) && main == Some(DEBIAN) {
                 let dump = fs::read_to_string(node.config()).unwrap();
                 assert!(dump.contains("example.org/pause:1"));
             }
-            assert!(fs::read_to_string(node.path("etc/features.d/cocoon")).unwrap().contains("platform.sim=true"));
+            assert!(
+                fs::read_to_string(node.path("etc/features.d/cocoon")).unwrap().contains("platform.sim=true")
+            );
 
             let installed = node.picture();
             let again = install(&wish, &|| false).unwrap();
@@ -190,7 +207,7 @@ fn odd_main_files_are_extended_or_refused_but_never_damaged() {
         let huge = format!("{DEBIAN}\n{}", "# filler\n".repeat(100_000));
         let too_huge = format!("{DEBIAN}\n{}", "# filler\n".repeat(500_000));
         for (main, fine) in [
-            ("", one),                                                         // a configuration of version 1
+            ("", one), // a configuration of version 1
             ("[plugins.cri]\nsandbox_image = 'x/y:1'\n", one),
             ("# only a comment", one),
             ("version = 2\r\nroot = '/var/lib/x'\r\n", true),
@@ -206,7 +223,8 @@ fn odd_main_files_are_extended_or_refused_but_never_damaged() {
             // containerd 2 overlooks it.
             ("imports = ['/nonexistent/x.toml']\nversion = 2\n", !one),
         ] {
-            let case = format!("{} with {:?}", containerd.version(), main.chars().take(60).collect::<String>());
+            let case =
+                format!("{} with {:?}", containerd.version(), main.chars().take(60).collect::<String>());
             let node = Node::new(&containerd, Some(main));
             let before = node.picture();
             match node.install() {
@@ -260,7 +278,11 @@ fn imports_of_others_stay_in_force() {
         let node = Node::new(&containerd, None);
         fs::create_dir_all(node.path("etc/containerd/conf.d")).unwrap();
         let other = node.path("etc/containerd/conf.d/other.toml");
-        fs::write(&other, "version = 2\n[proxy_plugins.other]\ntype = 'snapshot'\naddress = '/run/other.sock'\n").unwrap();
+        fs::write(
+            &other,
+            "version = 2\n[proxy_plugins.other]\ntype = 'snapshot'\naddress = '/run/other.sock'\n",
+        )
+        .unwrap();
         let pattern = node.path("etc/containerd/conf.d/*.toml");
         // By pattern, which covers Cocoon's own file too, and by a relative name.
         for imports in [pattern.to_str().unwrap(), "conf.d/other.toml"] {

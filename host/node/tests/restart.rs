@@ -16,8 +16,11 @@ fn peers() -> Vec<Containerd> {
     let mut programs = vec![PathBuf::from("/usr/bin/containerd")];
     programs.extend(["containerd-1.7", "containerd-2"].map(|v| cache.join(v).join("usr/bin/containerd")));
     let root = rustix::process::geteuid().is_root();
-    let found: Vec<Containerd> =
-        programs.iter().filter(|p| root && p.is_file()).filter_map(|p| Containerd::find(Some(p)).ok()).collect();
+    let found: Vec<Containerd> = programs
+        .iter()
+        .filter(|p| root && p.is_file())
+        .filter_map(|p| Containerd::find(Some(p)).ok())
+        .collect();
     if found.is_empty() {
         println!("skipped: no containerd here, or not root");
     }
@@ -39,15 +42,20 @@ impl Running {
         let config = format!(
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = \"{}\"\n\
              [plugins.\"io.containerd.grpc.v1.cri\"]\nstream_server_port = \"0\"\n",
-            path("root"), path("state"), path("c.sock"),
+            path("root"),
+            path("state"),
+            path("c.sock"),
         );
         fs::write(running.config(), config).unwrap();
         let script = format!(
             "[ -f {pid} ] && kill $(cat {pid}) && while kill -0 $(cat {pid}) 2>/dev/null; do :; done\n\
              if [ -f {veto} ] && {program} --config {config} config dump | grep -q 'runtimes.cocoon'; then rm -f {pid}; exit 0; fi\n\
              setsid {program} --config {config} >{log} 2>&1 </dev/null & echo $! >{pid}\n",
-            pid = path("pid"), veto = path("veto"), program = containerd.program().display(),
-            config = running.config().display(), log = path("log"),
+            pid = path("pid"),
+            veto = path("veto"),
+            program = containerd.program().display(),
+            config = running.config().display(),
+            log = path("log"),
         );
         fs::write(running.dir.path().join("restart"), script).unwrap();
         assert!(Command::new("sh").arg(running.dir.path().join("restart")).status().unwrap().success());
@@ -60,6 +68,18 @@ impl Running {
 
     fn config(&self) -> PathBuf {
         self.dir.path().join("etc/config.toml")
+    }
+
+    /// Plugins that did not start, as `ctr plugins ls` says, beside those that this machine cannot have.
+    fn broken(&self) -> Vec<String> {
+        let ctr = self.containerd.program().with_file_name("ctr");
+        let socket = self.dir.path().join("c.sock");
+        let output = Command::new(ctr).arg("--address").arg(socket).args(["plugins", "ls"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .filter(|l| l.trim_end().ends_with("error"))
+            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
     }
 
     fn pid(&self) -> Option<String> {
@@ -108,12 +128,19 @@ fn a_running_containerd_takes_it_up_and_gives_it_back() {
     for containerd in peers() {
         let running = Running::start(&containerd);
         let text = fs::read_to_string(running.config()).unwrap();
-        let first = running.pid();
-        let done = install(&running.wish(), &|| false).unwrap();
+        let (first, broken) = (running.pid(), running.broken());
+        let snapshotter = containerd.version().minor != 6;
+        let done = install(&Install { snapshotter, ..running.wish() }, &|| false).unwrap();
+        assert_eq!(running.broken(), broken, "{}", containerd.version());
         assert!(done.restarted && running.pid() != first, "{done:?}");
         assert!(containerd.effective(&running.config()).unwrap().runtimes().contains_key("cocoon-sim"));
         let wish = running.wish();
-        let wish = Uninstall { places: wish.places, containerd: wish.containerd, force: false, restart: wish.restart };
+        let wish = Uninstall {
+            places: wish.places,
+            containerd: wish.containerd,
+            force: false,
+            restart: wish.restart,
+        };
         assert!(uninstall(&wish, &|| false).unwrap().restarted);
         assert_eq!(fs::read_to_string(running.config()).unwrap(), text);
     }
@@ -127,10 +154,13 @@ fn a_containerd_that_does_not_come_back_runs_as_before() {
         fs::write(running.dir.path().join("veto"), "").unwrap();
         let error = install(&running.wish(), &|| false).unwrap_err();
         assert_eq!(error.code, Code::NodeInstallFailed);
-        assert!(error.reason.contains("does not answer") && error.reason.ends_with("and answers"), "{}", error.reason);
+        assert!(
+            error.reason.contains("does not answer") && error.reason.ends_with("and answers"),
+            "{}",
+            error.reason
+        );
         assert_eq!(fs::read_to_string(running.config()).unwrap(), text);
         assert!(!running.dir.path().join("node").exists() && !running.dir.path().join("opt").exists());
         containerd.answers(&running.dir.path().join("c.sock").display().to_string()).unwrap();
     }
 }
-

@@ -27,34 +27,78 @@ pub const KEYS: &[Key] = &[
         holds: "absolute path",
         means: "Folder of the guest image: `manifest.json`, `vmlinuz`, `initrd.img`, `firmware.bin`.",
     },
-    Key { path: "qemu", holds: "absolute path", means: "QEMU's program; looked for on the PATH where it is not given." },
+    Key {
+        path: "qemu",
+        holds: "absolute path",
+        means: "QEMU's program; looked for on the PATH where it is not given.",
+    },
     Key {
         path: "acceleration",
         holds: "`auto`, `kvm`, `tcg`",
         means: "What executes guests. `auto`: KVM where a probe guest boots with it, else emulation (`tcg`).",
     },
-    Key { path: "state", holds: "absolute path", means: "Folder of running pods: sockets, initdata. In memory, gone with a restart of the machine." },
-    Key { path: "data", holds: "absolute path", means: "Folder of what outlives pods: the layer cache, the simulated processor's keys." },
+    Key {
+        path: "state",
+        holds: "absolute path",
+        means: "Folder of running pods: sockets, initdata. In memory, gone with a restart of the machine.",
+    },
+    Key {
+        path: "data",
+        holds: "absolute path",
+        means: "Folder of what outlives pods: the layer cache, the simulated processor's keys.",
+    },
     Key { path: "default_cpus", holds: "1 to `max_cpus`", means: "CPUs of a pod that asks for none." },
-    Key { path: "max_cpus", holds: "number", means: "Most CPUs of a pod; one that asks for more gets these." },
+    Key {
+        path: "max_cpus",
+        holds: "number",
+        means: "Most CPUs of a pod; one that asks for more gets these.",
+    },
     Key {
         path: "default_memory_mib",
         holds: "128 to `max_memory_mib`",
         means: "Memory of a pod that has no limit, the guest's own included.",
     },
-    Key { path: "overhead_memory_mib", holds: "number", means: "Memory for the guest itself, beside what the pod's limits allow." },
-    Key { path: "max_memory_mib", holds: "number", means: "Most memory of a pod; one that asks for more is refused." },
-    Key { path: "boot_timeout_s", holds: "seconds", means: "How long a guest may take until it says that it is ready." },
+    Key {
+        path: "overhead_memory_mib",
+        holds: "number",
+        means: "Memory for the guest itself, beside what the pod's limits allow.",
+    },
+    Key {
+        path: "max_memory_mib",
+        holds: "number",
+        means: "Most memory of a pod; one that asks for more is refused.",
+    },
+    Key {
+        path: "boot_timeout_s",
+        holds: "seconds",
+        means: "How long a guest may take until it says that it is ready.",
+    },
     Key {
         path: "create_timeout_s",
         holds: "seconds",
         means: "How long a container may take to be created: attestation, secrets and image included. kubelet has a limit of its own (`runtimeRequestTimeout`, two minutes).",
     },
-    Key { path: "console", holds: "`true`, `false`", means: "Whether guests' consoles are kept, as `console.log` in the pod's folder below `state`." },
+    Key {
+        path: "console",
+        holds: "`true`, `false`",
+        means: "Whether guests' consoles are kept, as `console.log` in the pod's folder below `state`.",
+    },
     Key { path: "snp.policy", holds: "number", means: "SNP guest policy (SEV-SNP ABI, 56860, table 9)." },
-    Key { path: "snp.id_block", holds: "base64 of 96 bytes", means: "ID block; only together with `snp.id_auth`." },
-    Key { path: "snp.id_auth", holds: "base64 of 4096 bytes", means: "ID authentication block; only together with `snp.id_block`." },
-    Key { path: "tdx.quote_socket", holds: "path, or `vsock:PORT`", means: "Where QEMU finds the quote generation service." },
+    Key {
+        path: "snp.id_block",
+        holds: "base64 of 96 bytes",
+        means: "ID block; only together with `snp.id_auth`.",
+    },
+    Key {
+        path: "snp.id_auth",
+        holds: "base64 of 4096 bytes",
+        means: "ID authentication block; only together with `snp.id_block`.",
+    },
+    Key {
+        path: "tdx.quote_socket",
+        holds: "path, or `vsock:PORT`",
+        means: "Where QEMU finds the quote generation service.",
+    },
 ];
 
 /// The table, Markdown.
@@ -62,7 +106,8 @@ pub fn markdown() -> String {
     let defaults = defaults(&RuntimeConfig::default());
     let mut out = String::from("| key | holds | default | what it does |\n|---|---|---|---|\n");
     for key in KEYS {
-        let default = lookup(&defaults, key.path).map_or_else(|| "none".to_owned(), |v| format!("`{}`", shown(key.path, v)));
+        let default = lookup(&defaults, key.path)
+            .map_or_else(|| "none".to_owned(), |v| format!("`{}`", shown(key.path, v)));
         out.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.path, key.holds, key.means));
     }
     out
@@ -136,6 +181,9 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             return;
         }
-        assert!(page[from..to] == markdown(), "docs/runtime-reference.md differs: run this test with COCOON_REGENERATE=1");
+        assert!(
+            page[from..to] == markdown(),
+            "docs/runtime-reference.md differs: run this test with COCOON_REGENERATE=1"
+        );
     }
 }

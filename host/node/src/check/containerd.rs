@@ -13,13 +13,17 @@ pub(crate) fn checks(look: &Look<'_>, installed: &[Installed]) -> Vec<Check> {
     let containerd = match Containerd::find(look.containerd.as_deref()) {
         Ok(containerd) => containerd,
         Err(e) => {
-            let mend = "apt-get install --no-install-recommends containerd, or name the program with --containerd";
+            let mend =
+                "apt-get install --no-install-recommends containerd, or name the program with --containerd";
             return vec![Check::missing(name, e.reason, none).mend(mend)];
         }
     };
     let found = format!("{}, {}", containerd.version(), containerd.program().display());
     let Ok(_) = containerd.dialect() else {
-        return vec![Check::missing(name, found, "of a version that Cocoon does not know").mend("install containerd 1.6, 1.7 or 2.x")];
+        return vec![
+            Check::missing(name, found, "of a version that Cocoon does not know")
+                .mend("install containerd 1.6, 1.7 or 2.x"),
+        ];
     };
     let mut checks = vec![Check::ok(name, found, "runs pods")];
     let name = "configuration";
@@ -35,7 +39,10 @@ pub(crate) fn checks(look: &Look<'_>, installed: &[Installed]) -> Vec<Check> {
         }
         Err(e) => {
             let means = "containerd does not start with this configuration";
-            let mend = format!("mend {}; `cocoon node uninstall` takes Cocoon's part out", look.places.config.display());
+            let mend = format!(
+                "mend {}; `cocoon node uninstall` takes Cocoon's part out",
+                look.places.config.display()
+            );
             checks.push(Check::missing(name, e, means).mend(mend));
         }
     }
@@ -79,14 +86,21 @@ fn snapshotter(effective: &Effective) -> Option<Check> {
     let address = plugins.get(SNAPSHOTTER)?.get("address")?.as_str()?;
     if !std::path::Path::new(address).exists() {
         let means = "containerd cannot prepare images of Cocoon's pods";
-        return Some(Check::missing(name, format!("nothing at {address}"), means).mend("run `cocoon node snapshotter` as a service"));
+        return Some(
+            Check::missing(name, format!("nothing at {address}"), means)
+                .mend("run `cocoon node snapshotter` as a service"),
+        );
     }
     let means = "layers that only guests read are not fetched by this node";
     Some(if std::os::unix::net::UnixStream::connect(address).is_ok() {
         Check::ok(name, address, means)
     } else {
-        Check::missing(name, format!("nobody answers at {address}"), "containerd cannot prepare images of Cocoon's pods")
-            .mend("run `cocoon node snapshotter` as a service")
+        Check::missing(
+            name,
+            format!("nobody answers at {address}"),
+            "containerd cannot prepare images of Cocoon's pods",
+        )
+        .mend("run `cocoon node snapshotter` as a service")
     })
 }
 
@@ -96,13 +110,18 @@ fn installation(look: &Look<'_>) -> Check {
     let places = &look.places;
     let (manifest, journal) = match Store::look(&places.on_disk(&places.state)) {
         Ok(found) => found,
-        Err(e) => return Check::missing(name, e.reason, "it cannot be repaired or removed").mend("restore that file, or remove it"),
+        Err(e) => {
+            return Check::missing(name, e.reason, "it cannot be repaired or removed")
+                .mend("restore that file, or remove it");
+        }
     };
     if journal.is_some() {
-        return Check::missing(name, "was cut off in the middle", "files of two states may be mixed").mend(INSTALL);
+        return Check::missing(name, "was cut off in the middle", "files of two states may be mixed")
+            .mend(INSTALL);
     }
     let Some(manifest) = manifest else {
-        return Check::warn(name, "none by `cocoon node install`", "whatever is there was put there by hand").mend(INSTALL);
+        return Check::warn(name, "none by `cocoon node install`", "whatever is there was put there by hand")
+            .mend(INSTALL);
     };
     let drifted: Vec<String> = manifest
         .entries
@@ -111,8 +130,13 @@ fn installation(look: &Look<'_>) -> Check {
         .map(|e| e.path.display().to_string())
         .collect();
     if drifted.is_empty() {
-        return Check::ok(name, format!("{} files, version {}", manifest.entries.len(), manifest.by), "as it was installed");
+        return Check::ok(
+            name,
+            format!("{} files, version {}", manifest.entries.len(), manifest.by),
+            "as it was installed",
+        );
     }
-    let means = "changed since by someone; class files may be changed, the others are repaired by installing again";
+    let means =
+        "changed since by someone; class files may be changed, the others are repaired by installing again";
     Check::warn(name, format!("not as installed: {}", drifted.join(", ")), means).mend(INSTALL)
 }

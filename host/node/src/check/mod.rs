@@ -70,7 +70,8 @@ pub async fn check(look: &Look<'_>) -> NodeReport {
 fn installed(places: &Places) -> Vec<Installed> {
     let of = |class: Class| {
         let path = places.on_disk(&places.class(class.name));
-        path.exists().then(|| Installed { class, config: RuntimeConfig::read(&path).map_err(|e| e.to_string()) })
+        path.exists()
+            .then(|| Installed { class, config: RuntimeConfig::read(&path).map_err(|e| e.to_string()) })
     };
     CLASSES.into_iter().filter_map(of).collect()
 }

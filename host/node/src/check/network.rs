@@ -24,7 +24,8 @@ fn vhost_net(root: &Path) -> Check {
     if root.join("dev/vhost-net").exists() {
         return Check::ok(name, "/dev/vhost-net", "packets of pods do not go through QEMU");
     }
-    Check::warn(name, "no /dev/vhost-net", "packets go through QEMU: it works, slower").mend("modprobe vhost_net")
+    Check::warn(name, "no /dev/vhost-net", "packets go through QEMU: it works, slower")
+        .mend("modprobe vhost_net")
 }
 
 /// Tries both kinds of filter in a network namespace of its own, which ends with the program that has it.
@@ -49,7 +50,12 @@ fn redirect(tried: &Result<Vec<String>, String>) -> Check {
     match tried {
         Ok(works) if works.is_empty() => {
             let mend = "modprobe act_mirred cls_matchall cls_u32 sch_ingress; else a kernel that has them";
-            Check::missing(name, "neither matchall nor u32 with mirred", "pods on the cluster's network cannot start").mend(mend)
+            Check::missing(
+                name,
+                "neither matchall nor u32 with mirred",
+                "pods on the cluster's network cannot start",
+            )
+            .mend(mend)
         }
         Ok(works) => {
             let found = format!("mirred redirects by {}", works.join(" and "));
@@ -57,7 +63,8 @@ fn redirect(tried: &Result<Vec<String>, String>) -> Check {
         }
         Err(why) => {
             let means = "whether pods can be connected to the cluster's network shows with the first one";
-            Check::warn(name, format!("not tried: {why}"), means).mend("run as root, with ip and tc (package iproute2) installed")
+            Check::warn(name, format!("not tried: {why}"), means)
+                .mend("run as root, with ip and tc (package iproute2) installed")
         }
     }
 }

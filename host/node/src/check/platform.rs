@@ -10,7 +10,10 @@ use crate::tee::{self, Tees};
 
 pub(crate) fn checks(root: &Path, installed: &[Installed]) -> Vec<Check> {
     let tees = Tees::of(root);
-    installed.iter().filter_map(|i| Some(class(i.class.name, i.config.as_ref().ok()?.protection, tees, root))).collect()
+    installed
+        .iter()
+        .filter_map(|i| Some(class(i.class.name, i.config.as_ref().ok()?.protection, tees, root)))
+        .collect()
 }
 
 fn class(name: &'static str, protection: Protection, tees: Tees, root: &Path) -> Check {
@@ -19,8 +22,10 @@ fn class(name: &'static str, protection: Protection, tees: Tees, root: &Path) ->
     match protection {
         Protection::Snp if tees.snp => Check::ok(name, "AMD SEV-SNP", "pods are protected by this TEE"),
         Protection::Tdx if tees.tdx => Check::ok(name, "Intel TDX", "pods are protected by this TEE"),
-        Protection::Snp => Check::missing(name, "no AMD SEV-SNP here", unusable).mend("see the check AMD SEV-SNP; or use another class"),
-        Protection::Tdx => Check::missing(name, "no Intel TDX here", unusable).mend("see the check Intel TDX; or use another class"),
+        Protection::Snp => Check::missing(name, "no AMD SEV-SNP here", unusable)
+            .mend("see the check AMD SEV-SNP; or use another class"),
+        Protection::Tdx => Check::missing(name, "no Intel TDX here", unusable)
+            .mend("see the check Intel TDX; or use another class"),
         Protection::Tpm if tees.tpm => {
             let means = "measured boot is shown to Trustee, but by a TPM that this host plays and could fake";
             Check::warn(name, "a TPM of this host (swtpm, OVMF)", means)
@@ -31,15 +36,22 @@ fn class(name: &'static str, protection: Protection, tees: Tees, root: &Path) ->
                 (None, Some(_)) => "no swtpm",
                 _ => "no OVMF",
             };
-            Check::missing(name, lacks, unusable).mend("apt-get install --no-install-recommends swtpm swtpm-tools ovmf")
+            Check::missing(name, lacks, unusable)
+                .mend("apt-get install --no-install-recommends swtpm swtpm-tools ovmf")
         }
-        Protection::Auto if tees.snp => Check::ok(name, "AMD SEV-SNP (chosen by itself)", "pods are protected by this TEE"),
-        Protection::Auto if tees.tdx => Check::ok(name, "Intel TDX (chosen by itself)", "pods are protected by this TEE"),
+        Protection::Auto if tees.snp => {
+            Check::ok(name, "AMD SEV-SNP (chosen by itself)", "pods are protected by this TEE")
+        }
+        Protection::Auto if tees.tdx => {
+            Check::ok(name, "Intel TDX (chosen by itself)", "pods are protected by this TEE")
+        }
         Protection::Auto => Check::warn(name, "simulated (there is no TEE to choose)", nobody),
         Protection::Sim => Check::warn(name, "simulated", nobody),
-        Protection::Se | Protection::Cca => {
-            Check::warn(name, format!("{protection:?}"), "whether this machine has it is not known to this check")
-        }
+        Protection::Se | Protection::Cca => Check::warn(
+            name,
+            format!("{protection:?}"),
+            "whether this machine has it is not known to this check",
+        ),
     }
 }
 
@@ -51,9 +63,14 @@ pub(crate) fn cgroups(root: &Path) -> Check {
         return Check::ok(name, "version 2", "pods' VMs are limited and counted");
     }
     if base.join("memory").is_dir() || base.join("cpu").is_dir() {
-        return Check::ok(name, "version 1", "pods' VMs are limited and counted; kubelet 1.31 and newer wants version 2");
+        return Check::ok(
+            name,
+            "version 1",
+            "pods' VMs are limited and counted; kubelet 1.31 and newer wants version 2",
+        );
     }
-    Check::warn(name, "none mounted", "pods' VMs are neither limited nor counted").mend("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+    Check::warn(name, "none mounted", "pods' VMs are neither limited nor counted")
+        .mend("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
 }
 
 #[cfg(test)]

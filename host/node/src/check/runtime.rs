@@ -31,7 +31,9 @@ fn shim(path: &Path) -> Check {
             let said: Vec<&str> = output.stdout.split_whitespace().collect();
             Check::ok(name, format!("{} ({})", path.display(), said.join(" ")), "runs")
         }
-        Ok(output) => Check::missing(name, format!("{} -v: {}", path.display(), output.complaint()), none).mend(INSTALL),
+        Ok(output) => {
+            Check::missing(name, format!("{} -v: {}", path.display(), output.complaint()), none).mend(INSTALL)
+        }
         Err(e) => Check::missing(name, format!("{}: {e}", path.display()), none).mend(INSTALL),
     }
 }
@@ -44,7 +46,8 @@ fn classes(installed: &[Installed]) -> Check {
         return Check::missing(name, wrong.join("; "), "pods of that class cannot start").mend(mend);
     }
     if installed.is_empty() {
-        return Check::missing(name, "no class file", "there is nothing that a RuntimeClass could name").mend(INSTALL);
+        return Check::missing(name, "no class file", "there is nothing that a RuntimeClass could name")
+            .mend(INSTALL);
     }
     let names: Vec<&str> = installed.iter().map(|i| i.class.name).collect();
     Check::ok(name, names.join(", "), "their files can be read")

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 const CRI_1: &str = "io.containerd.grpc.v1.cri";
 const RUNTIME_2: &str = "io.containerd.cri.v1.runtime";
 const IMAGES_2: &str = "io.containerd.cri.v1.images";
+const TRANSFER_2: &str = "io.containerd.transfer.v1.local";
 
 /// What of an effective configuration belongs to Cocoon: it may differ between before and after, nothing else may.
 #[derive(Clone, Debug)]
@@ -27,7 +28,9 @@ impl Effective {
     /// # Errors
     /// A sentence, where it is not TOML.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map(Effective).map_err(|e: toml::de::Error| format!("containerd's dump is not TOML: {e}"))
+        text.parse()
+            .map(Effective)
+            .map_err(|e: toml::de::Error| format!("containerd's dump is not TOML: {e}"))
     }
 
     fn at(&self, path: &[&str]) -> Option<&Value> {
@@ -56,9 +59,27 @@ impl Effective {
     /// The snapshotter that a runtime's images are unpacked into; containerd 2 keeps it with the images.
     pub fn snapshotter_of(&self, runtime: &str) -> Option<String> {
         let text = |value: &Value| value.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-        let images = self.at(&["plugins", IMAGES_2, "runtime_platforms", runtime, "snapshotter"]).and_then(text);
-        let own = self.runtimes().get(runtime).and_then(|r| r.get("snapshotter")).and_then(text);
-        images.or(own)
+        if self.at(&["plugins", IMAGES_2]).is_some() {
+            return self
+                .at(&["plugins", IMAGES_2, "runtime_platforms", runtime, "snapshotter"])
+                .and_then(text);
+        }
+        self.runtimes().get(runtime).and_then(|r| r.get("snapshotter")).and_then(text)
+    }
+
+    /// What containerd 2's transfer service unpacks into which snapshotter; where nothing is said, its own choice.
+    pub fn unpacked(&self) -> Vec<Table> {
+        let list = self.at(&["plugins", TRANSFER_2, "unpack_config"]).and_then(Value::as_array);
+        let said: Vec<Table> = list.into_iter().flatten().filter_map(|e| e.as_table().cloned()).collect();
+        if said.is_empty() { vec![super::unpacking("overlayfs")] } else { said }
+    }
+
+    /// Whether the transfer service unpacks all that `others` says, and into `snapshotter`.
+    pub fn unpacks(&self, others: &[Table], snapshotter: &str) -> bool {
+        let own = super::unpacking(snapshotter);
+        let pair = |t: &Table| (t.get("platform").cloned(), t.get("snapshotter").cloned());
+        let now: Vec<_> = self.unpacked().iter().map(pair).collect();
+        others.iter().chain([&own]).all(|entry| now.contains(&pair(entry)))
     }
 
     /// Whether snapshotters are told what they unpack.
@@ -72,7 +93,8 @@ impl Effective {
 
     /// The socket that containerd listens on.
     pub fn address(&self) -> String {
-        let paths: [&[&str]; 2] = [&["grpc", "address"], &["plugins", "io.containerd.server.v1.grpc", "address"]];
+        let paths: [&[&str]; 2] =
+            [&["grpc", "address"], &["plugins", "io.containerd.server.v1.grpc", "address"]];
         let found = paths.into_iter().find_map(|path| self.at(path)?.as_str().filter(|s| !s.is_empty()));
         found.unwrap_or("/run/containerd/containerd.sock").to_owned()
     }
@@ -130,6 +152,8 @@ fn ours(path: &[String], scope: &Scope<'_>) -> bool {
         | ["plugins", IMAGES_2, "runtime_platforms", name] => scope.runtimes.contains(name),
         ["plugins", IMAGES_2, "disable_snapshot_annotations"]
         | ["plugins", CRI_1, "containerd", "disable_snapshot_annotations"] => true,
+        // Its entries are compared one by one, by `unpacks`.
+        ["plugins", TRANSFER_2, "unpack_config"] => true,
         _ => false,
     }
 }
@@ -146,14 +170,16 @@ mod tests {
 
     #[test]
     fn only_cocoons_own_may_differ() {
-        let before = parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nx = 'y'\n");
+        let before =
+            parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nx = 'y'\n");
         let good = parse(
             "a = 1\nimports = ['x']\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nx = 'y'\n\
              [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.cocoon]\nx = 'z'\n[proxy_plugins.cocoon]\nt = 1\n",
         );
         assert!(before.differences(&good, &SCOPE).is_empty());
         assert_eq!(good.runtimes().len(), 2);
-        let lost = parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.cocoon]\nx = 'z'\n");
+        let lost =
+            parse("a = 1\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.cocoon]\nx = 'z'\n");
         let differences = before.differences(&lost, &SCOPE);
         assert_eq!(differences.len(), 1, "{differences:?}");
         assert!(differences[0].contains("runc") && differences[0].contains("became nothing"));
@@ -163,13 +189,20 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_found_in_both_forms() {
-        let one = parse("[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndisable_snapshot_annotations = false\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.c]\nsnapshotter = 's'\n");
+        let one = parse(
+            "[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndisable_snapshot_annotations = false\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.c]\nsnapshotter = 's'\n",
+        );
         assert!(one.snapshots_are_annotated());
         assert_eq!(one.snapshotter_of("c").as_deref(), Some("s"));
-        let two = parse("disabled_plugins = ['cri']\n[grpc]\naddress = '/x'\n[plugins.'io.containerd.cri.v1.images'.runtime_platforms.c]\nsnapshotter = 's'\n");
+        let two = parse(
+            "disabled_plugins = ['cri']\n[grpc]\naddress = '/x'\n[plugins.'io.containerd.cri.v1.images'.runtime_platforms.c]\nsnapshotter = 's'\n",
+        );
         assert_eq!(two.snapshotter_of("c").as_deref(), Some("s"));
         assert!(!two.snapshots_are_annotated() && two.cri_disabled());
-        assert_eq!((two.address().as_str(), parse("").address().as_str()), ("/x", "/run/containerd/containerd.sock"));
+        assert_eq!(
+            (two.address().as_str(), parse("").address().as_str()),
+            ("/x", "/run/containerd/containerd.sock")
+        );
         assert!(Effective::parse("= =").is_err());
     }
 }

@@ -6,7 +6,8 @@ use toml::{Spanned, Table};
 
 const BEGIN: &str = "# >>> added by `cocoon node install`, taken out by `cocoon node uninstall` >>>";
 /// The same, where the file had no line break at its end.
-const BEGIN_JOINED: &str = "# >>> added by `cocoon node install`, taken out by `cocoon node uninstall`; no line break before >>>";
+const BEGIN_JOINED: &str =
+    "# >>> added by `cocoon node install`, taken out by `cocoon node uninstall`; no line break before >>>";
 const END: &str = "# <<< added by `cocoon node install` <<<";
 const LINE: &str = "# added by `cocoon node install`";
 const WAS_TRUE: &str = "false # (`cocoon node install`: was true)";
@@ -93,7 +94,8 @@ pub fn edit(text: &str, additions: &Additions) -> Result<String, String> {
     if let Some(key) = &additions.annotate_snapshots {
         match annotate(&out, key, eol)? {
             Some(annotated) => out = annotated,
-            None => block.push_str(&format!("[plugins.\"{key}\".containerd]\ndisable_snapshot_annotations = false\n")),
+            None => block
+                .push_str(&format!("[plugins.\"{key}\".containerd]\ndisable_snapshot_annotations = false\n")),
         }
     }
     if let Some(pattern) = &additions.import {
@@ -109,7 +111,8 @@ pub fn edit(text: &str, additions: &Additions) -> Result<String, String> {
     if strip(&out, pattern) != text {
         return Err("what would be added could not be taken out again without a trace".into());
     }
-    out.parse::<Table>().map_err(|e| format!("there is no place for Cocoon's tables: {}", e.to_string().trim()))?;
+    out.parse::<Table>()
+        .map_err(|e| format!("there is no place for Cocoon's tables: {}", e.to_string().trim()))?;
     Ok(out)
 }
 

@@ -20,13 +20,22 @@ fn imports_are_added_wherever_they_fit_and_taken_out_again() {
         ("version = 3\n", "imports = [\"P\"] # added by `cocoon node install`\nversion = 3\n"),
         ("version = 3", "imports = [\"P\"] # added by `cocoon node install`\nversion = 3"),
         ("", "imports = [\"P\"] # added by `cocoon node install`\n"),
-        ("# c\n\n  version = 2 # two\n[a]\n", "# c\n\nimports = [\"P\"] # added by `cocoon node install`\n  version = 2 # two\n[a]\n"),
+        (
+            "# c\n\n  version = 2 # two\n[a]\n",
+            "# c\n\nimports = [\"P\"] # added by `cocoon node install`\n  version = 2 # two\n[a]\n",
+        ),
         ("imports = [\"a\"]\n", "imports = [\"P\", \"a\"]\n"),
         ("imports = []\n", "imports = [\"P\"]\n"),
         ("imports = [ # why\n]\n[x]\n", "imports = [\"P\" # why\n]\n[x]\n"),
         ("imports = [\n  'a', # first\n  'b',\n]\n", "imports = [\"P\", \n  'a', # first\n  'b',\n]\n"),
-        ("version = 2\r\nroot = 'x'\r\n", "imports = [\"P\"] # added by `cocoon node install`\r\nversion = 2\r\nroot = 'x'\r\n"),
-        ("\u{feff}version = 2\n", "\u{feff}imports = [\"P\"] # added by `cocoon node install`\nversion = 2\n"),
+        (
+            "version = 2\r\nroot = 'x'\r\n",
+            "imports = [\"P\"] # added by `cocoon node install`\r\nversion = 2\r\nroot = 'x'\r\n",
+        ),
+        (
+            "\u{feff}version = 2\n",
+            "\u{feff}imports = [\"P\"] # added by `cocoon node install`\nversion = 2\n",
+        ),
     ] {
         let edited = edit(text, &only).unwrap();
         assert_eq!(edited, expected.replace("\"P\"", &format!("\"{PATTERN}\"")), "{text:?}");

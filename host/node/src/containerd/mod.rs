@@ -18,10 +18,11 @@ use cocoon_stage::{Code, Failure};
 use crate::program::{Output, run};
 
 pub use effective::{Effective, Scope};
-pub use tables::{
-    CONTAINER_ANNOTATIONS, POD_ANNOTATIONS, RUNTIME_TYPE, Runtime, SNAPSHOTTER, SNAPSHOTTER_SOCKET, Wanted, plugin, render,
-};
 pub(crate) use tables::text;
+pub use tables::{
+    CONTAINER_ANNOTATIONS, POD_ANNOTATIONS, RUNTIME_TYPE, Runtime, SNAPSHOTTER, SNAPSHOTTER_SOCKET, Wanted,
+    plugin, render, unpacking,
+};
 pub use version::{Dialect, Version};
 
 /// Where containerd looks for its configuration unless told.
@@ -52,8 +53,9 @@ impl Containerd {
         if !output.success {
             return Err(unusable(format!("{} --version: {}", program.display(), output.complaint())));
         }
-        let version = Version::parse(&output.stdout)
-            .ok_or_else(|| unusable(format!("{} says no version: {}", program.display(), output.stdout.trim())))?;
+        let version = Version::parse(&output.stdout).ok_or_else(|| {
+            unusable(format!("{} says no version: {}", program.display(), output.stdout.trim()))
+        })?;
         Ok(Containerd { program, version })
     }
 

@@ -57,8 +57,18 @@ mod tests {
     #[test]
     fn versions_of_distributions_and_of_upstream_are_read() {
         for (text, major, minor, dialect) in [
-            ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3", 1, 6, Some(Dialect::One)),
-            ("containerd github.com/containerd/containerd v1.7.24 88bf19b2105c8b17560993bee28a01ddc2f97182", 1, 7, Some(Dialect::One)),
+            (
+                "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3",
+                1,
+                6,
+                Some(Dialect::One),
+            ),
+            (
+                "containerd github.com/containerd/containerd v1.7.24 88bf19b2105c8b17560993bee28a01ddc2f97182",
+                1,
+                7,
+                Some(Dialect::One),
+            ),
             ("containerd github.com/containerd/containerd/v2 2.1.9+unknown ", 2, 1, Some(Dialect::Two)),
             ("containerd x 1.5.0", 1, 5, None),
             ("containerd x 3.0", 3, 0, None),
@@ -66,7 +76,9 @@ mod tests {
             let version = Version::parse(text).unwrap();
             assert_eq!((version.major, version.minor, version.dialect()), (major, minor, dialect), "{text}");
         }
-        for none in ["", "containerd", "containerd github.com/containerd/containerd/v2 unknown", "1", "99999999999.1"] {
+        for none in
+            ["", "containerd", "containerd github.com/containerd/containerd/v2 unknown", "1", "99999999999.1"]
+        {
             assert_eq!(Version::parse(none), None, "{none}");
         }
     }

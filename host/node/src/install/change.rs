@@ -40,7 +40,9 @@ impl Plan {
             let now = print(&file.path)?;
             let entry = old.as_ref().and_then(|m| m.entry(&file.path));
             let original = match entry {
-                Some(entry) if !file.edited || now.as_ref() == Some(&entry.installed) => entry.original.clone(),
+                Some(entry) if !file.edited || now.as_ref() == Some(&entry.installed) => {
+                    entry.original.clone()
+                }
                 _ if file.edited => original_of(store, main)?,
                 _ => now.clone(),
             };
@@ -58,7 +60,8 @@ impl Plan {
                 });
             }
         }
-        let kept = |path: &PathBuf| files.kept.contains(path) || files.desired.iter().any(|f| f.path == *path);
+        let kept =
+            |path: &PathBuf| files.kept.contains(path) || files.desired.iter().any(|f| f.path == *path);
         for entry in old.iter().flat_map(|m| &m.entries) {
             if files.kept.contains(&entry.path) {
                 entries.push(entry.clone());
@@ -82,7 +85,9 @@ impl Plan {
         let mut manifest = manifest;
         for change in changes.iter().filter(|c| c.after.is_some()) {
             let lacking = disk::lacking(&change.path);
-            manifest.folders.extend(lacking.into_iter().filter(|f| !manifest.folders.contains(f)).collect::<Vec<_>>());
+            manifest
+                .folders
+                .extend(lacking.into_iter().filter(|f| !manifest.folders.contains(f)).collect::<Vec<_>>());
         }
         changes.push(manifest_change(store, Some(&manifest))?);
         Ok(Plan { changes, manifest: Some(manifest) })
@@ -115,7 +120,12 @@ fn say(file: &Desired, now: Option<&Print>, entry: Option<&Entry>) -> String {
 }
 
 /// The change that takes a file of ours back; none where someone else has changed it since.
-pub(crate) fn take_back(store: &Store, entry: &Entry, main: &MainFile, done: &mut Done) -> Result<Option<Change>, Failure> {
+pub(crate) fn take_back(
+    store: &Store,
+    entry: &Entry,
+    main: &MainFile,
+    done: &mut Done,
+) -> Result<Option<Change>, Failure> {
     let now = print(&entry.path)?;
     let shown = entry.path.display();
     let Some(now) = now else {

@@ -63,9 +63,14 @@ pub fn choose(choice: &Choice, root: &Path) -> Result<Vec<Class>, Failure> {
         let (possible, lacks) = match class.protection {
             Protection::Snp => (tees.snp, "AMD SEV-SNP"),
             Protection::Tdx => (tees.tdx, "Intel TDX"),
-            Protection::Tpm => (tees.tpm && (choice.simulated || named), "swtpm and OVMF (packages swtpm, ovmf)"),
+            Protection::Tpm => {
+                (tees.tpm && (choice.simulated || named), "swtpm and OVMF (packages swtpm, ovmf)")
+            }
             Protection::Sim => (choice.simulated || named, ""),
-            _ => (any || choice.simulated, "a TEE; --simulated takes the simulated one, which protects from nobody"),
+            _ => (
+                any || choice.simulated,
+                "a TEE; --simulated takes the simulated one, which protects from nobody",
+            ),
         };
         if possible {
             // On a node without a TEE the class says what it comes to, so that nobody takes it for more.
@@ -127,14 +132,20 @@ mod tests {
     fn without_a_tee_the_simulated_one_has_to_be_asked_for() {
         let root = with(&[]);
         let error = choose(&Choice::default(), root.path()).unwrap_err();
-        assert!(error.code == Code::HostUnsupported && error.reason.contains("protects workloads from nobody"));
+        assert!(
+            error.code == Code::HostUnsupported && error.reason.contains("protects workloads from nobody")
+        );
         let simulated = Choice { simulated: true, ..Choice::default() };
         assert_eq!(chosen(&simulated, root.path()), ["cocoon", "cocoon-sim"]);
         assert_eq!(choose(&simulated, root.path()).unwrap()[0].protection, Protection::Sim);
         let named = |name: &str| Choice { named: vec![name.into()], ..Choice::default() };
         assert_eq!(chosen(&named("cocoon-sim"), root.path()), ["cocoon-sim"]);
         for refused in ["cocoon-snp", "cocoon-tdx", "cocoon-tpm", "cocoon"] {
-            assert_eq!(choose(&named(refused), root.path()).unwrap_err().code, Code::HostUnsupported, "{refused}");
+            assert_eq!(
+                choose(&named(refused), root.path()).unwrap_err().code,
+                Code::HostUnsupported,
+                "{refused}"
+            );
         }
         assert_eq!(choose(&named("kata"), root.path()).unwrap_err().code, Code::UsageInvalid);
     }

@@ -70,7 +70,11 @@ pub fn files(
     }
     if wish.features || places.on_disk(&places.features).is_dir() {
         let text = Labels::of(&places.root, classes).feature_file();
-        files.desired.push(desired(places.on_disk(&places.feature_file()), Content::Bytes(text.into()), 0o644)?);
+        files.desired.push(desired(
+            places.on_disk(&places.feature_file()),
+            Content::Bytes(text.into()),
+            0o644,
+        )?);
     }
     if let Some(text) = &draft.drop_in {
         let path = places.on_disk(&places.drop_in());
@@ -118,7 +122,9 @@ fn guest_image(wish: &Install, done: &mut Done) -> Result<Vec<(PathBuf, Content)
             return Ok(Vec::new());
         }
     };
-    let unsupported = |e: io::Error| Failure::new(Code::HostUnsupported, format!("the guest image: {}", disk::named(&from, &e)));
+    let unsupported = |e: io::Error| {
+        Failure::new(Code::HostUnsupported, format!("the guest image: {}", disk::named(&from, &e)))
+    };
     let mut files = Vec::new();
     for entry in fs::read_dir(&from).map_err(unsupported)? {
         let entry = entry.map_err(unsupported)?;

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use cocoon_stage::{Code, Failure};
 use toml::Table;
 
+use super::Install;
 use super::classes::Class;
 use super::disk::Print;
 use super::places::{Places, covers};
 use super::store::{Manifest, Store, failed};
-use super::Install;
 use crate::containerd::main_file::{self, Additions};
 use crate::containerd::{
-    Containerd, Dialect, Effective, RUNTIME_TYPE, Runtime, SNAPSHOTTER, SNAPSHOTTER_SOCKET, Scope, Wanted, plugin, render, text,
+    Containerd, Dialect, Effective, RUNTIME_TYPE, Runtime, SNAPSHOTTER, SNAPSHOTTER_SOCKET, Scope, Wanted,
+    plugin, render, text,
 };
 
 /// Largest main file that is edited, in bytes.
@@ -49,7 +50,10 @@ impl MainFile {
         let mut path = places.on_disk(&places.config);
         if fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink()) {
             if !places.is_live() {
-                return Err(refused(format!("{} is a link, which may lead out of the image", path.display())));
+                return Err(refused(format!(
+                    "{} is a link, which may lead out of the image",
+                    path.display()
+                )));
             }
             path = fs::canonicalize(&path).map_err(|e| refused(format!("{}: {e}", path.display())))?;
         }
@@ -61,7 +65,8 @@ impl MainFile {
             return Err(refused(format!("{} is larger than {MOST} bytes", path.display())));
         }
         let bytes = fs::read(&path).map_err(|e| refused(format!("{}: {e}", path.display())))?;
-        let text = String::from_utf8(bytes).map_err(|_| refused(format!("{} is not UTF-8", path.display())))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| refused(format!("{} is not UTF-8", path.display())))?;
         let edited = main_file::is_edited(&text) || manifest.is_some_and(|m| m.entry(&path).is_some());
         let import = manifest.map_or_else(|| places.import(), |m| m.import.clone());
         let base = if edited { main_file::strip(&text, &import) } else { text };
@@ -97,7 +102,8 @@ impl Draft {
         let places = &wish.places;
         let version = containerd.version();
         if wish.snapshotter && (version.major, version.minor) == (1, 6) {
-            let reason = format!("containerd {version} has one snapshotter for all runtimes; --snapshotter needs 1.7");
+            let reason =
+                format!("containerd {version} has one snapshotter for all runtimes; --snapshotter needs 1.7");
             return Err(Failure::new(Code::NodeContainerdUnusable, reason));
         }
         let at = |reason: String| refused(format!("{}: {reason}", main.path.display()));
@@ -108,15 +114,22 @@ impl Draft {
         };
         let version = main_file::version(&base).map_err(at)?;
         if dialect == Dialect::Two && version < 2 {
-            return Err(at("containerd 2 ignores parts of a configuration of version 1; `containerd config migrate`".into()));
+            return Err(at(
+                "containerd 2 ignores parts of a configuration of version 1; `containerd config migrate`"
+                    .into(),
+            ));
         }
-        let before = before(containerd, main).map_err(|e| at(format!("containerd refuses it as it is: {e}")))?;
+        let before =
+            before(containerd, main).map_err(|e| at(format!("containerd refuses it as it is: {e}")))?;
         let wanted = Wanted {
-            runtimes: classes.iter().map(|class| Runtime {
-                name: class.name.into(),
-                shim: text(&places.shim()),
-                config: text(&places.class(class.name)),
-            }).collect(),
+            runtimes: classes
+                .iter()
+                .map(|class| Runtime {
+                    name: class.name.into(),
+                    shim: text(&places.shim()),
+                    config: text(&places.class(class.name)),
+                })
+                .collect(),
             snapshotter: wish.snapshotter.then(|| SNAPSHOTTER_SOCKET.to_owned()),
         };
         let names = super::names();
@@ -127,12 +140,12 @@ impl Draft {
                 let own = main_file::runtimes(&base, plugin(version));
                 let kept = |name: &str| own.iter().any(|o| o == name) || names.contains(&name);
                 let lost: Table = before.runtimes().into_iter().filter(|(name, _)| !kept(name)).collect();
-                additions.block = Some(render(&wanted, version, dialect, &lost));
-                additions.annotate_snapshots =
-                    (wish.snapshotter && !before.snapshots_are_annotated()).then(|| plugin(version).to_owned());
+                additions.block = Some(render(&wanted, version, dialect, &lost, &[]));
+                additions.annotate_snapshots = (wish.snapshotter && !before.snapshots_are_annotated())
+                    .then(|| plugin(version).to_owned());
             }
             Dialect::Two => {
-                let tables = render(&wanted, version, dialect, &Table::new());
+                let tables = render(&wanted, version, dialect, &Table::new(), &before.unpacked());
                 drop_in = Some(format!("{OWN}version = {}\n\n{tables}", version.min(3)));
                 if !main_file::imports(&base).iter().any(|p| covers(p, &places.drop_in())) {
                     additions.import = Some(places.import());
@@ -167,7 +180,8 @@ impl Draft {
         let path = if main.print.is_some() { main.path.with_file_name(DRAFT) } else { drafts.join("main") };
         let tried = with_draft(&path, &draft, |path| self.confirm(containerd, path));
         let _ = fs::remove_dir_all(&drafts);
-        let hint = if places.is_live() { "" } else { " (files that it imports were looked for on this machine)" };
+        let hint =
+            if places.is_live() { "" } else { " (files that it imports were looked for on this machine)" };
         tried.map_err(|reason| refused(format!("{}: {reason}{hint}", main.path.display())))
     }
 
@@ -178,9 +192,17 @@ impl Draft {
     pub fn confirm(&self, containerd: &Containerd, path: &Path) -> Result<(), String> {
         let after = containerd.effective(path).map_err(|e| format!("containerd would refuse it: {e}"))?;
         let names = super::names();
-        let differences = self.before.differences(&after, &Scope { runtimes: &names, snapshotter: SNAPSHOTTER });
+        let differences =
+            self.before.differences(&after, &Scope { runtimes: &names, snapshotter: SNAPSHOTTER });
         if !differences.is_empty() {
             return Err(format!("other settings would change: {}", differences.join("; ")));
+        }
+        let two = containerd.version().dialect() == Some(Dialect::Two);
+        if two && self.wanted.snapshotter.is_some() && !after.unpacks(&self.before.unpacked(), SNAPSHOTTER) {
+            return Err(
+                "what the transfer service unpacks (unpack_config) would not be what it was, and Cocoon's"
+                    .into(),
+            );
         }
         match lacks(&after, &self.wanted) {
             None => Ok(()),
@@ -203,7 +225,8 @@ pub(crate) fn lacks(effective: &Effective, wanted: &Wanted) -> Option<String> {
         let whole = is(&["runtime_type"], RUNTIME_TYPE) == Some(true)
             && is(&["runtime_path"], &runtime.shim) == Some(true)
             && is(&["options", "ConfigPath"], &runtime.config) == Some(true);
-        let placed = wanted.snapshotter.is_none() || effective.snapshotter_of(&runtime.name).as_deref() == Some(SNAPSHOTTER);
+        let placed = wanted.snapshotter.is_none()
+            || effective.snapshotter_of(&runtime.name).as_deref() == Some(SNAPSHOTTER);
         if !whole || !placed {
             return Some(format!("the runtime {}", runtime.name));
         }
@@ -218,7 +241,8 @@ pub(crate) fn lacks(effective: &Effective, wanted: &Wanted) -> Option<String> {
 }
 
 const MADE: &str = "# Made by `cocoon node install`, since containerd had no configuration file.\n";
-const OWN: &str = "# Cocoon's runtimes: written by `cocoon node install`, removed by `cocoon node uninstall`.\n";
+const OWN: &str =
+    "# Cocoon's runtimes: written by `cocoon node install`, removed by `cocoon node uninstall`.\n";
 
 /// What the configuration comes to without Cocoon's part.
 fn before(containerd: &Containerd, main: &MainFile) -> Result<Effective, String> {
@@ -230,7 +254,8 @@ fn before(containerd: &Containerd, main: &MainFile) -> Result<Effective, String>
 
 fn with_draft<T>(path: &Path, text: &str, act: impl FnOnce(&Path) -> Result<T, String>) -> Result<T, String> {
     let _ = fs::remove_file(path);
-    let result = write_private(path, text).map_err(|e| format!("{}: {e}", path.display())).and_then(|()| act(path));
+    let result =
+        write_private(path, text).map_err(|e| format!("{}: {e}", path.display())).and_then(|()| act(path));
     let _ = fs::remove_file(path);
     result
 }

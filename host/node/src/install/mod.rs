@@ -119,10 +119,13 @@ fn install_into(
         done.notes.push("everything was as it should be; nothing was changed".into());
         return Ok(done);
     }
-    let restarting = Restarting { restart: wish.restart.as_ref(), containerd: Some(containerd), tried: Cell::new(false) };
+    let restarting =
+        Restarting { restart: wish.restart.as_ref(), containerd: Some(containerd), tried: Cell::new(false) };
     let result = change::carry_out(store, &plan, places, &mut done, stop, &|done| {
         if places.is_live() {
-            draft.confirm(containerd, &places.config).map_err(|reason| Failure::new(Code::NodeInstallFailed, reason))?;
+            draft
+                .confirm(containerd, &places.config)
+                .map_err(|reason| Failure::new(Code::NodeInstallFailed, reason))?;
         }
         restarting.run(places, done)
     });
@@ -154,8 +157,12 @@ impl Restarting<'_> {
             return failure;
         }
         let what = match self.run(places, &mut Done::default()) {
-            Ok(()) => "with its configuration as before containerd was restarted again, and answers".to_owned(),
-            Err(e) => format!("containerd does not run with its configuration as before either: {}", e.reason),
+            Ok(()) => {
+                "with its configuration as before containerd was restarted again, and answers".to_owned()
+            }
+            Err(e) => {
+                format!("containerd does not run with its configuration as before either: {}", e.reason)
+            }
         };
         Failure::new(failure.code, format!("{}; {what}", failure.reason))
     }
@@ -169,7 +176,8 @@ fn find(places: &Places, given: Option<&std::path::Path>) -> Result<Containerd, 
     match inside.iter().find(|p| p.is_file()) {
         Some(program) => Containerd::find(Some(program)),
         None => {
-            let reason = format!("there is no containerd in {}; name one of its version", places.root.display());
+            let reason =
+                format!("there is no containerd in {}; name one of its version", places.root.display());
             Err(Failure::new(Code::NodeContainerdUnusable, reason))
         }
     }
@@ -178,8 +186,13 @@ fn find(places: &Places, given: Option<&std::path::Path>) -> Result<Containerd, 
 fn tell_recovery(store: &Store, done: &mut Done) -> Result<(), Failure> {
     if let Some(undone) = recover(store)? {
         let count = undone.restored.len();
-        done.notes.push(format!("an earlier run was cut off: {count} files that it had changed were put back first"));
-        let left = undone.left.iter().map(|p| format!("{} was changed by someone else since and was left", p.display()));
+        done.notes.push(format!(
+            "an earlier run was cut off: {count} files that it had changed were put back first"
+        ));
+        let left = undone
+            .left
+            .iter()
+            .map(|p| format!("{} was changed by someone else since and was left", p.display()));
         done.notes.extend(left);
     }
     Ok(())

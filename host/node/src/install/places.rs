@@ -105,10 +105,20 @@ mod tests {
     #[test]
     fn patterns_cover_what_containerd_would_read() {
         let path = Path::new("/etc/containerd/conf.d/cocoon.toml");
-        for yes in ["/etc/containerd/conf.d/*.toml", "/etc/containerd/conf.d/cocoon*.toml", "/etc/*/conf.d/c?coon.toml"] {
+        for yes in [
+            "/etc/containerd/conf.d/*.toml",
+            "/etc/containerd/conf.d/cocoon*.toml",
+            "/etc/*/conf.d/c?coon.toml",
+        ] {
             assert!(covers(yes, path), "{yes}");
         }
-        for no in ["/etc/containerd/*.toml", "conf.d/*.toml", "/etc/containerd/conf.d/x*.toml", "", "/etc/containerd/conf.d"] {
+        for no in [
+            "/etc/containerd/*.toml",
+            "conf.d/*.toml",
+            "/etc/containerd/conf.d/x*.toml",
+            "",
+            "/etc/containerd/conf.d",
+        ] {
             assert!(!covers(no, path), "{no}");
         }
         assert!(covers(&Places::default().import(), &Places::default().drop_in()));
@@ -117,7 +127,10 @@ mod tests {
     #[test]
     fn an_image_of_a_system_has_its_own_places() {
         let places = Places { root: "/mnt/x".into(), ..Places::default() };
-        assert_eq!(places.on_disk(&places.shim()), Path::new("/mnt/x/opt/cocoon/bin/containerd-shim-cocoon-v2"));
+        assert_eq!(
+            places.on_disk(&places.shim()),
+            Path::new("/mnt/x/opt/cocoon/bin/containerd-shim-cocoon-v2")
+        );
         assert!(!places.is_live() && Places::default().is_live());
     }
 }

@@ -51,7 +51,8 @@ impl Restart {
         };
         // No pipes: the command may leave containerd itself behind, which would keep them open.
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let status = crate::program::run_detached(&mut command, self.limit).map_err(|e| format!("restart of containerd: {e}"))?;
+        let status = crate::program::run_detached(&mut command, self.limit)
+            .map_err(|e| format!("restart of containerd: {e}"))?;
         if status { Ok(()) } else { Err(format!("the command that restarts containerd failed: {command:?}")) }
     }
 }

@@ -48,7 +48,8 @@ impl<'a> Transaction<'a> {
                 }
                 if change.after.is_some() {
                     let lacking = disk::lacking(&change.path);
-                    folders.extend(lacking.into_iter().filter(|dir| !folders.contains(dir)).collect::<Vec<_>>());
+                    folders
+                        .extend(lacking.into_iter().filter(|dir| !folders.contains(dir)).collect::<Vec<_>>());
                 }
                 let after = change.after.as_ref().map(|(_, print)| print.clone());
                 steps.push(Step { path: change.path.clone(), before, after });
@@ -152,7 +153,9 @@ fn undo(store: &Store, journal: &Journal) -> Result<Undone, Failure> {
         store.end()?;
         Ok(undone)
     };
-    undo().map_err(|e| failed(&format!("what was changed could not all be put back ({e}); the next run tries again")))
+    undo().map_err(|e| {
+        failed(&format!("what was changed could not all be put back ({e}); the next run tries again"))
+    })
 }
 
 /// Removes those of the folders that are empty, innermost first.

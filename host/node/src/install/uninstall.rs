@@ -63,7 +63,8 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
             None
         }
     };
-    let before = containerd.as_ref().filter(|_| places.is_live()).and_then(|c| c.effective(&places.config).ok());
+    let before =
+        containerd.as_ref().filter(|_| places.is_live()).and_then(|c| c.effective(&places.config).ok());
 
     let mut changes = Vec::new();
     // The main file first, so that at no time it imports what is not there.
@@ -73,8 +74,11 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
     changes.push(manifest_change(&store, None)?);
     done.changed.push("what is remembered of the installation: removed".into());
     let plan = Plan { changes, manifest: None };
-    let restarting =
-        Restarting { restart: wish.restart.as_ref(), containerd: containerd.as_ref(), tried: Cell::new(false) };
+    let restarting = Restarting {
+        restart: wish.restart.as_ref(),
+        containerd: containerd.as_ref(),
+        tried: Cell::new(false),
+    };
     let result = change::carry_out(&store, &plan, &places, &mut done, stop, &|done| {
         if let (Some(containerd), Some(before)) = (&containerd, &before) {
             confirm(containerd, before, &places)?;
@@ -90,7 +94,9 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
 
 /// containerd still takes its configuration, nothing of others changed in it, and nothing of ours is left.
 fn confirm(containerd: &Containerd, before: &Effective, places: &Places) -> Result<(), Failure> {
-    let after = containerd.effective(&places.config).map_err(|e| failed(&format!("containerd would refuse it: {e}")))?;
+    let after = containerd
+        .effective(&places.config)
+        .map_err(|e| failed(&format!("containerd would refuse it: {e}")))?;
     let names = super::names();
     let differences = before.differences(&after, &Scope { runtimes: &names, snapshotter: SNAPSHOTTER });
     if differences.is_empty() {
