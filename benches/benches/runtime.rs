@@ -67,7 +67,11 @@ async fn figures(machine: &Machine, bare: Duration) -> Result<()> {
     }
     let ratio = |over: Duration, under: Duration| over.as_secs_f64() / under.as_secs_f64();
     if let [runc, cocoon] = medians.as_slice() {
-        println!("a pod over a bare boot {:.2}, over runc {:.1}", ratio(*cocoon, bare), ratio(*cocoon, *runc));
+        println!(
+            "a pod over a bare boot {:.2}, over runc {:.1}",
+            ratio(*cocoon, bare),
+            ratio(*cocoon, *runc)
+        );
     }
 
     let began = Instant::now();
@@ -126,7 +130,10 @@ fn memory(machine: &Machine) -> Result<()> {
         let mut all: Vec<u64> = sizes.iter().map(|(anon, file)| anon + file).collect();
         all.sort_unstable();
         if let (Some(least), Some(most)) = (sizes.iter().min(), all.last()) {
-            println!("{name}: {} processes, at most {most} KiB (RssAnon and RssFile of one: {least:?})", all.len());
+            println!(
+                "{name}: {} processes, at most {most} KiB (RssAnon and RssFile of one: {least:?})",
+                all.len()
+            );
         }
     }
     Ok(())
@@ -172,6 +179,8 @@ async fn words(pod: &Pod, runtime: &str, talk: &ContainerWish, beside: &str) -> 
     let began = Instant::now();
     pod.sh(beside, &script).await?;
     let limit = LOG_MIB as f64 / began.elapsed().as_secs_f64();
-    println!("{runtime:6} log                        {rate:.0} MiB/s; through a pipe to nobody {limit:.0} MiB/s");
+    println!(
+        "{runtime:6} log                        {rate:.0} MiB/s; through a pipe to nobody {limit:.0} MiB/s"
+    );
     Ok(())
 }

@@ -26,7 +26,10 @@ async fn a_pod(machine: Machine) -> Machine {
     let work = pod.container(&ContainerWish::script("work", &image, WORK)).await.unwrap();
     pod.wait_for_log("work", 0, "ready\n").await.unwrap();
     assert_eq!(pod.log("work", 0, "stderr").unwrap(), "to stderr\n");
-    assert_eq!(pod.exec(&work, &["/bin/sh", "-c", "echo a; echo b >&2; exit 7"]).await.unwrap(), ("a\n".into(), "b\n".into(), 7));
+    assert_eq!(
+        pod.exec(&work, &["/bin/sh", "-c", "echo a; echo b >&2; exit 7"]).await.unwrap(),
+        ("a\n".into(), "b\n".into(), 7)
+    );
     assert!(pod.exec_within(&work, &["/bin/sleep", "600"], 1).await.is_err());
     assert_eq!(pod.sh(&work, "busybox hostname").await.unwrap(), "plain");
     assert!(pod.sh(&work, "cat /etc/resolv.conf").await.unwrap().contains("nameserver 10.88.0.1"));
@@ -37,7 +40,8 @@ async fn a_pod(machine: Machine) -> Machine {
     shell.resize(123, 45).await.unwrap();
     shell.write(b"until busybox stty size | grep '45 123'; do sleep 0.1; done; exit 4\n").await.unwrap();
     assert_eq!(shell.finish().await.unwrap(), 4, "{}", String::from_utf8_lossy(&shell.stdout));
-    let mut pipe = pod.exec_stream(&work, &["/bin/sh", "-c", "head -c 6; echo oh >&2"], false, true).await.unwrap();
+    let mut pipe =
+        pod.exec_stream(&work, &["/bin/sh", "-c", "head -c 6; echo oh >&2"], false, true).await.unwrap();
     pipe.write(b"abcdef").await.unwrap();
     assert_eq!(pipe.finish().await.unwrap(), 0);
     assert_eq!((pipe.stdout.as_slice(), pipe.stderr.as_slice()), (b"abcdef".as_slice(), b"oh\n".as_slice()));
@@ -81,7 +85,11 @@ fn under_containerd_2() {
 fn containerd_is_killed_and_comes_back() {
     Story::Runc.tell(Version::V2, async |mut machine| {
         let pod = machine.pod(PodWish::new("stays", "runc")).await.unwrap();
-        let work = ContainerWish::script("work", &machine.image, "trap 'exit 6' TERM; echo ready; while :; do sleep 0.1; done");
+        let work = ContainerWish::script(
+            "work",
+            &machine.image,
+            "trap 'exit 6' TERM; echo ready; while :; do sleep 0.1; done",
+        );
         let work = pod.container(&work).await.unwrap();
         pod.wait_for_log("work", 0, "ready\n").await.unwrap();
         machine.containerd.end(&machine.node, Signal::KILL).unwrap();

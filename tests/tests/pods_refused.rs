@@ -32,7 +32,11 @@ async fn pods(machine: Machine) -> Machine {
     let good = owner.register(&plan, &[]).await.unwrap();
 
     refused(run(&machine, wish("bare", &[]), &work).await, Code::InitdataMissing, "");
-    refused(run(&machine, wish("noise", &[(ANNOTATION, "bm9pc2U=")]), &work).await, Code::InitdataMalformed, "");
+    refused(
+        run(&machine, wish("noise", &[(ANNOTATION, "bm9pc2U=")]), &work).await,
+        Code::InitdataMalformed,
+        "",
+    );
     let kernel = ("io.katacontainers.config.hypervisor.kernel_params", "init=/bin/sh");
     let error = run(&machine, wish("kernel", &[(ANNOTATION, &good), kernel]), &work).await.unwrap_err();
     assert!(format!("{error:#}").contains("kernel_params"), "{error:#}");
@@ -46,7 +50,11 @@ async fn pods(machine: Machine) -> Machine {
     plan.secrets = vec![SecretPlan { uri: "kbs:///default/secret/token".into(), file: None }];
     let unknown = owner.register(&plan, &[]).await.unwrap();
     owner.unregister(&unknown).await.unwrap();
-    refused(run(&machine, wish("unknown", &[(ANNOTATION, &unknown)]), &work).await, Code::ReleaseWorkloadUnknown, "");
+    refused(
+        run(&machine, wish("unknown", &[(ANNOTATION, &unknown)]), &work).await,
+        Code::ReleaseWorkloadUnknown,
+        "",
+    );
     machine
 }
 
@@ -85,7 +93,8 @@ async fn asks(machine: Machine) -> Machine {
     refused(pod.container(&again).await, Code::PlanRequestRefused, "");
 
     assert_eq!(pod.exec(&working, &["/bin/echo", "healthy"]).await.unwrap().0, "healthy\n");
-    for command in [&["/bin/echo", "healthy", "too"][..], &["/bin/echo"], &["/bin/sh", "-c", "echo healthy"]] {
+    for command in [&["/bin/echo", "healthy", "too"][..], &["/bin/echo"], &["/bin/sh", "-c", "echo healthy"]]
+    {
         refused(pod.exec(&working, command).await, Code::PlanRequestRefused, "");
     }
     // Allowed as a probe, but not with a terminal.

@@ -70,10 +70,7 @@ async fn rights(machine: Machine) -> Machine {
     let mut tells = ContainerWish::script("tells", image, "echo because >/dev/termination-log; exit 9");
     let mut debug = ContainerWish::script("debug", image, "echo helping");
     let all = [&small, &large, &rooted, &hungry, &tells, &debug].map(Clone::clone);
-    let pod = machine
-        .planned(PodWish::new("rights", "cocoon"), &all.each_ref(), &[], plan_of)
-        .await
-        .unwrap();
+    let pod = machine.planned(PodWish::new("rights", "cocoon"), &all.each_ref(), &[], plan_of).await.unwrap();
 
     // What the host would have otherwise: another user, another program, variables of its own.
     small.user = Some(0);
@@ -89,7 +86,10 @@ async fn rights(machine: Machine) -> Machine {
     expect(&seen, &[("root", "read-only"), ("sysctl", "read-only"), ("kcore", "0"), ("somaxconn", "777")]);
     expect(&seen, &[("host_env", "[10.96.0.1]"), ("other_env", "[]"), ("own_env", "[the owner's]")]);
     let seen = look(&pod, &large).await;
-    expect(&seen, &[("uid", "0"), ("root", "writable"), ("sysctl", "writable"), ("seccomp", "0"), ("nnp", "0")]);
+    expect(
+        &seen,
+        &[("uid", "0"), ("root", "writable"), ("sysctl", "writable"), ("seccomp", "0"), ("nnp", "0")],
+    );
 
     let refused = pod.container(&rooted).await.unwrap_err().to_string();
     assert!(refused.contains("root"), "{refused}");

@@ -23,7 +23,8 @@ async fn programs_run_with_streams(pod: &Pod, work: &str) {
     shell.write(b"until busybox stty size | grep '45 123'; do sleep 0.1; done; exit 4\n").await.unwrap();
     assert_eq!(shell.finish().await.unwrap(), 4, "{}", String::from_utf8_lossy(&shell.stdout));
 
-    let mut pipe = pod.exec_stream(work, &["/bin/sh", "-c", "head -c 6; echo oh >&2"], false, true).await.unwrap();
+    let mut pipe =
+        pod.exec_stream(work, &["/bin/sh", "-c", "head -c 6; echo oh >&2"], false, true).await.unwrap();
     pipe.write(b"abcdef").await.unwrap();
     assert_eq!(pipe.finish().await.unwrap(), 0);
     assert_eq!((pipe.stdout.as_slice(), pipe.stderr.as_slice()), (b"abcdef".as_slice(), b"oh\n".as_slice()));
@@ -47,7 +48,10 @@ async fn figures_are_those_of_the_guest(pod: &Pod, work: &str) {
     assert!(stats.memory.working_set_bytes.value > 100_000, "{stats:?}");
     let stats = pod.stats().await.unwrap();
     let linux = &stats.linux;
-    assert!(linux.cpu.usage_core_nano_seconds.value > 0 && linux.memory.working_set_bytes.value > 0, "{stats:?}");
+    assert!(
+        linux.cpu.usage_core_nano_seconds.value > 0 && linux.memory.working_set_bytes.value > 0,
+        "{stats:?}"
+    );
     assert_eq!(linux.network.default_interface.name, "eth0", "{stats:?}");
     assert!(linux.network.default_interface.rx_bytes.value > 0, "{stats:?}");
     assert_eq!(linux.containers.len(), 3, "{stats:?}");

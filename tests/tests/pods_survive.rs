@@ -51,11 +51,18 @@ async fn deaths(mut machine: Machine) -> Machine {
         assert_eq!(machine.node.named(QEMU).len(), 1);
         machine.containerd.start_again(&machine.node).unwrap();
         assert_eq!(pod.sh(&work, "echo here").await.unwrap(), "here");
-        assert_eq!(pod.pod_status().await.unwrap().state, EnumOrUnknown::new(cri::PodSandboxState::SANDBOX_READY));
+        assert_eq!(
+            pod.pod_status().await.unwrap().state,
+            EnumOrUnknown::new(cri::PodSandboxState::SANDBOX_READY)
+        );
     }
     // Nonsense on the shim's socket: it goes on.
     for socket in machine.node.sockets("/run/containerd/s") {
-        for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0, 0, 0, 4, 0, 0, 0, 1, 1, 0, 0xff, 0xff, 0xff, 0xff]] {
+        for nonsense in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            &[0xff; 64],
+            &[0, 0, 0, 4, 0, 0, 0, 1, 1, 0, 0xff, 0xff, 0xff, 0xff],
+        ] {
             let mut stream = UnixStream::connect(&socket).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             let _ = stream.write_all(nonsense);
@@ -110,7 +117,11 @@ async fn crowd(machine: Machine) -> Machine {
     let pods = futures_util::future::join_all((0..8).map(one)).await;
     assert_eq!(machine.node.named(QEMU).len(), 8);
     for shim in machine.node.named(SHIM) {
-        println!("shim: RssAnon {:?} KiB, RssFile {:?} KiB", shim.memory().unwrap().0, shim.memory().unwrap().1);
+        println!(
+            "shim: RssAnon {:?} KiB, RssFile {:?} KiB",
+            shim.memory().unwrap().0,
+            shim.memory().unwrap().1
+        );
     }
     futures_util::future::join_all(pods.iter().map(Pod::remove)).await.into_iter().for_each(Result::unwrap);
     machine

@@ -98,7 +98,11 @@ fn a_pod_lives_and_ends_under_containerd_2() {
 
 /// The same with CoCo's annotation, and the container killed by the grace period's end.
 async fn a_short_life(machine: Machine) -> Machine {
-    let work = ContainerWish::script("work", &machine.image, "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    let work = ContainerWish::script(
+        "work",
+        &machine.image,
+        "trap '' TERM; echo ready; while :; do sleep 0.1; done",
+    );
     let owner = machine.owner().unwrap();
     let plan = owner.plan("short", vec![owner.container(&work).unwrap()]).unwrap();
     let mut wish = PodWish::new("short", "cocoon");

@@ -82,10 +82,7 @@ async fn volumes(machine: Machine) -> Machine {
     ];
     let mut two = one.clone();
     two.name = "two".into();
-    let pod = machine
-        .planned(PodWish::new("volumes", "cocoon"), &[&one, &two], &[], plan_of)
-        .await
-        .unwrap();
+    let pod = machine.planned(PodWish::new("volumes", "cocoon"), &[&one, &two], &[], plan_of).await.unwrap();
     let first = pod.container(&one).await.unwrap();
     // The plan knows no such mount.
     two.mounts.push(("/outside".into(), text(&outside), false));

@@ -119,7 +119,8 @@ impl Node {
         let children = all().into_iter().filter(|p| p.parent == keeper.id());
         let init = children.map(|p| p.pid).next().context("the node has no first process")?;
         let name = folder.path().file_name().context("no name")?.to_owned();
-        let mut node = Node { keeper, init, folder, mounts: Vec::new(), cgroups: PathBuf::from("/").join(name) };
+        let mut node =
+            Node { keeper, init, folder, mounts: Vec::new(), cgroups: PathBuf::from("/").join(name) };
         node.mounts = node.all_mounts()?;
         Ok(Some(node))
     }
@@ -209,7 +210,8 @@ impl Node {
 
     fn remains(&self, spared: &[&str]) -> Result<Vec<String>> {
         let processes = self.processes().into_iter().filter(|p| !spared.contains(&p.name.as_str()));
-        let mut left: Vec<String> = processes.map(|p| format!("process {}: {}", p.pid, p.arguments)).collect();
+        let mut left: Vec<String> =
+            processes.map(|p| format!("process {}: {}", p.pid, p.arguments)).collect();
         let mounts = self.all_mounts()?.into_iter().filter(|m| !self.mounts.contains(m));
         left.extend(mounts.map(|m| format!("mount {m}")));
         for line in self.run("ip", ["-o", "link"])?.lines() {
@@ -288,7 +290,6 @@ fn all() -> Vec<Process> {
     found
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +303,9 @@ mod tests {
         node.run("ip", ["netns", "add", "x"]).unwrap();
         node.run("ip", ["link", "add", "t0", "type", "veth", "peer", "name", "t1"]).unwrap();
         let left = node.left(&[], Duration::ZERO).unwrap().join("\n");
-        for part in ["process", "sleep 600", "network namespace x", "network device", "t0", "mount", "/run/netns/x"] {
+        for part in
+            ["process", "sleep 600", "network namespace x", "network device", "t0", "mount", "/run/netns/x"]
+        {
             assert!(left.contains(part), "{part} is not in\n{left}");
         }
         let sleep = node.named("sleep").remove(0);

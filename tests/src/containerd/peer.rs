@@ -44,7 +44,9 @@ impl Version {
 
     /// Whether the folder's containerd says that it is of this version.
     fn is_in(self, folder: &Path) -> bool {
-        let Ok(output) = Command::new(folder.join("containerd")).arg("--version").output() else { return false };
+        let Ok(output) = Command::new(folder.join("containerd")).arg("--version").output() else {
+            return false;
+        };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         // "containerd github.com/containerd/containerd 1.7.24~ds1 …"; with a "v" where upstream built it.
         let version = text.split_whitespace().nth(2).unwrap_or_default().trim_start_matches('v');

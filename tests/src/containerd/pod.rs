@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use protobuf::{EnumOrUnknown, MessageField};
 
 use super::cri::{self, Cri};
-use super::{Containerd, ContainerWish, Forward, Node, PodWish, Stream};
+use super::{ContainerWish, Containerd, Forward, Node, PodWish, Stream};
 
 /// How long a container may take to do what a test waits for.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -127,7 +127,11 @@ impl Pod {
                 return Ok(Ended { code: status.exit_code, reason: status.reason, message: status.message });
             }
             if began.elapsed() > LIMIT {
-                bail!("container {container} has not ended: {:?}; its log:\n{}", status.state, self.all_logs());
+                bail!(
+                    "container {container} has not ended: {:?}; its log:\n{}",
+                    status.state,
+                    self.all_logs()
+                );
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -178,7 +182,13 @@ impl Pod {
     ///
     /// # Errors
     /// containerd's refusal.
-    pub async fn exec_stream(&self, container: &str, command: &[&str], tty: bool, stdin: bool) -> Result<Stream> {
+    pub async fn exec_stream(
+        &self,
+        container: &str,
+        command: &[&str],
+        tty: bool,
+        stdin: bool,
+    ) -> Result<Stream> {
         let request = cri::ExecRequest {
             container_id: container.into(),
             cmd: command.iter().map(|c| (*c).to_owned()).collect(),
@@ -225,8 +235,11 @@ impl Pod {
     /// # Errors
     /// containerd's refusal.
     pub async fn stop_container(&self, container: &str, seconds: i64) -> Result<()> {
-        let request =
-            cri::StopContainerRequest { container_id: container.into(), timeout: seconds, ..Default::default() };
+        let request = cri::StopContainerRequest {
+            container_id: container.into(),
+            timeout: seconds,
+            ..Default::default()
+        };
         self.cri.stop(&request).await?;
         Ok(())
     }

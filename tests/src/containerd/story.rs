@@ -7,7 +7,7 @@ use cocoon_plan::Plan;
 use cocoon_runtime::RuntimeConfig;
 
 use super::daemon::shim_program;
-use super::{Containerd, ContainerWish, Node, Owner, Pod, PodWish, Setup, Version};
+use super::{ContainerWish, Containerd, Node, Owner, Pod, PodWish, Setup, Version};
 use crate::{Layout, Registry, missing};
 
 /// Programs without which there are no pods.
@@ -90,7 +90,12 @@ impl Story {
             anyhow::Ok(story(Machine { node, containerd, registry, owner, image }).await)
         })?;
         let left = machine.left(Duration::from_secs(20))?;
-        assert_eq!(left, Vec::<String>::new(), "left behind; containerd's log:\n{}", machine.containerd.log());
+        assert_eq!(
+            left,
+            Vec::<String>::new(),
+            "left behind; containerd's log:\n{}",
+            machine.containerd.log()
+        );
         Ok(())
     }
 }

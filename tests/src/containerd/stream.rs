@@ -150,7 +150,8 @@ impl Forward {
 }
 
 async fn open(url: &str) -> Result<WebSocketStream<TcpStream>> {
-    let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context(url.to_owned())?;
+    let address =
+        url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context(url.to_owned())?;
     let tcp = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
     let mut request = url.replacen("http://", "ws://", 1).into_client_request()?;
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("v4.channel.k8s.io"));

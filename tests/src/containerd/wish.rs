@@ -127,7 +127,11 @@ impl PodWish {
             image: MessageField::some(cri::ImageSpec { image: wish.image.clone(), ..Default::default() }),
             command: wish.command.clone(),
             envs: wish.env.iter().map(|(k, v)| pair(k, v)).collect(),
-            mounts: wish.mounts.iter().map(|(target, source, readonly)| mount(target, source, *readonly)).collect(),
+            mounts: wish
+                .mounts
+                .iter()
+                .map(|(target, source, readonly)| mount(target, source, *readonly))
+                .collect(),
             log_path: format!("{}/{}.log", wish.name, wish.attempt),
             stdin: wish.stdin,
             tty: wish.tty,
