@@ -351,3 +351,6 @@ for pair in AttestationReport:_cert_chain_case1 _coco_report1:_coco_certs1; do
     seed nvidia_evidence "${pair%:*}" '%b' "$(tr -d '[:space:]' <"$report" | sed 's/../\\x&/g')"
     vector "nvidia/$(basename "$chain")" x509
 done
+
+seed volume_path deep '%s' 'conf.d/10-app/key.pem'
+seed seccomp_profile list '%s' '{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,"architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["read","socketcall"],"action":"SCMP_ACT_ALLOW"},{"names":["clone"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":2114060288,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}]}]}'
