@@ -281,3 +281,7 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 }
+
+#[cfg(test)]
+#[path = "task_service_tests.rs"]
+mod tests;

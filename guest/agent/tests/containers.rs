@@ -4,110 +4,16 @@
 // Helpers of tests are tests too.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::fs::{self, File};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_guest::container::{Container, Exit, SecretFile, Settings, Streams};
-use cocoon_guest::reaper::Reaper;
-use cocoon_plan::ContainerPlan;
-use cocoon_plan::compile::DEFAULT_CAPABILITIES;
+use cocoon_guest::container::{SecretFile, Streams};
 use cocoon_stage::{Code, Failure};
+use common::{Machine, plan};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
-
-const BUSYBOX: &str = "/bin/busybox";
-
-struct Machine {
-    dir: tempfile::TempDir,
-    settings: Settings,
-}
-
-/// What a container did.
-struct Outcome {
-    stdout: String,
-    stderr: String,
-    exit: Exit,
-}
-
-impl Machine {
-    fn new() -> Option<Self> {
-        let able = rustix::process::geteuid().is_root() && Path::new(BUSYBOX).exists();
-        let namespaces = std::process::Command::new("unshare").args(["-m", "-p", "-f", "true"]).status();
-        if !able || !namespaces.is_ok_and(|s| s.success()) {
-            println!("skipped: needs root, namespaces and {BUSYBOX}");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let etc = dir.path().join("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::write(etc.join("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
-        fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
-        let settings = Settings {
-            exe: OwnedFd::from(File::open(env!("CARGO_BIN_EXE_cocoon-guest")).unwrap()),
-            work: dir.path().join("work"),
-            etc,
-            cgroups: None,
-            reaper: Arc::new(Reaper::default()),
-        };
-        Some(Machine { dir, settings })
-    }
-
-    /// An image with busybox, users, and a few traps.
-    fn image(&self, name: &str) -> PathBuf {
-        let root = self.dir.path().join("images").join(name);
-        for folder in ["bin", "etc", "tmp", "home/alice"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-        for applet in
-            ["sh", "cat", "id", "ls", "mount", "unshare", "mknod", "chroot", "dmesg", "stty", "stat"]
-        {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:\nalice:x:1000:1000::/home/alice:\n").unwrap();
-        fs::write(root.join("etc/group"), "root:x:0:\nalice:x:1000:\nstaff:x:50:alice\n").unwrap();
-        std::os::unix::fs::symlink("../run/nowhere/resolv.conf", root.join("etc/resolv.conf")).unwrap();
-        root
-    }
-
-    async fn create(
-        &self,
-        plan: &ContainerPlan,
-        secrets: &[SecretFile],
-        streams: Streams,
-    ) -> Result<Container, Failure> {
-        let image = self.image(&plan.name);
-        Ok(Container::create(&self.settings, plan, &image, "pod", secrets, streams).await?)
-    }
-
-    async fn run(&self, plan: &ContainerPlan, secrets: &[SecretFile]) -> Outcome {
-        let (mut out, near_out) = tokio::io::duplex(4096);
-        let (mut err, near_err) = tokio::io::duplex(4096);
-        let streams =
-            Streams { stdin: None, stdout: Some(Box::new(near_out)), stderr: Some(Box::new(near_err)) };
-        let container = self.create(plan, secrets, streams).await.unwrap();
-        container.start().await.unwrap();
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr)).unwrap();
-        let exit = container.wait().await;
-        container.destroy().await;
-        Outcome { stdout, stderr, exit }
-    }
-}
-
-fn plan(name: &str, script: &str) -> ContainerPlan {
-    let mut plan: ContainerPlan = serde_json::from_value(serde_json::json!({
-        "name": name, "image": {"reference": "x", "digest": "sha256:0"}, "args": ["sh", "-c", script], "cwd": "/",
-        "env": ["PATH=/bin"], "no_new_privileges": false, "seccomp": "runtime-default", "logs": true,
-        "restart": "never", "stop_signal": 15
-    }))
-    .unwrap();
-    plan.capabilities = DEFAULT_CAPABILITIES.iter().map(|c| (*c).to_owned()).collect();
-    plan
-}
 
 fn secret(path: &str) -> SecretFile {
     SecretFile { path: path.into(), bytes: Arc::new(Zeroizing::new(b"s3cret".to_vec())) }
@@ -287,7 +193,7 @@ async fn a_terminal_is_the_containers_own() {
     plan.terminal = true;
     let container = machine.create(&plan, &[], streams).await.unwrap();
     container.start().await.unwrap();
-    container.resize(132, 43).unwrap();
+    container.process().resize(132, 43).unwrap();
     input.write_all(b"typed\n").await.unwrap();
     let mut text = String::new();
     out.read_to_string(&mut text).await.unwrap();

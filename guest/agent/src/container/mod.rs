@@ -125,7 +125,6 @@ pub struct Container {
     process: Process,
     /// The program as the plan has it; what runs beside it is alike but for arguments, terminal and folder.
     program: Program,
-    shares_pids: bool,
     ending: Arc<Ending>,
     cgroup: Option<Arc<Cgroup>>,
     folder: PathBuf,
@@ -242,7 +241,7 @@ impl Container {
         let ended = ended(Arc::clone(&ending), cgroup.clone(), oom, shares_pids);
         let process = Process::spawn(entry, &settings.reaper, &config, streams, false, ended).await?;
         let folder = folder.keep();
-        Ok(Container { process, program, shares_pids, ending, cgroup, folder, termination })
+        Ok(Container { process, program, ending, cgroup, folder, termination })
     }
 
     /// Its own process.

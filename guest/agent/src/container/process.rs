@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Pid;
 use tokio::sync::watch;
@@ -14,6 +14,9 @@ use super::spawn::{self, Entry};
 use super::stdio::{Plumbing, Streams};
 use crate::Error;
 use crate::reaper::Reaper;
+
+/// How long a process that cannot become the workload may take to end by itself, with the status that tells why.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,13 +97,19 @@ impl Process {
         Ok(Process { pid, pidfd, control: Mutex::new(Some(spawned.control)), plumbing, exit })
     }
 
-    /// Lets the process become the workload.
+    /// Lets the process become the workload. Where it cannot, it has ended when this answers.
     ///
     /// # Errors
     /// [`Error::Container`] with what failed, such as a missing program; a second start.
     pub async fn start(&self) -> Result<(), Error> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        spawn::start(control.ok_or_else(|| Error::Refused("started before".into()))?).await
+        let control = control.ok_or_else(|| Error::Refused("started before".into()))?;
+        let started = spawn::start(control).await;
+        if started.is_err() && tokio::time::timeout(LAST_STEPS, self.wait()).await.is_err() {
+            let _ = self.signal(libc::SIGKILL.unsigned_abs());
+            self.wait().await;
+        }
+        started
     }
 
     /// Its process id in the guest.
@@ -123,13 +132,16 @@ impl Process {
         exit.wait_for(Option::is_some).await.ok().and_then(|e| *e).unwrap_or(Exit::UNSEEN)
     }
 
-    /// Sends it a signal (1 to 64).
+    /// Sends it a signal (1 to 64); one that is gone already needs none.
     ///
     /// # Errors
-    /// [`Error::Container`], such as for a process that is gone.
+    /// [`Error::Container`].
     pub fn signal(&self, number: u32) -> Result<(), Error> {
         let number = i32::try_from(number).map_err(|_| Error::Refused("not a signal".into()))?;
-        crate::syscalls::pidfd_signal(self.pidfd.as_fd(), number).map_err(Error::container("send the signal"))
+        match crate::syscalls::pidfd_signal(self.pidfd.as_fd(), number) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            done => done.map_err(Error::container("send the signal")),
+        }
     }
 
     /// The host will send no more standard input.
