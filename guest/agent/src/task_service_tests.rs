@@ -17,8 +17,10 @@ use serde_json::json;
 use super::*;
 use crate::container::Settings;
 use crate::events::Events;
+use crate::open::HostSettings;
 use crate::prepare::{Backend, Documents, Images, Secret, Secrets};
 use crate::reaper::Reaper;
+use crate::volumes::Place;
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -58,6 +60,10 @@ impl Images for Fake {
         fs::copy(BUSYBOX, rootfs.join("bin/busybox")).unwrap();
         symlink("busybox", rootfs.join("bin/sh")).unwrap();
         Ok(())
+    }
+
+    async fn space(&self) -> Result<Place, Failure> {
+        Ok(Place { folder: "/nowhere".into(), memory: true })
     }
 
     async fn remove(&self, container: &str, rootfs: &Path, again: bool) {
@@ -103,8 +109,8 @@ impl Guest {
         let files = BTreeMap::from([(PLAN_FILE.to_owned(), plan)]);
         let initdata = Ok(InitData::new(HashAlgorithm::Sha256, files));
         let (events, _) = Events::channel();
-        let pod = Arc::new(Pod::new(settings, dir.path().join("roots"), events, connect, initdata));
-        pod.configure("pod".into(), None, || Ok(())).unwrap();
+        let pod = Arc::new(Pod::new(settings, dir.path().join("roots"), events, connect, initdata, false));
+        pod.configure("pod".into(), None, HostSettings::default(), || Ok(())).unwrap();
         Some(Guest { service: TaskService(pod), images, context: context(), _dir: dir })
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use cocoon_guest::container::{
-    Container, Exit, HostPart, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
+    Container, Exit, HostPart, Mounts, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
 };
 use cocoon_guest::reaper::Reaper;
 use cocoon_plan::ContainerPlan;
@@ -62,7 +62,12 @@ impl Machine {
         let oom = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&oom);
         let tell = Arc::new(move |id: &str| told.lock().unwrap().push(id.to_owned()));
-        let shared = Shared::new(SharedSettings { hostname: "pod".into(), pids, oom: tell });
+        let shared = Shared::new(SharedSettings {
+            hostname: "pod".into(),
+            pids,
+            sysctls: Default::default(),
+            oom: tell,
+        });
         Some(Machine { settings, shared, oom, dir })
     }
 
@@ -102,7 +107,7 @@ impl Machine {
         streams: Streams,
     ) -> Result<Container, Failure> {
         let image = self.image(&host.id);
-        let parts = Parts { plan, rootfs: &image, host, secrets };
+        let parts = Parts { plan, rootfs: &image, host, secrets, mounts: &Mounts::default() };
         Ok(Container::create(&self.settings, &self.shared, parts, streams).await?)
     }
 
