@@ -241,6 +241,10 @@ pub struct GuestBuildArgs {
     /// Take the kernel from this suite of the package archive, such as bookworm-backports.
     #[arg(long)]
     pub suite: Option<String>,
+    /// For developers: a guest that also runs without a plan, by the host's word alone. Its measurement is another one;
+    /// no Trustee should know it that holds real secrets.
+    #[arg(long)]
+    pub developer: bool,
 }
 
 /// `cocoon doctor`.

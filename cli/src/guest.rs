@@ -40,6 +40,7 @@ fn build_image(args: GuestBuildArgs) -> Result<(), Failure> {
         out_dir,
         ca_bundle: ca_bundle.is_file().then_some(ca_bundle),
         firmware: DEFAULT_FIRMWARE.into(),
+        developer: args.developer,
     };
     let image = build(&options, &mut |line| eprintln!("[guest   ] {line}"))?;
     show(&image)

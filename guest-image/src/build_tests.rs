@@ -31,7 +31,8 @@ fn parts() -> Parts {
     put("boot/vmlinuz-9.9-cloud-amd64", &[7; 40_000]);
     let modules = "lib/modules/9.9-cloud-amd64";
     let built_in = "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/overlayfs/overlay.ko\nkernel/fs/ext4/ext4.ko\n\
-                    kernel/crypto/xts.ko\nkernel/crypto/ecb.ko\nkernel/crypto/authenc.ko\n";
+                    kernel/crypto/xts.ko\nkernel/crypto/ecb.ko\nkernel/crypto/authenc.ko\n\
+                    kernel/drivers/block/loop.ko\n";
     put(&format!("{modules}/modules.builtin"), built_in.as_bytes());
     for (name, depends) in [
         ("virtio_blk", ""),
@@ -74,6 +75,7 @@ fn parts() -> Parts {
         out_dir: dir.path().join("data/image"),
         ca_bundle: Some(file("roots.pem", b"-----BEGIN CERTIFICATE-----\n")),
         firmware: file("bios.bin", &[0x90; 8192]),
+        developer: false,
     };
     Parts { dir, options }
 }
@@ -148,6 +150,25 @@ fn every_input_changes_the_measurement() {
     fs::write(&parts.options.firmware, [0x91; 8192]).unwrap();
     let firmware = values(&parts.options);
     assert!(before[0] != no_roots[0] && before[0] != firmware[0] && no_roots[0] != firmware[0]);
+}
+
+#[test]
+fn a_developers_image_says_so_and_measures_to_other_values() {
+    let parts = parts();
+    let usual = build(&parts.options, &mut |_| {}).unwrap();
+    let holds = |image: &GuestImage| {
+        let initrd = fs::read(&image.initrd).unwrap();
+        initrd.windows(10).any(|w| w == b"developer\0")
+    };
+    assert!(!usual.manifest.developer && !holds(&usual));
+    let text = fs::read_to_string(parts.options.out_dir.join("manifest.json")).unwrap();
+    assert!(!text.contains("developer"), "what programs before read stays as it was");
+    let before = usual.reference_values().unwrap();
+    let developers = build(&BuildOptions { developer: true, ..parts.options.clone() }, &mut |_| {}).unwrap();
+    assert!(developers.manifest.developer && holds(&developers));
+    let after = developers.reference_values().unwrap();
+    assert!(before["sim_launch_measurement"].iter().all(|v| !after["sim_launch_measurement"].contains(v)));
+    assert!(GuestImage::open(&parts.options.out_dir).unwrap().manifest.developer);
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub struct BuildOptions {
     pub ca_bundle: Option<PathBuf>,
     /// The simulated platform's firmware; usually [`DEFAULT_FIRMWARE`].
     pub firmware: PathBuf,
+    /// Whether the guest may run without a plan, by the host's word alone: for developers. It measures to other values
+    /// than one that may not.
+    pub developer: bool,
 }
 
 /// Builds an image; `progress` hears one short line for each step.
@@ -80,7 +83,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<G
     progress("writing the initrd");
     let guest_sha256 = sha256_hex(&guest);
     let ca_bundle_sha256 = ca_bundle.as_deref().map(sha256_hex);
-    let initrd = initrd::compose(guest, selected, ca_bundle)?;
+    let initrd = initrd::compose(guest, selected, ca_bundle, options.developer)?;
 
     progress("computing the reference values");
     let values = reference::simulated(&firmware, &kernel.image, &initrd, CMDLINE);
@@ -103,6 +106,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<G
         kernel_package: package.record,
         guest_sha256,
         ca_bundle_sha256,
+        developer: options.developer,
         modules: required_modules,
         optional_modules,
         module_sets,

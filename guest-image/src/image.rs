@@ -39,6 +39,9 @@ pub struct Manifest {
     /// SHA-256 of the CA bundle, hexadecimal; absent where the image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_sha256: Option<String>,
+    /// Whether the guest may run without a plan, by the host's word alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub developer: bool,
     /// Kernel modules that the guest loads, in order.
     pub modules: Vec<String>,
     /// Kernel modules that the guest loads where the hardware is there.

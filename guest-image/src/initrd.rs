@@ -7,6 +7,7 @@
 //! | `/modules/list` | file names of the modules that must load, one a line, in load order |
 //! | `/modules/optional` | the same for those that may fail to load (hardware of some hosts only) |
 //! | `/modules/layers`, `crypt`, `scratch`, `volumes` | sets that only some plans need, likewise; before what may fail to load `?`, after it the processor's flag that it is for |
+//! | `/developer` | empty; only in a developer's image, which may run without a plan |
 //! | `/etc/ssl/certs/ca-certificates.crt` | the roots that registries' certificates end in |
 //! | `/etc/passwd`, `/etc/group` | root and nobody |
 //! | `/dev/console` | what the kernel opens as init's standard streams |
@@ -27,6 +28,7 @@ pub(crate) fn compose(
     guest: Vec<u8>,
     selected: Selected,
     ca_bundle: Option<Vec<u8>>,
+    developer: bool,
 ) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::new();
     for folder in ["dev", "etc", "modules", "proc", "run", "sys", "var"] {
@@ -39,6 +41,9 @@ pub(crate) fn compose(
     archive.file("etc/group", 0o644, GROUP.into())?;
     if let Some(bundle) = ca_bundle {
         archive.file("etc/ssl/certs/ca-certificates.crt", 0o644, bundle)?;
+    }
+    if developer {
+        archive.file("developer", 0o444, Vec::new())?;
     }
     let (mut list, mut optional) = (String::new(), String::new());
     let mut files = BTreeMap::new();

@@ -251,6 +251,7 @@ mod tests {
         module("vmw_vsock_virtio_transport.ko", "");
         module("tsm.ko", "");
         module("sev-guest.ko", "tsm");
+        module("loop.ko", "");
         module("erofs.ko", "libcrc32c");
         module("libcrc32c.ko", "");
         module("dm-verity.ko", "dm-mod,dm-bufio");
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(names(&modules, &[When::Optional]), ["tsm", "sev_guest"]);
         let on_demand = names(&modules, &[When::OnDemand]);
         assert_eq!(on_demand.iter().collect::<BTreeSet<_>>().len(), on_demand.len(), "each lies there once");
-        assert_eq!(on_demand.len(), 14);
+        assert_eq!(on_demand.len(), 15);
     }
 
     #[test]
@@ -315,6 +316,13 @@ mod tests {
             "dm_mod dm_crypt gf128mul xts ecb dm_bufio dm_integrity authenc ?crypto_simd:aes \
              ?aesni_intel:aes ?sha256_ssse3:sha_ni"
         );
+    }
+
+    #[test]
+    fn volumes_with_a_limit_need_loop_devices() {
+        let selected = select(tree().path(), "p").unwrap();
+        let set = selected.sets.iter().find(|s| s.name == "volumes").unwrap();
+        assert!(set.modules.iter().map(|m| m.name.as_str()).eq(["loop"]));
     }
 
     #[test]

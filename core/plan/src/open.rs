@@ -180,6 +180,15 @@ impl Plan {
     }
 }
 
+/// The volume of a guest without plan into which the host puts files.
+///
+/// # Errors
+/// A coded refusal of a name that is none.
+pub fn files_volume(name: &str) -> Result<VolumePlan, Failure> {
+    check_name("volume", name).map_err(|e| refused(e.to_string()))?;
+    Ok(VolumePlan { name: name.to_owned(), source: VolumeSource::Files { digests: None } })
+}
+
 /// A container from what the host says of it.
 ///
 /// # Errors

@@ -172,3 +172,11 @@ fn an_open_pod_has_nothing_of_its_own() {
     let bad = BTreeMap::from([("vm.overcommit_memory".into(), "1".into())]);
     assert_eq!(Plan::open(bad, false).unwrap_err().code, Code::PlanRequestRefused);
 }
+
+#[test]
+fn volumes_have_plain_names() {
+    assert_eq!(files_volume("a.b-1").unwrap().name, "a.b-1");
+    for bad in ["", "..", ".", "a/b", "A", "a\0", &"n".repeat(64)] {
+        assert_eq!(files_volume(bad).unwrap_err().code, Code::PlanRequestRefused, "{bad:?}");
+    }
+}

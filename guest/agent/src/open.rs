@@ -117,4 +117,64 @@ mod tests {
             assert_eq!(code(broken, developer), Some(Code::InitdataMalformed));
         }
     }
+
+    fn pod(developer: bool) -> Pod {
+        let settings = crate::container::Settings {
+            exe: std::fs::File::open("/dev/null").unwrap().into(),
+            work: "/nowhere".into(),
+            etc: "/nowhere".into(),
+            cgroups: None,
+            reaper: std::sync::Arc::default(),
+        };
+        let connect: crate::pod::Connect = Box::new(|initdata, plan, _| {
+            assert!(initdata.is_none() && plan.containers.is_empty());
+            Box::pin(async { Err(Failure::new(Code::ImageNotFound, "nobody delivers images here")) })
+        });
+        let (events, _) = crate::events::Events::channel();
+        let missing = Err(Failure::new(Code::InitdataMissing, "none"));
+        Pod::new(settings, "/nowhere".into(), events, connect, missing, developer)
+    }
+
+    fn options(spec: &serde_json::Value) -> ContainerOptions {
+        ContainerOptions {
+            image: "docker.io/library/busybox:1".into(),
+            spec: spec.to_string().into_bytes(),
+            mounts: vec![cocoon_sandbox_api::sandbox::Mount {
+                target: "/etc/app".into(),
+                volume: "config".into(),
+                kind: "files".into(),
+                ..Default::default()
+            }],
+            ..ContainerOptions::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_pod_takes_containers_and_a_production_one_none() {
+        use crate::forward::Ports;
+        let spec = serde_json::json!({"process": {"args": ["/bin/app"], "cwd": "/"}});
+        let production = pod(false);
+        assert_eq!(production.refusal().unwrap().code, Code::InitdataMissing);
+        production.admit("app", &options(&spec)).unwrap();
+        assert_eq!(production.named("app").unwrap_err().code, Code::InitdataMissing);
+        assert!(!production.allows(80));
+
+        let open = pod(true);
+        assert!(open.refusal().is_none());
+        assert!(open.admit("app", &options(&spec)).is_err(), "not configured yet");
+        let host = |name: &str| HostSettings {
+            sysctls: BTreeMap::from([(name.to_owned(), "1".to_owned())]),
+            share_process_namespace: false,
+        };
+        let refused = open.configure(String::new(), None, host("kernel.modprobe"), || Ok(()));
+        assert_eq!(refused.unwrap_err().code, Code::PlanRequestRefused);
+        open.configure(String::new(), None, HostSettings::default(), || Ok(())).unwrap();
+        assert!(open.allows(80) && open.named("app").is_err());
+        open.admit("app", &options(&spec)).unwrap();
+        let plan = open.named("app").unwrap();
+        assert_eq!((plan.args, plan.exec.any, plan.mounts.len()), (vec!["/bin/app".to_owned()], true, 1));
+        let bad = serde_json::json!({"process": {"args": [], "cwd": "/"}});
+        assert_eq!(open.admit("other", &options(&bad)).unwrap_err().code, Code::PlanRequestRefused);
+        assert!(open.named("other").is_err());
+    }
 }

@@ -29,6 +29,7 @@ pub use cgroup::Resources;
 pub use exec::ExecSpec;
 pub use holder::HOLDER_NAME;
 pub use process::{Exit, Process};
+pub use profile::check as check_profile;
 pub use rootfs::Mounts;
 pub use secrets::SecretFile;
 pub use shared::Shared;

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat2, statat, unlinkat};
 use rustix::io::Errno;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -146,20 +146,18 @@ pub(crate) fn made_beneath(root: BorrowedFd<'_>, path: &str) -> io::Result<Owned
         prefix.push_str(part);
         at = match resolve(root, &prefix, flags, BENEATH) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // Another container may make it meanwhile; a dangling link stays one, and is refused below.
-                match mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
-                    Err(Errno::EXIST) => {}
-                    done => done?,
+                // Another container may make it meanwhile, or put a link there: that is refused, and nothing is done by name
+                // once the folder is open.
+                let made = match mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
+                    Err(Errno::EXIST) => false,
+                    done => done.map(|()| true)?,
+                };
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                let folder = resolve(at.as_fd(), part, flags, BENEATH | ResolveFlags::NO_SYMLINKS)?;
+                if made {
+                    fchmod(&folder, Mode::from_raw_mode(0o777))?;
                 }
-                let made = openat2(
-                    &at,
-                    part,
-                    flags | OFlags::CLOEXEC,
-                    Mode::empty(),
-                    BENEATH | ResolveFlags::NO_SYMLINKS,
-                )?;
-                rustix::fs::chmodat(&at, part, Mode::from_raw_mode(0o777), AtFlags::empty())?;
-                made
+                folder
             }
             other => other?,
         };

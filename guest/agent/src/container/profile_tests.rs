@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::seccomp::tests::verdict;
+use super::assemble::NATIVE;
 use super::*;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;

@@ -4,6 +4,8 @@
 //! `CAP_MKNOD` can make nodes but open none. Mounts are made detached and moved onto descriptors that were
 //! resolved beneath the root, so that no link of the image decides where something is mounted.
 
+mod attached;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use super::paths;
 use crate::Error;
 use crate::syscalls::mount_setattr;
+
+pub use attached::Mounts;
+pub(crate) use attached::{DeviceNode, VolumeMount};
 
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -57,9 +62,6 @@ const MASKED: [&str; 13] = [
 /// What containers may only read.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// A folder of the guest of which a container's first process has no use any more.
-const ASIDE: &str = "/sys";
-
 /// A file or directory of the guest that appears in the container, inert.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bind {
@@ -71,47 +73,6 @@ pub(crate) struct Bind {
     pub(crate) directory: bool,
     /// Whether the container may write to it.
     pub(crate) writable: bool,
-}
-
-/// A directory or file of a volume, or a file that the guest reads back later, in the container. Never with device nodes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct VolumeMount {
-    /// Absolute path in the guest.
-    pub(crate) source: PathBuf,
-    /// A path below `source` in its place. Containers may have made links of it: it is resolved by the kernel and does not
-    /// leave `source`. Empty: `source` itself.
-    pub(crate) beneath: String,
-    /// Absolute path in the container.
-    pub(crate) target: String,
-    pub(crate) read_only: bool,
-    /// Whether folders are made where `beneath` is missing.
-    pub(crate) make: bool,
-}
-
-/// A disk as a device node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DeviceNode {
-    /// Absolute path in the container.
-    pub(crate) path: String,
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
-    /// Who may open it, beside whoever may open everything.
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-}
-
-/// What a container has of the pod's volumes.
-#[derive(Clone, Debug, Default)]
-pub struct Mounts {
-    pub(crate) volumes: Vec<VolumeMount>,
-    pub(crate) devices: Vec<DeviceNode>,
-}
-
-impl Mounts {
-    /// The devices, as nodes of this user.
-    pub(crate) fn devices_of(&self, uid: u32, gid: u32) -> Vec<DeviceNode> {
-        self.devices.iter().map(|d| DeviceNode { uid, gid, ..d.clone() }).collect()
-    }
 }
 
 /// An empty directory in memory.
@@ -326,45 +287,6 @@ impl Root {
             paths::mount_point_file(self.fd(), &bind.target)?
         };
         attach(mount.as_fd(), at.as_fd())
-    }
-
-    fn volume(&self, volume: &VolumeMount) -> io::Result<()> {
-        let source = open(&volume.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let source = match (volume.beneath.as_str(), volume.make) {
-            ("", _) => source,
-            (path, true) => paths::made_beneath(source.as_fd(), path)?,
-            (path, false) => paths::beneath(source.as_fd(), path)?,
-        };
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let mount = open_tree(&source, "", flags)?;
-        let attributes = if volume.read_only { NODEV | RDONLY } else { NODEV };
-        mount_setattr(mount.as_fd(), attributes.bits().into(), 0, false)?;
-        let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_dir();
-        let at = if is_directory {
-            paths::directory(self.fd(), &volume.target)?
-        } else {
-            paths::mount_point_file(self.fd(), &volume.target)?
-        };
-        attach(mount.as_fd(), at.as_fd())
-    }
-
-    /// A node on a file system of its own, since those that containers write to hold none that can be opened.
-    fn device(&self, device: &DeviceNode) -> io::Result<()> {
-        use rustix::fs::{FileType, Gid, Uid, chmodat, chownat, makedev, mknodat};
-        let nodes = memory("64k", "700", NOSUID | NOEXEC)?;
-        // The kernel takes no part of a mount that is nowhere. This namespace's view of the guest's /sys goes with the
-        // rest of the guest's mounts.
-        let aside = open(ASIDE, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        attach(nodes.as_fd(), aside.as_fd())?;
-        let (name, none) = ("node", rustix::fs::AtFlags::empty());
-        let mode = Mode::from_raw_mode(0o660);
-        mknodat(&nodes, name, FileType::BlockDevice, mode, makedev(device.major, device.minor))?;
-        chmodat(&nodes, name, mode, none)?;
-        chownat(&nodes, name, Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)), none)?;
-        let node =
-            open_tree(&nodes, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-        attach(node.as_fd(), paths::mount_point_file(self.fd(), &device.path)?.as_fd())
     }
 
     fn mask(&self, path: &str) -> io::Result<()> {

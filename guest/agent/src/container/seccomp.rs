@@ -195,7 +195,7 @@ impl Wish {
     /// [`Error::Plan`] for a profile that is not done or refused as a whole.
     pub(crate) fn of(plan: &ContainerPlan) -> Result<Self, Error> {
         if let Some(value) = &plan.seccomp_profile {
-            profile::compile(value)?;
+            profile::check(value)?;
             return Ok(Wish::Profile(value.clone()));
         }
         Ok(match plan.seccomp {
