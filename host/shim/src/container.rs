@@ -10,14 +10,14 @@ use cocoon_sandbox::Disk;
 use cocoon_sandbox_api::CONTAINER_OPTIONS;
 use cocoon_sandbox_api::sandbox::{ContainerOptions, Mount};
 use cocoon_stage::{Code, Failure, Stage};
-use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::api::{CreateTaskRequest, DeleteRequest};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
 use crate::error;
 use crate::mounts::{self, Arranged, BlockDevice};
 use crate::options::Source;
-use crate::process::{Phase, Process, Role};
+use crate::process::{Exit, KILLED, Phase, Process, Role};
 use crate::shim::Shim;
 use crate::spec::{Bundle, Kind};
 use crate::state::{self, Record};
@@ -26,6 +26,8 @@ use crate::vm::{self, PodVm};
 
 /// Largest specification that is passed on, in bytes: a message has at most 4 MiB.
 const MAX_PASSED: usize = 2 << 20;
+/// How long the guest may take to take something back.
+const UNDO: Duration = Duration::from_secs(30);
 
 /// Makes what the request asks for.
 ///
@@ -90,6 +92,25 @@ fn note(shim: &Shim, bundle: &Bundle) {
         if let Err(error) = record.write(&shim.bundle) {
             tracing::info!(%error, "the bundle does not say what is to be cleaned up");
         }
+    }
+}
+
+/// Takes back what nobody waits for any more.
+pub async fn undo(shim: &Shim, process: &Process) {
+    tracing::info!(id = process.id, "containerd gave up waiting for a container: it is taken back");
+    if let Ok(vm) = shim.vm()
+        && process.role != Role::Sandbox
+    {
+        let request = DeleteRequest { id: process.id.clone(), ..DeleteRequest::default() };
+        let deleted = vm.pod.task().delete(ttrpc::context::with_duration(UNDO), &request).await;
+        if let Err(error) = deleted {
+            tracing::warn!(%error, id = process.id, "a container nobody wants stays in the guest");
+        }
+    }
+    process.phase.send_replace(Phase::Ended(Exit::now(KILLED)));
+    shim.forget(process);
+    if process.id == shim.args.id {
+        close(shim).await;
     }
 }
 

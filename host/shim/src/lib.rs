@@ -103,5 +103,19 @@ fn say(bytes: &[u8]) -> Result<(), String> {
 /// To standard error, which is containerd's log. What it does not take is lost.
 fn log(debug: bool) {
     let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
-    tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(|| Log).init();
+}
+
+/// Standard error without complaints: containerd's log may be full while containerd is away.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -103,12 +103,31 @@ impl TaskService {
             }
         }
         let exit = process.exit().unwrap_or_else(|| Exit::now(0));
+        // What was never started has no end to be told of.
+        process.phase.send_replace(Phase::Ended(exit.clone()));
         shim.forget(process);
         // A pod ends with its sandbox, and one without a sandbox with its only container.
         if process.role != Role::Further && process.id == shim.args.id {
             container::close(shim).await;
         }
         Ok(exit)
+    }
+}
+
+fn create_event(request: &CreateTaskRequest) -> TaskCreate {
+    let io = TaskIO {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+        ..TaskIO::default()
+    };
+    TaskCreate {
+        container_id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: request.rootfs.clone(),
+        io: MessageField::some(io),
+        ..TaskCreate::default()
     }
 }
 
@@ -137,26 +156,22 @@ impl Task for TaskService {
 
     async fn create(&self, _: &TtrpcContext, req: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
         let shim = self.0.clone();
+        let (done, made) = tokio::sync::oneshot::channel();
         // On its own: a containerd that gives up waiting must not leave a pod half made.
-        let made = tokio::spawn(async move {
-            let process = container::create(&shim, &req).await?;
-            let io = TaskIO {
-                stdin: req.stdin,
-                stdout: req.stdout,
-                stderr: req.stderr,
-                terminal: req.terminal,
-                ..TaskIO::default()
-            };
-            let event = TaskCreate {
-                container_id: req.id,
-                bundle: req.bundle,
-                rootfs: req.rootfs,
-                io: MessageField::some(io),
-                pid: process.pid,
-                ..TaskCreate::default()
-            };
-            shim.events.publish(topics::TASK_CREATE_EVENT_TOPIC, "TaskCreate", &event);
-            ttrpc::Result::Ok(process.pid)
+        tokio::spawn(async move {
+            let event = create_event(&req);
+            let created = container::create(&shim, &req).await;
+            let process = created.as_ref().ok().cloned();
+            let told = done.send(created.map(|process| process.pid)).is_ok();
+            match process {
+                // Told before whoever asked can go on to its start.
+                Some(process) if told => {
+                    let event = TaskCreate { pid: process.pid, ..event };
+                    shim.events.publish(topics::TASK_CREATE_EVENT_TOPIC, "TaskCreate", &event);
+                }
+                Some(process) => container::undo(&shim, &process).await,
+                None => {}
+            }
         });
         let lost = |_| error::precondition("the creation ended without a result");
         let pid = made.await.map_err(lost)??;

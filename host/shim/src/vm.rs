@@ -25,6 +25,9 @@ use crate::sizing::size;
 use crate::spec::{Bundle, Spec};
 use crate::volumes::Volumes;
 
+/// Stage events of a guest that are logged.
+const MAX_LOGGED: u32 = 1000;
+
 /// A running pod.
 pub struct PodVm {
     /// Its VM.
@@ -190,7 +193,13 @@ fn make_folder(path: &Path) -> Result<(), Failure> {
 
 /// Stage events go to containerd's log.
 async fn log_stages(mut observed: mpsc::UnboundedReceiver<Observed>) {
+    let mut room = MAX_LOGGED;
     while let Some(Observed { at, event }) = observed.recv().await {
+        // The guest may say anything, and as often as it likes.
+        room = match room {
+            0 => continue,
+            room => room - 1,
+        };
         let ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         match event.mark {
             Mark::Begin => tracing::info!(stage = %event.stage, at_ms = ms, "stage begins"),
