@@ -140,7 +140,6 @@ where
 {
     let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let client = tokio::select! {
             accepted = listener.accept() => accepted,
             // Ended ones are forgotten as they end.
@@ -148,6 +147,8 @@ where
         };
         match client {
             Ok((client, _)) => {
+                // Taken only now: listeners that wait must not hold what others' connections need.
+                let Ok(slot) = slots.clone().acquire_owned().await else { return };
                 let guest = connect(port);
                 connections.spawn(async move {
                     pass(client, port, guest).await;

@@ -95,7 +95,7 @@ impl Kernel {
     pub async fn filters(&self, index: i32) -> Result<Vec<TcMessage>, Error> {
         let mut filters = self.0.traffic_filter(index);
         let question = filters.get();
-        let mut found = all("list traffic filters", question.execute()).await?;
+        let mut found = all("list traffic filters", question.ingress().execute()).await?;
         found.retain(|f| f.header.index == index);
         Ok(found)
     }

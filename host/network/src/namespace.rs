@@ -33,7 +33,10 @@ impl Namespace {
         let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
             .map_err(|e| not(io::Error::from(e).to_string()))?;
         let kind = rustix::fs::fstatfs(&file).map_err(|e| not(io::Error::from(e).to_string()))?;
-        if i64::from(kind.f_type) != NSFS {
+        // Narrower on some processors.
+        #[allow(clippy::useless_conversion)]
+        let magic = i64::from(kind.f_type);
+        if magic != NSFS {
             return Err(not("an ordinary file".into()));
         }
         let namespace = Namespace { file: Arc::new(File::from(file)), path: path.to_owned() };

@@ -34,6 +34,8 @@ async fn with_the_bridge_plugin() {
     if !has_plugins(&["bridge", "host-local"]) {
         return;
     }
+    // The node's own addresses are usable at once, as they long are on a node.
+    node.run("sysctl -qw net.ipv6.conf.default.accept_dad=0");
     let leases = tempfile::tempdir().unwrap();
     let config = bridge(leases.path(), 1400);
     cni(&node, &pod, "ADD", "eth0", &config);

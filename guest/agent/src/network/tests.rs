@@ -274,7 +274,7 @@ mod inside {
     fn devices_that_are_not_there() {
         let failure = Failure::from(Network::check(&sample()).unwrap().apply().unwrap_err());
         assert_eq!(failure.code, Code::PlanRequestRefused, "{failure}");
-        ip("link add a address 52:54:00:12:34:56 type veth peer name b address 52:54:00:12:34:56");
+        ip("link add left address 52:54:00:12:34:56 type veth peer name right address 52:54:00:12:34:56");
         let failure = Failure::from(Network::check(&sample()).unwrap().apply().unwrap_err());
         assert!(failure.reason.contains("several"), "{failure}");
     }

@@ -238,6 +238,8 @@ fn configure(guest: &Space, pod: &PodNetwork) {
 
 type Queue = Arc<AsyncFd<Arc<OwnedFd>>>;
 
+// The newer constructor is unsafe for the sake of descriptors that others close; this one is shared and nobody does.
+#[allow(deprecated)]
 fn queue(tap: &Tap) -> Queue {
     let fd = tap.fd.clone();
     fcntl_setfl(&fd, fcntl_getfl(&fd).unwrap() | OFlags::NONBLOCK).unwrap();
