@@ -20,7 +20,9 @@ pub async fn main(command: NodeCommand) -> Result<u8, Failure> {
         NodeCommand::Snapshotter(args) => snapshotter::main(&args).await.map(|()| 0),
         NodeCommand::Install(args) => {
             let wish = wish(&args)?;
-            let warning = wish.classes.simulated.then_some(
+            let played = |name: &String| name == "cocoon-sim" || name == "cocoon-tpm";
+            let simulated = wish.classes.simulated || wish.classes.named.iter().any(played);
+            let warning = simulated.then_some(
                 "simulated classes protect workloads from nobody: this host can read and change them",
             );
             let done = interruptible(move |stop| install(&wish, stop)).await?;

@@ -38,14 +38,22 @@ pub(crate) fn swtpm(root: &Path) -> Option<PathBuf> {
     ["usr/bin/swtpm", "usr/local/bin/swtpm"].iter().map(|p| root.join(p)).find(|p| p.is_file())
 }
 
-/// Firmware that measures what it boots, where distributions put it.
+/// Firmware that measures what it boots into a TPM, where the sandbox looks for it.
 pub(crate) fn ovmf(root: &Path) -> Option<PathBuf> {
-    let places = [
-        "usr/share/OVMF/OVMF_CODE_4M.fd",
-        "usr/share/OVMF/OVMF_CODE.fd",
-        "usr/share/edk2/ovmf/OVMF_CODE.fd",
-        "usr/share/edk2/x64/OVMF_CODE.4m.fd",
-    ];
+    first(root, ["usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_CODE.fd"])
+}
+
+/// Firmware for SNP guests.
+pub(crate) fn ovmf_snp(root: &Path) -> Option<PathBuf> {
+    first(root, ["usr/share/ovmf/OVMF.amdsev.fd", "usr/share/OVMF/OVMF.amdsev.fd"])
+}
+
+/// Firmware for TDX guests.
+pub(crate) fn ovmf_tdx(root: &Path) -> Option<PathBuf> {
+    first(root, ["usr/share/ovmf/OVMF.inteltdx.fd", "usr/share/OVMF/OVMF.inteltdx.fd"])
+}
+
+fn first(root: &Path, places: [&str; 2]) -> Option<PathBuf> {
     places.iter().map(|p| root.join(p)).find(|p| p.is_file())
 }
 

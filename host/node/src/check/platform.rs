@@ -19,7 +19,22 @@ pub(crate) fn checks(root: &Path, installed: &[Installed]) -> Vec<Check> {
 fn class(name: &'static str, protection: Protection, tees: Tees, root: &Path) -> Check {
     let nobody = "the whole path works, but this host can read and change the workloads: for trying out, not for secrets";
     let unusable = "pods of this class fail with BOOT-PLATFORM-UNAVAILABLE";
+    let (snp_firmware, tdx_firmware) = (tee::ovmf_snp(root).is_some(), tee::ovmf_tdx(root).is_some());
+    let without = |tee: &str, package: &str, means: &str| {
+        let mend = format!("apt-get install --no-install-recommends {package}");
+        Check::missing(name, format!("{tee}, but no firmware for its guests"), means).mend(mend)
+    };
+    let fallen =
+        "pods of this class fall back to the simulated TEE, which protects from nobody: Trustee refuses them";
     match protection {
+        Protection::Snp if tees.snp && !snp_firmware => {
+            without("AMD SEV-SNP", "ovmf-amdsev", "pods of this class fail with BOOT-QEMU-MISSING")
+        }
+        Protection::Tdx if tees.tdx && !tdx_firmware => {
+            without("Intel TDX", "ovmf-inteltdx", "pods of this class fail with BOOT-QEMU-MISSING")
+        }
+        Protection::Auto if tees.snp && !snp_firmware => without("AMD SEV-SNP", "ovmf-amdsev", fallen),
+        Protection::Auto if tees.tdx && !tdx_firmware => without("Intel TDX", "ovmf-inteltdx", fallen),
         Protection::Snp if tees.snp => Check::ok(name, "AMD SEV-SNP", "pods are protected by this TEE"),
         Protection::Tdx if tees.tdx => Check::ok(name, "Intel TDX", "pods are protected by this TEE"),
         Protection::Snp => Check::missing(name, "no AMD SEV-SNP here", unusable)
@@ -88,8 +103,15 @@ mod tests {
         assert_eq!(status(Protection::Tpm, none), Status::Missing);
         assert_eq!(status(Protection::Auto, none), Status::Warn);
         assert_eq!(status(Protection::Sim, Tees { snp: true, ..none }), Status::Warn);
-        assert_eq!(status(Protection::Snp, Tees { snp: true, ..none }), Status::Ok);
-        assert_eq!(status(Protection::Auto, Tees { tdx: true, ..none }), Status::Ok);
+        let (snp, tdx) = (Tees { snp: true, ..none }, Tees { tdx: true, ..none });
+        assert_eq!(
+            (status(Protection::Snp, snp), status(Protection::Auto, tdx)),
+            (Status::Missing, Status::Missing)
+        );
+        std::fs::create_dir_all(root.path().join("usr/share/ovmf")).unwrap();
+        std::fs::write(root.path().join("usr/share/ovmf/OVMF.amdsev.fd"), "").unwrap();
+        std::fs::write(root.path().join("usr/share/ovmf/OVMF.inteltdx.fd"), "").unwrap();
+        assert_eq!((status(Protection::Snp, snp), status(Protection::Auto, tdx)), (Status::Ok, Status::Ok));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use cocoon_stage::{Code, Failure};
 
 use super::desired::{Desired, Files};
 use super::disk::{Content, Print};
-use super::draft::{self, MainFile};
+use super::draft::MainFile;
 use super::places::Places;
 use super::store::{Entry, Manifest, Store, failed};
 use super::transaction::{Change, Transaction};
@@ -165,12 +165,10 @@ pub(crate) fn manifest_change(store: &Store, manifest: Option<&Manifest>) -> Res
 pub(crate) fn carry_out(
     store: &Store,
     plan: &Plan,
-    places: &Places,
     done: &mut Done,
     stop: &dyn Fn() -> bool,
     accept: &dyn Fn(&mut Done) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    draft::remove_drafts(&places.on_disk(&places.config));
     let mut transaction = Transaction::prepare(store, plan.changes.clone())?;
     let mut all = || -> Result<(), Failure> {
         loop {

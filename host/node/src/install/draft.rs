@@ -57,6 +57,7 @@ impl MainFile {
             }
             path = fs::canonicalize(&path).map_err(|e| refused(format!("{}: {e}", path.display())))?;
         }
+        remove_drafts(&path);
         let print = Print::of(&path).map_err(|e| refused(e.to_string()))?;
         if print.is_none() {
             return Ok(MainFile { path, print, base: String::new(), edited: false });
@@ -266,6 +267,6 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Removes a draft that a killed run left.
-pub(crate) fn remove_drafts(main: &Path) {
+fn remove_drafts(main: &Path) {
     let _ = fs::remove_file(main.with_file_name(DRAFT));
 }

@@ -121,7 +121,7 @@ fn install_into(
     }
     let restarting =
         Restarting { restart: wish.restart.as_ref(), containerd: Some(containerd), tried: Cell::new(false) };
-    let result = change::carry_out(store, &plan, places, &mut done, stop, &|done| {
+    let result = change::carry_out(store, &plan, &mut done, stop, &|done| {
         if places.is_live() {
             draft
                 .confirm(containerd, &places.config)

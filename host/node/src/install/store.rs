@@ -196,7 +196,10 @@ impl Store {
 
     /// Removes the folder, and those above it that were made for it.
     pub fn vanish(self) {
-        let made: Vec<PathBuf> = read(&self.dir.join("folders.json")).ok().flatten().unwrap_or_default();
+        let made: Option<Vec<PathBuf>> = read(&self.dir.join("folders.json")).ok().flatten();
+        // Killed before it could say which it made: one of Cocoon's name is.
+        let above = || self.dir.parent().filter(|p| p.ends_with("cocoon")).map(Path::to_path_buf);
+        let made = made.unwrap_or_else(|| above().into_iter().collect());
         let _ = fs::remove_dir_all(&self.dir);
         super::transaction::remove_folders(&made);
     }

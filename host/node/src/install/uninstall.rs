@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cocoon_stage::{Code, Failure};
 
 use super::change::{self, Plan, manifest_change, take_back};
-use super::draft::{self, MainFile};
+use super::draft::MainFile;
 use super::places::Places;
 use super::restart::Restart;
 use super::store::{Store, failed};
@@ -48,7 +48,6 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
     };
     // As it was installed: another --config now would look for Cocoon in a file where it is not.
     let places = Places { config: manifest.config.clone(), ..wish.places.clone() };
-    draft::remove_drafts(&places.on_disk(&places.config));
     if places.is_live() && !wish.force {
         let running = pods::running(&places.pods);
         if !running.is_empty() {
@@ -79,7 +78,7 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
         containerd: containerd.as_ref(),
         tried: Cell::new(false),
     };
-    let result = change::carry_out(&store, &plan, &places, &mut done, stop, &|done| {
+    let result = change::carry_out(&store, &plan, &mut done, stop, &|done| {
         if let (Some(containerd), Some(before)) = (&containerd, &before) {
             confirm(containerd, before, &places)?;
         }
