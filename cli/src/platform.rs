@@ -12,9 +12,6 @@ use crate::args::{AccelArg, PlatformArg};
 use crate::dirs;
 use crate::output::Output;
 
-/// SNP guest policy: SMT allowed; no debugging, no migration; bit 17 is always one (AMD 56860, table 9).
-const SNP_POLICY: u64 = 0x3_0000;
-
 /// The TEE to use, and its firmware beside the guest image's own.
 pub fn choose(wish: PlatformArg, guest: &Path) -> Result<Chosen, Failure> {
     let protection = match wish {
@@ -31,11 +28,6 @@ pub fn choose(wish: PlatformArg, guest: &Path) -> Result<Chosen, Failure> {
         ..RuntimeConfig::default()
     };
     cocoon_sandbox::platform::choose(&config)
-}
-
-/// The folder of this machine's authority for TPMs.
-pub fn tpm_dir() -> Result<PathBuf, Failure> {
-    Ok(dirs::data_dir()?.join("tpm"))
 }
 
 /// What is remembered of a probe, so that a broken KVM costs its seconds once per boot of this machine.
