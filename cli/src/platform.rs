@@ -29,11 +29,6 @@ pub fn choose(wish: PlatformArg, guest: &Path) -> Result<Chosen, Failure> {
     cocoon_sandbox::platform::choose(&config)
 }
 
-/// The folder of this machine's authority for TPMs.
-pub fn tpm_dir() -> Result<PathBuf, Failure> {
-    Ok(dirs::data_dir()?.join("tpm"))
-}
-
 /// KVM or emulation.
 pub async fn accelerator(
     wish: AccelArg,

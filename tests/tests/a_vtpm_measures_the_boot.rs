@@ -11,9 +11,11 @@ const SECRET: &str = "a vTPM's secret 4f1e";
 
 /// A home with an image that prints its secret; `None` where something is missing.
 fn scene() -> Option<(Home, String, Registry)> {
-    for (path, package) in
-        [("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"), ("/usr/bin/swtpm", "swtpm"), ("/usr/bin/swtpm_setup", "swtpm-tools")]
-    {
+    for (path, package) in [
+        ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+        ("/usr/bin/swtpm", "swtpm"),
+        ("/usr/bin/swtpm_setup", "swtpm-tools"),
+    ] {
         if !Path::new(path).exists() {
             println!("skipped: {package} is not installed");
             return None;

@@ -6,6 +6,7 @@
 
 mod sim;
 mod snp;
+mod tdx;
 pub mod tpm;
 mod tsm;
 
@@ -79,7 +80,7 @@ pub(crate) fn platform() -> Platform {
 pub async fn detect() -> Result<Arc<dyn Attester>, Failure> {
     match platform() {
         Platform::Snp => Ok(Arc::new(snp::SnpAttester)),
-        Platform::Tdx => Err(unavailable("Intel TDX evidence is not built yet")),
+        Platform::Tdx => Ok(Arc::new(tdx::TdxAttester)),
         Platform::Tpm => Ok(Arc::new(tpm::TpmAttester::new())),
         Platform::None => Ok(Arc::new(sim::SimAttester)),
     }
