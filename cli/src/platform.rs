@@ -1,6 +1,6 @@
 //! Which TEE and which accelerator a run uses.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cocoon_runtime::{Acceleration, Protection, RuntimeConfig};
 use cocoon_sandbox::platform::Chosen;
