@@ -188,7 +188,7 @@ async fn a_container_cannot_put_something_in_the_place_of_a_terminal() {
     tty.terminal = true;
     let tried = container.exec(&machine.settings, &tty, Streams::default());
     let tried = tokio::time::timeout(Duration::from_secs(10), tried).await.unwrap();
-    assert!(tried.unwrap_err().to_string().contains("no terminal"));
+    assert!(tried.unwrap_err().to_string().contains("open a terminal"));
     container.destroy().await;
 }
 

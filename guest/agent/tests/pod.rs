@@ -65,16 +65,11 @@ async fn process_ids_are_shared_where_the_plan_says_so() {
     let Some(machine) = Machine::of(true) else { return };
     let one = ready(&machine, &plan("one", "echo ready; exec busybox sleep 1234")).await;
     let script = "echo pid $$ | busybox sed 's/pid 1$/first/;s/[0-9]*//g'; busybox ps -o args | busybox grep -c 'sleep 123[4]'; \
-        busybox tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root; ls /proc/1/fd; busybox grep -E 'Uid|CapEff|CapBnd|Seccomp:|NoNewPrivs' /proc/1/status; \
-        busybox grep -c proc /proc/self/mountinfo; cat /proc/keys | busybox wc -c; busybox pkill -f 'sleep 1234'";
+        busybox tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root; ls /proc/1/fd; \
+        busybox grep -E 'Uid|CapEff|CapBnd|Seccomp:|NoNewPrivs' /proc/1/status; busybox pkill -f 'sleep 123[4]'";
     let two = machine.run(&plan("two", script), &[]).await;
     let nobody = "65534\t65534\t65534\t65534";
-    let expected = format!("pid \n1\ncocoon-pod Uid:\t{nobody}\nNoNewPrivs:\t1\nSeccomp:\t2\n");
-    let kept = |text: &str| {
-        text.lines().filter(|l| !l.starts_with("Cap") && !l.starts_with(|c: char| c.is_ascii_digit())).count()
-    };
-    assert!(two.stdout.starts_with("pid \n1\ncocoon-pod "), "{} {}", two.stdout, two.stderr);
-    assert!(kept(&two.stdout) >= kept(&expected), "{}", two.stdout);
+    assert!(two.stdout.starts_with("pid \n1\ncocoon-pod Uid"), "{} {}", two.stdout, two.stderr);
     for set in ["CapEff", "CapBnd"] {
         assert!(two.stdout.contains(&format!("{set}:\t0000000000000000")), "{}", two.stdout);
     }
@@ -207,7 +202,8 @@ async fn all_processes_are_counted_signalled_and_killed_together() {
             return;
         };
         machine.settings.cgroups = Some(group.0.clone());
-        let script = "trap 'echo > /dev/null' TERM; busybox sleep 1000 & echo ready; wait; wait";
+        let script =
+            "trap 'echo > /dev/null' TERM; busybox sleep 1000 & echo ready; wait; busybox sleep 1000; exit 1";
         let container = ready(&machine, &plan("all", script)).await;
         let spec = ExecSpec {
             args: ["busybox", "sleep", "1000"].map(String::from).to_vec(),
