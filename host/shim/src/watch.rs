@@ -55,10 +55,9 @@ impl Watch {
         loop {
             let mut ready = self.events.readable().await?;
             let taken = ready.try_io(|events| drain(events.get_ref()));
-            match taken {
-                Ok(drained) => return drained,
-                // Not ready after all.
-                Err(_) => {}
+            // Where it was not ready after all it waits again.
+            if let Ok(drained) = taken {
+                return drained;
             }
         }
     }
