@@ -18,7 +18,7 @@ pub enum LayersCommand {
     },
     /// Make sure that all layers which a pod's plan wants attached are in the cache. Prints a line for each root, JSON:
     /// root (64 hex digits), path of the file, serial (of its disk). No registry is asked for layers that are there.
-    Fetch(FetchArgs),
+    Fetch(LayersFetchArgs),
     /// Check every block of all layers, or of those named, against the root hash.
     Verify {
         /// Root hashes, or unambiguous beginnings of them.
@@ -46,7 +46,7 @@ pub enum LayersCommand {
 
 /// `cocoon layers fetch`.
 #[derive(Clone, Debug, Args)]
-pub struct FetchArgs {
+pub struct LayersFetchArgs {
     /// The pod's initdata: the document (TOML), the annotation's text, or the disk image; `-` for standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "annotation", conflicts_with = "annotation")]
     pub initdata: Option<PathBuf>,
@@ -98,7 +98,7 @@ impl LayersCommand {
             | LayersCommand::Verify { place, .. }
             | LayersCommand::Prune { place, .. }
             | LayersCommand::Remove { place, .. }
-            | LayersCommand::Fetch(FetchArgs { place, .. }) => place.json,
+            | LayersCommand::Fetch(LayersFetchArgs { place, .. }) => place.json,
         }
     }
 }

@@ -13,7 +13,7 @@ use cocoon_stage::{Code, Failure, Stage};
 use serde_json::json;
 
 use crate::admin::usage;
-use crate::args::FetchArgs;
+use crate::args::LayersFetchArgs;
 use crate::registry;
 
 /// Most bytes of a file with initdata: the annotation's text of the largest one.
@@ -21,9 +21,9 @@ const MAX_FILE: u64 = 2 << 20;
 /// What an initdata disk begins with.
 const DISK: &[u8] = b"initdata";
 
-pub async fn main(args: &FetchArgs) -> Result<(), Failure> {
+pub async fn main(args: &LayersFetchArgs) -> Result<(), Failure> {
     if args.hold && args.initdata.as_deref() == Some(Path::new("-")) {
-        return Err(usage("--hold waits for the end of standard input, which --initdata - reads".into()));
+        return Err(usage("--hold waits for the end of standard input, which --initdata - reads"));
     }
     let initdata = initdata(args)?;
     let missing =
@@ -57,7 +57,7 @@ fn hold() -> std::io::Result<()> {
     Ok(())
 }
 
-fn initdata(args: &FetchArgs) -> Result<InitData, Failure> {
+fn initdata(args: &LayersFetchArgs) -> Result<InitData, Failure> {
     let malformed =
         |e: &dyn std::fmt::Display| Failure::new(Code::InitdataMalformed, e.to_string()).at(Stage::Boot);
     let annotation = |text: &str| InitData::from_annotation(text.trim()).map_err(|e| malformed(&e));

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Contract: host side, trusted by nobody. A container's directory is empty but for a made-up `/etc/passwd` and
-//! `/etc/group` ([`users`]), which let containerd look up the image's user; the guest decides on the user itself.
+//! `/etc/group` ([`Accounts`]), which let containerd look up the image's user; the guest decides on the user itself.
 //! States are containerd's own snapshotters': a crash at any moment leaves a folder that the next start makes good.
 
 mod accounts;
