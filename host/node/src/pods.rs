@@ -6,17 +6,18 @@ use std::path::Path;
 /// The shim's file name.
 pub const SHIM: &str = "containerd-shim-cocoon-v2";
 
-/// One line for each pod that still runs: shims among the processes of this machine, and sockets of shims below `pods` on
-/// which someone listens.
-pub fn running(pods: &Path) -> Vec<String> {
+/// One line for each pod that still runs: processes of the program `shim`, and sockets of shims below `pods` on which someone
+/// listens.
+pub fn running(pods: &Path, shim: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) else { continue };
         // The link of a program that was replaced ends in " (deleted)".
         let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
-        if program.file_name().is_some_and(|n| n.to_string_lossy().starts_with(SHIM)) && is_of_this_root(pid)
-        {
+        let program = program.to_string_lossy();
+        let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
+        if Path::new(program) == shim && is_of_this_root(pid) {
             found.push(format!("process {pid} ({})", pod_of(pid).unwrap_or_else(|| "a shim".into())));
         }
     }
@@ -52,11 +53,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("s")).unwrap();
         let ours = |found: Vec<String>| found.into_iter().filter(|l| l.contains("0a1b.sock")).count();
-        assert_eq!(ours(running(dir.path())), 0);
+        assert_eq!(ours(running(dir.path(), &dir.path().join(SHIM))), 0);
         let socket = std::os::unix::net::UnixListener::bind(dir.path().join("s/0a1b.sock")).unwrap();
-        assert_eq!(ours(running(dir.path())), 1);
+        assert_eq!(ours(running(dir.path(), &dir.path().join(SHIM))), 1);
         drop(socket);
-        assert_eq!(ours(running(dir.path())), 0, "a socket that nobody listens on is rubbish of a crash");
+        assert_eq!(
+            ours(running(dir.path(), &dir.path().join(SHIM))),
+            0,
+            "a socket that nobody listens on is rubbish of a crash"
+        );
     }
 
     #[test]
@@ -67,10 +72,10 @@ mod tests {
         assert!(std::process::Command::new("cp").arg("/bin/sleep").arg(&shim).status().unwrap().success());
         let mut child = std::process::Command::new(&shim).arg("60").spawn().unwrap();
         let pid = format!("process {} ", child.id());
-        let found = running(dir.path());
+        let found = running(dir.path(), &dir.path().join(SHIM));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|l| l.starts_with(&pid)), "{found:?}");
-        assert!(!running(dir.path()).iter().any(|l| l.starts_with(&pid)));
+        assert!(!running(dir.path(), &dir.path().join(SHIM)).iter().any(|l| l.starts_with(&pid)));
     }
 }

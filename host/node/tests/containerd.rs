@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use cocoon_node::containerd::{Containerd, Dialect, Effective};
 use cocoon_node::install::{Choice, Done, Install, Places, Store, Uninstall, install, uninstall};
@@ -27,13 +28,15 @@ fn peers() -> Vec<Containerd> {
 
 /// A node of its own: every place below a temporary folder.
 struct Node {
-    dir: tempfile::TempDir,
+    base: PathBuf,
+    _dir: Option<tempfile::TempDir>,
     containerd: Containerd,
 }
 
 impl Node {
     fn new(containerd: &Containerd, main: Option<&str>) -> Self {
-        let node = Node { dir: tempfile::tempdir().unwrap(), containerd: containerd.clone() };
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node { base: dir.path().join("node"), _dir: Some(dir), containerd: containerd.clone() };
         fs::create_dir_all(node.path("etc/containerd")).unwrap();
         if let Some(text) = main {
             fs::write(node.config(), text).unwrap();
@@ -47,7 +50,7 @@ impl Node {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.dir.path().join("node").join(path)
+        self.base.join(path)
     }
 
     fn config(&self) -> PathBuf {
@@ -374,6 +377,77 @@ fn asked_to_stop_at_any_step_everything_is_as_before() {
         steps += 1;
     }
     assert!(steps > 8, "{steps} steps were tried");
+}
+
+/// A process of its own for [`killed_at_any_moment_the_next_run_has_a_whole_node`].
+#[test]
+#[ignore = "run by another test, to be killed"]
+fn a_process_to_be_killed() {
+    let (Some(base), Some(program)) = (std::env::var_os("TEST_NODE"), std::env::var_os("TEST_CONTAINERD"))
+    else {
+        return;
+    };
+    let containerd = Containerd::find(Some(program.as_ref())).unwrap();
+    let node = Node { base: base.into(), _dir: None, containerd };
+    if std::env::var_os("TEST_UNINSTALL").is_some() {
+        node.uninstall().unwrap();
+    } else {
+        node.install().unwrap();
+    }
+}
+
+#[test]
+fn killed_at_any_moment_the_next_run_has_a_whole_node() {
+    let Some(containerd) = peers().pop() else { return };
+    let node = Node::new(&containerd, Some(DEBIAN));
+    fs::write(node.path("shim"), vec![7; 4 << 20]).unwrap();
+    let before = node.picture();
+    let process = |uninstall: bool| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "a_process_to_be_killed", "--ignored", "--quiet"]);
+        command.env("TEST_NODE", &node.base).env("TEST_CONTAINERD", containerd.program());
+        if uninstall {
+            command.env("TEST_UNINSTALL", "1");
+        }
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let began = Instant::now();
+    assert!(process(false).wait().unwrap().success());
+    let whole = began.elapsed();
+    let installed = node.picture();
+    node.uninstall().unwrap();
+    assert_same(&node.picture(), &before, "");
+
+    let mut cut = 0;
+    for round in 0..20_u32 {
+        let uninstalling = round % 2 == 1;
+        if uninstalling {
+            node.install().unwrap();
+        }
+        let mut child = process(uninstalling);
+        // Anywhere between the first instruction and a little after the end.
+        let until = Instant::now() + whole * round / 18;
+        while Instant::now() < until && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        cut += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whatever it was at: containerd would start.
+        containerd.effective(&node.config()).unwrap();
+        if round % 3 == 0 {
+            node.install().unwrap();
+            let now = node.picture();
+            let state = node.places().state;
+            let files =
+                |p: &Picture| p.keys().filter(|f| !f.starts_with(&state)).cloned().collect::<Vec<_>>();
+            assert_eq!(files(&now), files(&installed), "round {round}");
+            assert_eq!(now[&node.config()], installed[&node.config()], "round {round}");
+        }
+        node.uninstall().unwrap();
+        assert_same(&node.picture(), &before, &format!("round {round}"));
+    }
+    assert!(cut > 6, "only {cut} runs were cut off");
 }
 
 #[test]

@@ -41,12 +41,13 @@ pub struct Choice {
     pub named: Vec<String>,
 }
 
-/// The classes to install on the machine below `root`.
+/// The classes to install on the machine below `root`. Of the image of a system (`live` is false) nobody knows what it will
+/// run on: there a class that is named is taken at its word.
 ///
 /// # Errors
 /// `USAGE-INVALID` for a name that is none; `HOST-UNSUPPORTED` where the machine has no TEE and nothing simulated is asked
 /// for, or lacks what a named class needs.
-pub fn choose(choice: &Choice, root: &Path) -> Result<Vec<Class>, Failure> {
+pub fn choose(choice: &Choice, root: &Path, live: bool) -> Result<Vec<Class>, Failure> {
     let tees = tee::Tees::of(root);
     let unsupported = |reason: String| Failure::new(Code::HostUnsupported, reason);
     let any = tees.snp || tees.tdx;
@@ -72,9 +73,10 @@ pub fn choose(choice: &Choice, root: &Path) -> Result<Vec<Class>, Failure> {
                 "a TEE; --simulated takes the simulated one, which protects from nobody",
             ),
         };
-        if possible {
+        let trusted = named && !live;
+        if possible || trusted {
             // On a node without a TEE the class says what it comes to, so that nobody takes it for more.
-            let simulated = class.protection == Protection::Auto && !any;
+            let simulated = class.protection == Protection::Auto && !any && !trusted;
             chosen.push(if simulated { Class { protection: Protection::Sim, ..class } } else { class });
         } else if named {
             return Err(unsupported(format!("{} needs {lacks}, which this node does not have", class.name)));
@@ -125,36 +127,46 @@ mod tests {
     }
 
     fn chosen(choice: &Choice, root: &Path) -> Vec<&'static str> {
-        choose(choice, root).unwrap().iter().map(|c| c.name).collect()
+        choose(choice, root, true).unwrap().iter().map(|c| c.name).collect()
     }
 
     #[test]
     fn without_a_tee_the_simulated_one_has_to_be_asked_for() {
         let root = with(&[]);
-        let error = choose(&Choice::default(), root.path()).unwrap_err();
+        let error = choose(&Choice::default(), root.path(), true).unwrap_err();
         assert!(
             error.code == Code::HostUnsupported && error.reason.contains("protects workloads from nobody")
         );
         let simulated = Choice { simulated: true, ..Choice::default() };
         assert_eq!(chosen(&simulated, root.path()), ["cocoon", "cocoon-sim"]);
-        assert_eq!(choose(&simulated, root.path()).unwrap()[0].protection, Protection::Sim);
+        assert_eq!(choose(&simulated, root.path(), true).unwrap()[0].protection, Protection::Sim);
         let named = |name: &str| Choice { named: vec![name.into()], ..Choice::default() };
         assert_eq!(chosen(&named("cocoon-sim"), root.path()), ["cocoon-sim"]);
         for refused in ["cocoon-snp", "cocoon-tdx", "cocoon-tpm", "cocoon"] {
             assert_eq!(
-                choose(&named(refused), root.path()).unwrap_err().code,
+                choose(&named(refused), root.path(), true).unwrap_err().code,
                 Code::HostUnsupported,
                 "{refused}"
             );
         }
-        assert_eq!(choose(&named("kata"), root.path()).unwrap_err().code, Code::UsageInvalid);
+        assert_eq!(choose(&named("kata"), root.path(), true).unwrap_err().code, Code::UsageInvalid);
+    }
+
+    #[test]
+    fn for_an_image_named_classes_are_taken_at_their_word() {
+        let root = with(&[]);
+        let choice = Choice { simulated: false, named: vec!["cocoon".into(), "cocoon-snp".into()] };
+        let chosen = choose(&choice, root.path(), false).unwrap();
+        let of: Vec<_> = chosen.iter().map(|c| c.protection).collect();
+        assert_eq!(of, [Protection::Auto, Protection::Snp]);
+        assert!(choose(&Choice::default(), root.path(), false).is_err());
     }
 
     #[test]
     fn a_tee_brings_its_class_and_the_automatic_one() {
         let root = with(&[("sys/module/kvm_amd/parameters/sev_snp", "Y\n"), ("dev/sev", "")]);
         assert_eq!(chosen(&Choice::default(), root.path()), ["cocoon", "cocoon-snp"]);
-        assert_eq!(choose(&Choice::default(), root.path()).unwrap()[0].protection, Protection::Auto);
+        assert_eq!(choose(&Choice::default(), root.path(), true).unwrap()[0].protection, Protection::Auto);
     }
 
     #[test]

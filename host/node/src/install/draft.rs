@@ -267,6 +267,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Removes a draft that a killed run left.
-fn remove_drafts(main: &Path) {
+pub(crate) fn remove_drafts(main: &Path) {
+    let main = fs::canonicalize(main).unwrap_or_else(|_| main.to_path_buf());
     let _ = fs::remove_file(main.with_file_name(DRAFT));
 }

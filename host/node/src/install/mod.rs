@@ -86,7 +86,7 @@ pub fn install(wish: &Install, stop: &dyn Fn() -> bool) -> Result<Done, Failure>
     let places = &wish.places;
     let containerd = find(places, wish.containerd.as_deref())?;
     let dialect = containerd.dialect()?;
-    let classes = choose(&wish.classes, &places.root)?;
+    let classes = choose(&wish.classes, &places.root, places.is_live())?;
     let store = Store::lock(&places.on_disk(&places.state))?;
     let result = install_into(wish, stop, &store, &containerd, dialect, &classes);
     if result.is_err() && store.is_empty() {

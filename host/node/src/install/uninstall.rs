@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cocoon_stage::{Code, Failure};
 
 use super::change::{self, Plan, manifest_change, take_back};
-use super::draft::MainFile;
+use super::draft::{self, MainFile};
 use super::places::Places;
 use super::restart::Restart;
 use super::store::{Store, failed};
@@ -43,13 +43,14 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
     tell_recovery(&store, &mut done)?;
     let Some(manifest) = store.manifest()? else {
         done.notes.push("nothing is installed".into());
+        draft::remove_drafts(&wish.places.on_disk(&wish.places.config));
         store.vanish();
         return Ok(done);
     };
     // As it was installed: another --config now would look for Cocoon in a file where it is not.
     let places = Places { config: manifest.config.clone(), ..wish.places.clone() };
     if places.is_live() && !wish.force {
-        let running = pods::running(&places.pods);
+        let running = pods::running(&places.pods, &places.shim());
         if !running.is_empty() {
             return Err(Failure::new(Code::NodeBusy, format!("pods still run: {}", running.join(", "))));
         }
