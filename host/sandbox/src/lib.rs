@@ -14,6 +14,7 @@ mod machine;
 mod network;
 pub mod platform;
 mod run_dir;
+mod running;
 mod scratch;
 mod sim;
 mod tpm;
