@@ -127,14 +127,18 @@ fn a_tpm_needs_a_trusted_key() {
     // A kernel that was started directly: register 9 in the place of 11, and never one of them alone.
     let direct = json!({"tpm": {"ak_trusted": true, "pcr00": "00", "pcr04": "04", "pcr07": "07", "pcr09": "09",
         "pcr11": "0"}});
-    affirmed(direct.clone(), json!({"tpm_pcr04": ["04"], "tpm_pcr09": ["09"]}), [3, 2, 0]);
+    let both = json!({"tpm_pcr04": ["04"], "tpm_pcr09": ["09"]});
+    assert_eq!(three(&appraise("cpu", &direct, &both).unwrap()), [3, 2, 0]);
     for values in
         [json!({"tpm_pcr04": "04"}), json!({"tpm_pcr09": "09"}), json!({"tpm_pcr04": "04", "tpm_pcr09": "9"})]
     {
         assert_eq!(three(&appraise("cpu", &direct, &values).unwrap()), [33, 2, 0]);
     }
     let firmware = json!({"tpm_pcr00": "00", "tpm_pcr04": "04", "tpm_pcr07": "07", "tpm_pcr09": "09"});
-    affirmed(direct, firmware, [3, 2, 2]);
+    assert_eq!(three(&appraise("cpu", &direct, &firmware).unwrap()), [3, 2, 2]);
+    let unproved =
+        json!({"tpm": {"ak_public": "key", "pcr00": "00", "pcr04": "04", "pcr07": "07", "pcr09": "09"}});
+    assert_eq!(three(&appraise("cpu", &unproved, &firmware).unwrap()), [33, 97, 36]);
 }
 
 #[test]
