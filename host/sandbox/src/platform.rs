@@ -20,8 +20,8 @@ pub struct Chosen {
     pub machine: Machine,
 }
 
-/// The platform of a class. `auto` takes SNP or TDX where this machine has it, with its firmware, else the simulated one;
-/// what is asked for by name and is not here is an error.
+/// The platform of a class. `auto` takes SNP or TDX where this machine has it, else the simulated one; what is asked for by
+/// name and is not here is an error, and so is a TEE without its firmware.
 ///
 /// # Errors
 /// `BOOT-PLATFORM-UNAVAILABLE` where the machine lacks it, `BOOT-QEMU-MISSING` where its firmware is not installed,
@@ -30,8 +30,14 @@ pub fn choose(config: &RuntimeConfig) -> Result<Chosen, Failure> {
     let unavailable = |reason: String| Failure::new(Code::BootPlatformUnavailable, reason).at(Stage::Boot);
     match config.protection {
         Protection::Auto => {
-            let real = [snp(config), tdx(config)].into_iter().find_map(Result::ok);
-            Ok(real.unwrap_or_else(|| sim(config)))
+            for real in [snp, tdx] {
+                match real(config) {
+                    // Not of this machine. What is of it and cannot be used must not become a pod without protection.
+                    Err(failure) if failure.code == Code::BootPlatformUnavailable => {}
+                    found => return found,
+                }
+            }
+            Ok(sim(config))
         }
         Protection::Sim => Ok(sim(config)),
         Protection::Snp => snp(config),
