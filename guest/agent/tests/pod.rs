@@ -66,7 +66,7 @@ async fn process_ids_are_shared_where_the_plan_says_so() {
     let one = ready(&machine, &plan("one", "echo ready; exec busybox sleep 1234")).await;
     let script = "echo pid $$ | busybox sed 's/pid 1$/first/;s/[0-9]*//g'; busybox ps -o args | busybox grep -c 'sleep 123[4]'; \
         busybox tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root/; cat /proc/1/fd/0; \
-        busybox grep -E 'Uid|CapEff|CapBnd|Seccomp:|NoNewPrivs' /proc/1/status; busybox pkill -f 'sleep 123[4]'";
+        busybox grep -E 'Uid|CapEff|CapBnd|Seccomp:|NoNewPrivs' /proc/1/status; kill $(busybox ps -o pid,args | busybox grep 'sleep 123[4]' | busybox sed 's/^ *\\([0-9]*\\).*/\\1/')";
     let two = machine.run(&plan("two", script), &[]).await;
     let nobody = "65534\t65534\t65534\t65534";
     assert!(two.stdout.starts_with("pid \n1\ncocoon-pod Uid"), "{} {}", two.stdout, two.stderr);
