@@ -365,7 +365,8 @@ impl Pod {
             running.sandbox.signal(id, signal)?;
             running.built(id)
         })?;
-        Ok(if all { container.signal_all(signal)? } else { container.signal(signal)? })
+        let sent = if all { container.signal_all(signal) } else { container.signal(signal) };
+        Ok(sent?)
     }
 
     /// Removes an instance that does not run, with its files.

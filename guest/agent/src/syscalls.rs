@@ -232,6 +232,15 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
+/// Closes every descriptor from `first` on, which the caller must not have an owner of.
+///
+/// # Errors
+/// What `close_range(2)` answers.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: called at the beginning of a program, where nothing above what it was started with is in use.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })
+}
+
 /// The pid of a child that ended and was not reaped yet; it stays unreaped.
 pub(crate) fn peek_zombie() -> Option<i32> {
     // SAFETY: all-zero is a valid `siginfo_t`; waitid fills it. `si_pid` is set for WEXITED, and 0 where no child

@@ -65,8 +65,8 @@ async fn process_ids_are_shared_where_the_plan_says_so() {
     let Some(machine) = Machine::of(true) else { return };
     let one = ready(&machine, &plan("one", "echo ready; exec busybox sleep 1234")).await;
     let script = "echo pid $$ | busybox sed 's/pid 1$/first/;s/[0-9]*//g'; busybox ps -o args | busybox grep -c 'sleep 123[4]'; \
-        busybox tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root; ls /proc/1/fd; \
-        busybox grep -E 'Uid|CapEff|CapBnd|Seccomp:|NoNewPrivs' /proc/1/status; busybox pkill -f 'sleep 123[4]'";
+        busybox tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root/; cat /proc/1/fd/0; \
+        busybox grep -E 'Uid|CapEff|CapBnd|Seccomp:|NoNewPrivs' /proc/1/status; kill $(busybox ps -o pid,args | busybox grep 'sleep 123[4]' | busybox sed 's/^ *\\([0-9]*\\).*/\\1/')";
     let two = machine.run(&plan("two", script), &[]).await;
     let nobody = "65534\t65534\t65534\t65534";
     assert!(two.stdout.starts_with("pid \n1\ncocoon-pod Uid"), "{} {}", two.stdout, two.stderr);
@@ -101,8 +101,8 @@ async fn groups_are_added_and_root_is_refused_where_the_plan_says_so() {
     let mut alice = plan("alice", "id -G");
     (alice.user, alice.groups, alice.run_as_non_root) = ("alice".into(), vec![50, 3000], true);
     assert_eq!(machine.run(&alice, &[]).await.stdout, "1000 50 3000\n");
-    for user in ["", "0", "root", "root:alice"] {
-        let mut root = plan("root", "id");
+    for (i, user) in ["", "0", "root", "root:alice"].into_iter().enumerate() {
+        let mut root = plan(&format!("root{i}"), "id");
         (root.user, root.run_as_non_root) = (user.into(), true);
         let failure = machine.create(&root, &[], Streams::default()).await.unwrap_err();
         assert_eq!(failure.code, Code::StartUserRoot, "{user:?}");

@@ -94,6 +94,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn settle(control: BorrowedFd<'_>) -> io::Result<()> {
+    // Nothing but the socket is its own.
+    syscalls::close_from(CONTROL_FD.unsigned_abs() + 1)?;
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let inert = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
