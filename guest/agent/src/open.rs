@@ -34,7 +34,7 @@ pub(crate) struct HostSettings {
 /// What a guest begins with.
 pub(crate) enum Beginning {
     /// A plan, and the initdata that holds it.
-    Planned(Box<InitData>, Plan),
+    Planned(Box<InitData>, Box<Plan>),
     /// No plan; the initdata where there is one that names a Trustee.
     Open(Option<Box<InitData>>),
 }
@@ -52,7 +52,7 @@ impl Beginning {
                 let trustee = data.file("aa.toml").is_some();
                 Ok(Beginning::Open(trustee.then(|| Box::new(data))))
             }
-            Ok(data) => plan_of(&data).map(|plan| Beginning::Planned(Box::new(data), plan)),
+            Ok(data) => plan_of(&data).map(|plan| Beginning::Planned(Box::new(data), Box::new(plan))),
         }
     }
 }

@@ -174,7 +174,7 @@ impl Pod {
         let (data, plan) = match &*state {
             State::Refused(failure) => return Err(failure.clone()),
             State::Running(_) => return Err(refused("the guest is configured already")),
-            State::Booted(Beginning::Planned(data, plan)) => (Some((**data).clone()), plan.clone()),
+            State::Booted(Beginning::Planned(data, plan)) => (Some((**data).clone()), (**plan).clone()),
             State::Booted(Beginning::Open(data)) => {
                 (data.as_deref().cloned(), Plan::open(host.sysctls, host.share_process_namespace)?)
             }

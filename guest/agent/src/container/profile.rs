@@ -121,7 +121,7 @@ pub(crate) fn compile(profile: &serde_json::Value) -> Result<Filter, Error> {
         }
     }
     let program = assemble(&calls, default)?;
-    Ok(Filter { program, flags: flags.into() })
+    Ok(Filter { program, flags })
 }
 
 /// Whether a profile (OCI runtime-spec, Linux, seccomp) can be done as a whole: the length of its program, in
