@@ -166,7 +166,7 @@ async fn member(
     }
     let options = options(vm, bundle, name, arranged.mounts).map_err(coded)?;
     let owner = (request.id.as_str(), shim.args.namespace.as_str());
-    let opened = Streams::open(&vm.pod, &paths(request), owner).await;
+    let opened = Streams::open(&vm.pod, &wanted(vm, bundle, request), owner).await;
     let (uris, streams) = opened.map_err(coded)?;
     let value = options.write_to_bytes().unwrap_or_default();
     let any = Any { type_url: CONTAINER_OPTIONS.into(), value, ..Any::default() };
@@ -186,6 +186,17 @@ async fn member(
     shim.enter(process.clone())?;
     shim.watch(vm, &process);
     Ok(process)
+}
+
+/// The streams to connect. `ctr` offers an input to every container; one whose plan has none goes without. A kubelet that
+/// offers one means it, and hears the guest's refusal.
+fn wanted(vm: &PodVm, bundle: &Bundle, request: &CreateTaskRequest) -> Paths {
+    let mut paths = paths(request);
+    let planned = vm.plan.as_ref().and_then(|plan| plan.containers.first());
+    if bundle.spec.container_name().is_none() && planned.is_some_and(|c| !c.stdin && !c.terminal) {
+        paths.stdin.clear();
+    }
+    paths
 }
 
 /// What the host's mounts are to the container of this name.
