@@ -179,4 +179,4 @@ ctr --address "$work/c.sock" container ls -q >"$work/out"
 [ ! -s "$work/out" ] || die "containers are left: $(cat "$work/out")"
 if pgrep -x qemu-system-x86 >/dev/null; then die "a VM is left"; fi
 if pgrep -f containerd-shim-cocoon >/dev/null; then die "a shim is left"; fi
-[ -z "$(find "$work/state" -mindepth 1 -not -name accel.json)" ] || die "runtime files are left: $(find "$work/state" -mindepth 1)"
+[ -z "$(find "$work/state" -not -type d -not -name accel.json)" ] || die "runtime files are left: $(find "$work/state" -not -type d)"

@@ -84,8 +84,12 @@ async fn volumes(machine: Machine) -> Machine {
     two.name = "two".into();
     let pod = machine.planned(PodWish::new("volumes", "cocoon"), &[&one, &two], &[], plan_of).await.unwrap();
     let first = pod.container(&one).await.unwrap();
-    // The plan knows no such mount.
-    two.mounts.push(("/outside".into(), text(&outside), false));
+    // The plan knows no such mount: kubelet hears so, and the container starts once the mount is gone.
+    let mut outsider = two.clone();
+    outsider.mounts.push(("/outside".into(), text(&outside), false));
+    let refused = pod.container(&outsider).await.unwrap_err().to_string();
+    assert!(refused.contains("PLAN-REQUEST-REFUSED") && refused.contains("/outside"), "{refused}");
+    two.attempt = 1;
     let second = pod.container(&two).await.unwrap();
     assert!(pod.sh(&second, "cat /outside/file").await.is_err(), "the node's folder is in the guest");
 

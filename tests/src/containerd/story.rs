@@ -162,5 +162,10 @@ impl Machine {
 /// Paths below a folder, folders of pods that are empty included.
 fn files_below(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path().display().to_string()).collect()
+    // Empty folders are the shape of the place: of sockets, of pods.
+    let below = |path: std::path::PathBuf| match path.is_dir() {
+        true => files_below(&path),
+        false => vec![path.display().to_string()],
+    };
+    entries.flat_map(|entry| below(entry.path())).collect()
 }
