@@ -1,7 +1,7 @@
 //! The plan's state machine: what the untrusted host may ask for, and when.
 //!
 //! The host makes up an id for each *instance* of a container that it asks for, and for each further process in one; none
-//! is taken twice (as far back as [`used`] remembers). An instance walks
+//! is taken twice (the last 4096 of each are remembered). An instance walks
 //! `Created → Running → Ended` and is then removed; at any time at most one instance of a container is created or
 //! running. When a container may be created, and whether it may be again, its kind and its restart rule say. Everything
 //! else is refused with `PLAN-REQUEST-REFUSED`, whose reason speaks of the host's request alone.

@@ -55,7 +55,7 @@ enum State {
     /// Waiting for the host's configuration.
     Booted(Beginning),
     /// Configured, and from then on.
-    Running(Running),
+    Running(Box<Running>),
 }
 
 struct Running {
@@ -195,12 +195,12 @@ impl Pod {
             sysctls: of_ipc,
             oom: Arc::new(move |id: &str| events.out_of_memory(id)),
         });
-        *state = State::Running(Running {
+        *state = State::Running(Box::new(Running {
             sandbox: Sandbox::new(plan),
             shared: Arc::new(shared),
             preparation,
             instances: BTreeMap::new(),
-        });
+        }));
         Ok(())
     }
 

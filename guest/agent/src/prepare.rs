@@ -216,7 +216,7 @@ impl Preparation {
 
     /// Waits until a container can be built: with a root file system of its own, made of its image, and the pod's secret
     /// files. It is for the caller to give back or remove. Where Trustee could not be reached it is asked again, at most
-    /// every [`again::PAUSE`].
+    /// every 5 s.
     ///
     /// # Errors
     /// What failed: attestation or a secret first, else its image.
