@@ -1,12 +1,14 @@
 //! The plan's state machine: what the untrusted host may ask for, and when.
 //!
-//! The host makes up an id for each *instance* of a container that it asks for. An instance walks
+//! The host makes up an id for each *instance* of a container that it asks for, and for each further process in one; none
+//! is taken twice (the last 4096 of each are remembered). An instance walks
 //! `Created → Running → Ended` and is then removed; at any time at most one instance of a container is created or
 //! running. When a container may be created, and whether it may be again, its kind and its restart rule say. Everything
 //! else is refused with `PLAN-REQUEST-REFUSED`, whose reason speaks of the host's request alone.
 
 mod execs;
 mod open;
+mod used;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ use crate::{ContainerPlan, Plan, Restart};
 pub use execs::{ExecRequest, MAX_EXECS};
 
 use execs::Execs;
+use used::Used;
 
 /// Longest id that the host may make up, in characters.
 pub const MAX_ID: usize = 128;
@@ -72,12 +75,16 @@ pub struct Sandbox {
     instances: BTreeMap<String, Instance>,
     /// By the names asked for.
     past: BTreeMap<String, Past>,
+    used: Used,
+    /// By instance and further process.
+    used_execs: Used,
 }
 
 impl Sandbox {
     /// A sandbox in which no container has been asked for yet.
     pub fn new(plan: Plan) -> Self {
-        Sandbox { plan, instances: BTreeMap::new(), past: BTreeMap::new() }
+        let (used, used_execs) = Default::default();
+        Sandbox { plan, instances: BTreeMap::new(), past: BTreeMap::new(), used, used_execs }
     }
 
     /// The plan.
@@ -106,12 +113,15 @@ impl Sandbox {
     /// The host asks to create an instance `id` of the container `name`.
     ///
     /// # Errors
-    /// A coded refusal for an id that is none or taken, a name that the plan lacks, a second instance beside a live one, a
+    /// A coded refusal for an id that is none, taken or used before, a name that the plan lacks, a second instance beside a live one, a
     /// step out of order, or a restart that the plan does not allow.
     pub fn create(&mut self, id: &str, name: &str) -> Result<&ContainerPlan, Failure> {
         check_id(id)?;
         if self.instances.contains_key(id) {
             return Err(refused(format!("create of {id:?}, which exists")));
+        }
+        if self.used.contains(id) {
+            return Err(refused(format!("create of {id:?}, an id that was used before")));
         }
         if self.instances.len() >= MAX_INSTANCES {
             return Err(refused(format!("create of {id:?} beside {MAX_INSTANCES} others")));
@@ -133,16 +143,19 @@ impl Sandbox {
             }
         }
         self.past.entry(name.to_owned()).or_insert(Past::Fresh);
+        self.used.add(id);
         let instance =
             Instance { name: name.to_owned(), number, phase: Phase::Created, execs: Execs::default() };
         self.instances.insert(id.to_owned(), instance);
         self.plan.containers.get(number).ok_or_else(|| refused(format!("no container {name:?} in the plan")))
     }
 
-    /// Building the instance failed before it could start: the container may be asked for again.
+    /// Building the instance failed before it could start: the container may be asked for again, by the same
+    /// id too, which nothing but this creation ever knew.
     pub fn create_failed(&mut self, id: &str) {
         if self.phase(id) == Some(Phase::Created) {
             self.instances.remove(id);
+            self.used.give_back(id);
         }
     }
 

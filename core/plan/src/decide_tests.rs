@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -77,15 +79,47 @@ fn what_never_started_may_be_asked_for_again() {
     s.create_failed("a");
     s.create("a", "main").unwrap();
     s.remove("a").unwrap();
-    s.create("a", "main").unwrap();
-    s.ended("a", 137);
-    s.remove("a").unwrap();
+    s.create("b", "main").unwrap();
+    s.ended("b", 137);
+    s.remove("b").unwrap();
     assert!(s.needs_image("main"));
+    s.create("c", "main").unwrap();
+    s.start("c").unwrap();
+    assert!(!s.needs_image("main"));
+    s.create_failed("c");
+    assert_eq!(s.phase("c"), Some(Phase::Running), "only before it started");
+}
+
+#[test]
+fn no_id_comes_to_mean_something_else() {
+    let mut plan = plan_of(&[("main", App, Always), ("other", App, Always)]);
+    plan.containers[0].exec.any = true;
+    let mut s = Sandbox::new(plan);
+    let sh = words("sh");
     s.create("a", "main").unwrap();
     s.start("a").unwrap();
-    assert!(!s.needs_image("main"));
-    s.create_failed("a");
-    assert_eq!(s.phase("a"), Some(Phase::Running), "only before it started");
+    s.exec("a", "e", &ask(&sh, false, false)).unwrap();
+    s.exec_remove("a", "e").unwrap();
+    let again = s.exec("a", "e", &ask(&sh, false, false)).unwrap_err();
+    assert!(again.reason.contains("used before"), "{again}");
+    s.exec("a", "f", &ask(&sh, false, false)).unwrap();
+    s.ended("a", 0);
+    s.remove("a").unwrap();
+    for name in ["main", "other"] {
+        assert!(s.create("a", name).unwrap_err().reason.contains("used before"), "{name}");
+    }
+    // A new instance has ids of its own, and what probes use up is no end of them.
+    s.create("b", "main").unwrap();
+    s.start("b").unwrap();
+    for i in 0..2 * used::REMEMBERED {
+        let id = i.to_string();
+        s.exec("b", &id, &ask(&sh, false, false)).unwrap();
+        s.exec_remove("b", &id).unwrap();
+    }
+    s.exec("b", "e", &ask(&sh, false, false)).unwrap();
+    for i in 0..2 * used::REMEMBERED {
+        run(&mut s, &format!("other-{i}"), "other", 1).unwrap();
+    }
 }
 
 #[test]
@@ -153,7 +187,7 @@ fn ephemeral_containers_run_once_each_and_at_any_time() {
         assert!(s.create("c", bad).is_err(), "{bad}");
     }
     for i in 0..MAX_EPHEMERAL - 2 {
-        run(&mut s, "n", &format!("debug-n{i}"), 0).unwrap();
+        run(&mut s, &format!("n{i}"), &format!("debug-n{i}"), 0).unwrap();
     }
     assert!(s.create("c", "debug-more").unwrap_err().reason.contains("like it"));
     assert!(s.needs_image("debug"));
@@ -234,7 +268,7 @@ enum Ask {
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
-    let (id, name) = (0..4_usize, 0..6_usize);
+    let (id, name) = (0..8_usize, 0..6_usize);
     prop_oneof![
         4 => (id.clone(), name.clone()).prop_map(|(i, n)| Ask::Create(i, n)),
         1 => id.clone().prop_map(Ask::CreateFailed),
@@ -255,6 +289,7 @@ const NAMES: [&str; 6] = ["one", "two", "side", "main", "debug", "debug-1"];
 struct Seen {
     live: BTreeMap<String, String>,
     started: BTreeMap<String, Vec<Option<u32>>>,
+    removed: BTreeSet<String>,
 }
 
 impl Seen {
@@ -302,6 +337,7 @@ proptest! {
                 Ask::Create(i, n) => if s.create(&i.to_string(), NAMES[n]).is_ok() {
                     let twice = seen.live.values().any(|name| name == NAMES[n]);
                     prop_assert!(!twice, "two live instances of {}", NAMES[n]);
+                    prop_assert!(!seen.removed.contains(&i.to_string()), "{i} means another");
                     seen.live.insert(i.to_string(), NAMES[n].to_owned());
                 },
                 Ask::CreateFailed(i) => {
@@ -320,7 +356,10 @@ proptest! {
                         *seen.started.get_mut(&name).unwrap().last_mut().unwrap() = Some(status);
                     }
                 }
-                Ask::Remove(i) => if s.remove(&i.to_string()).is_ok() { seen.live.remove(&i.to_string()); },
+                Ask::Remove(i) => if s.remove(&i.to_string()).is_ok() {
+                    seen.live.remove(&i.to_string());
+                    seen.removed.insert(i.to_string());
+                },
                 Ask::Exec(i, e) => {
                     let request = ExecRequest { args: &sh, terminal: true, stdin: true };
                     let running = s.phase(&i.to_string()) == Some(Phase::Running);

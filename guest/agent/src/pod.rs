@@ -55,7 +55,7 @@ enum State {
     /// Waiting for the host's configuration.
     Booted(Beginning),
     /// Configured, and from then on.
-    Running(Running),
+    Running(Box<Running>),
 }
 
 struct Running {
@@ -195,12 +195,12 @@ impl Pod {
             sysctls: of_ipc,
             oom: Arc::new(move |id: &str| events.out_of_memory(id)),
         });
-        *state = State::Running(Running {
+        *state = State::Running(Box::new(Running {
             sandbox: Sandbox::new(plan),
             shared: Arc::new(shared),
             preparation,
             instances: BTreeMap::new(),
-        });
+        }));
         Ok(())
     }
 
@@ -232,6 +232,7 @@ impl Pod {
     ///
     /// # Errors
     /// A refusal of a name that the plan lacks.
+    #[cfg(test)]
     pub(crate) fn named(&self, name: &str) -> Result<ContainerPlan, Failure> {
         self.with(|running| running.sandbox.named(name).cloned())
     }
@@ -248,21 +249,22 @@ impl Pod {
         })
     }
 
-    /// Builds an instance of a container once an image and all secrets are there. `streams` connects its standard streams.
+    /// Builds an instance of a container once an image and all secrets are there. `make` makes what comes from the host by
+    /// the very plan that the instance is built of, and what connects its standard streams.
     ///
     /// # Errors
-    /// A refusal, or the coded failure of whatever kept it from being built.
-    pub(crate) async fn create(
+    /// A refusal, also of `make`, or the coded failure of whatever kept it from being built.
+    pub(crate) async fn create<F: Future<Output = Result<Streams, Failure>>>(
         self: &Arc<Self>,
         name: &str,
-        host: HostPart,
-        streams: impl Future<Output = Result<Streams, Failure>>,
+        make: impl FnOnce(&ContainerPlan) -> Result<(HostPart, F), Failure>,
     ) -> Result<Arc<Container>, Failure> {
-        let (plan, shared, preparation) = self.with(|running| {
+        let (host, streams, plan, shared, preparation) = self.with(|running| {
+            let (host, streams) = make(running.sandbox.named(name)?)?;
             let plan = running.sandbox.create(&host.id, name)?.clone();
             let instance = Instance { name: plan.name.clone(), built: None, execs: BTreeMap::new() };
             running.instances.insert(host.id.clone(), instance);
-            Ok((plan, Arc::clone(&running.shared), Arc::clone(&running.preparation)))
+            Ok((host, streams, plan, Arc::clone(&running.shared), Arc::clone(&running.preparation)))
         })?;
         let failure = match self.ready(&host.id, &plan, &preparation).await {
             Ok((rootfs, secrets, mounts)) => {
@@ -287,12 +289,13 @@ impl Pod {
             }
             Err(failure) => failure,
         };
+        // Before the id may be asked for again: what it has then is another's.
+        self.volumes.release(&host.id);
         self.with(|running| {
             running.sandbox.create_failed(&host.id);
             running.instances.remove(&host.id);
             Ok(())
         })?;
-        self.volumes.release(&host.id);
         Err(preparation.reported(failure).await)
     }
 

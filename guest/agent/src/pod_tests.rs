@@ -47,7 +47,8 @@ fn configure(pod: &Pod) -> Result<(), Failure> {
 
 async fn create(pod: &Arc<Pod>, name: &str) -> Failure {
     let host = HostPart { id: format!("id-{name}"), ..HostPart::default() };
-    pod.create(name, host, async { Ok(Streams::default()) }).await.unwrap_err()
+    let make = |_: &ContainerPlan| Ok((host, async { Ok(Streams::default()) }));
+    pod.create(name, make).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -112,9 +113,10 @@ async fn the_host_gets_only_what_the_plan_names() {
         assert_eq!(pod.remove(id).await.unwrap_err().code, refused);
         assert_eq!(pod.termination_message(id).unwrap_err().code, refused);
         let spec = ExecSpec { args: vec!["sh".into()], env: Vec::new(), cwd: None, terminal: false };
-        assert_eq!(pod.exec(id, "e", Exec::new(spec, Ports::default(), None)).unwrap_err().code, refused);
-        let streams = async { Ok(Streams::default()) };
-        assert_eq!(pod.exec_start(id, "e", streams).await.unwrap_err().code, refused);
+        let exec = |_: &ContainerPlan| Ok(Exec::new(spec, Ports::default(), None));
+        assert_eq!(pod.exec(id, "e", exec).unwrap_err().code, refused);
+        let connect = async |_| Ok(Streams::default());
+        assert_eq!(pod.exec_start(id, "e", connect).await.unwrap_err().code, refused);
         assert_eq!(pod.exec_signal(id, "e", 9).unwrap_err().code, refused);
         assert_eq!(pod.exec_remove(id, "e").err().unwrap().code, refused);
         assert!(pod.known(id).unwrap().is_none() && pod.exec_known(id, "e").unwrap().is_none());

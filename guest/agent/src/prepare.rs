@@ -5,6 +5,8 @@
 //! together with attestation; an encrypted layer waits for its key inside the puller, and an image that needs
 //! registry credentials waits for them here. A container waits for both: its image and *all* secrets.
 
+mod again;
+mod job;
 mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +17,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cocoon_plan::pod::ContainerKind;
 use cocoon_plan::{ContainerPlan, Plan};
-use cocoon_stage::{Code, Failure, Stage};
+use cocoon_stage::{Code, Failure};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
 use crate::volumes::Place;
+use again::{Again, is_passing};
+use job::Job;
 use roots::Roots;
 
 /// Secret bytes, shared by those who may read them.
@@ -114,11 +117,13 @@ pub enum Progress {
 }
 
 type Slot<T> = watch::Receiver<Option<Result<T, Failure>>>;
+type Sender<T> = watch::Sender<Option<Result<T, Failure>>>;
 
 /// A preparation under way.
 pub struct Preparation {
     files: Slot<Arc<Vec<SecretFile>>>,
     roots: Roots,
+    again: Arc<Again>,
     progress: watch::Receiver<Progress>,
     backend: watch::Receiver<Option<Backend>>,
 }
@@ -153,9 +158,17 @@ impl Preparation {
         let documents_seen = wanted.then_some(documents_seen);
         let roots =
             Roots::new(plan, receivers, documents_seen.clone(), found_seen.clone(), images, events.clone());
-        let job = Job { plan: plan.clone(), folder: images.to_owned(), events, progress, found };
+        let again = Arc::<Again>::default();
+        let job = Job {
+            plan: plan.clone(),
+            folder: images.to_owned(),
+            events,
+            progress,
+            found,
+            again: Arc::downgrade(&again),
+        };
         tokio::spawn(job.run(backend, files, senders, (documents, documents_seen)));
-        Preparation { files: files_seen, roots, progress: progress_seen, backend: found_seen }
+        Preparation { files: files_seen, roots, again, progress: progress_seen, backend: found_seen }
     }
 
     /// The failure with the id under which its owner finds the reason, where it could be told to them.
@@ -202,13 +215,17 @@ impl Preparation {
     }
 
     /// Waits until a container can be built: with a root file system of its own, made of its image, and the pod's secret
-    /// files. It is for the caller to give back or remove.
+    /// files. It is for the caller to give back or remove. Where Trustee could not be reached it is asked again, at most
+    /// every 5 s.
     ///
     /// # Errors
     /// What failed: attestation or a secret first, else its image.
     pub async fn container(&self, name: &str) -> Result<(PathBuf, Arc<Vec<SecretFile>>), Failure> {
+        self.again.ask();
         let files = settled(self.files.clone());
-        let Some(first) = self.roots.take_first(name) else {
+        // An image that had to wait for what Trustee could not be asked for is made anew.
+        let passed = |slot: &Slot<PathBuf>| matches!(&*slot.borrow(), Some(Err(f)) if is_passing(f));
+        let Some(first) = self.roots.take_first(name).filter(|slot| !passed(slot)) else {
             let files = files.await?;
             return Ok((self.roots.make(name).await?, files));
         };
@@ -238,178 +255,6 @@ async fn settled<T: Clone>(mut slot: Slot<T>) -> Result<T, Failure> {
     let lost = || Failure::new(Code::Internal, "the preparation ended without a result");
     let value = slot.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
     value.unwrap_or_else(|| Err(lost()))
-}
-
-type Sender<T> = watch::Sender<Option<Result<T, Failure>>>;
-
-struct Job {
-    plan: Plan,
-    folder: PathBuf,
-    events: Events,
-    progress: watch::Sender<Progress>,
-    found: watch::Sender<Option<Backend>>,
-}
-
-impl Job {
-    async fn run(
-        self,
-        backend: impl Future<Output = Result<Backend, Failure>>,
-        files: Sender<Arc<Vec<SecretFile>>>,
-        images: Vec<(ContainerPlan, Sender<PathBuf>)>,
-        (documents, documents_seen): (Sender<Documents>, Option<Slot<Documents>>),
-    ) {
-        let backend = match backend.await {
-            Ok(backend) => backend,
-            Err(failure) => {
-                self.events.begin(failure.stage, "");
-                self.events.fail(&failure, "");
-                self.fail(&failure);
-                files.send_replace(Some(Err(failure)));
-                return;
-            }
-        };
-        self.found.send_replace(Some(backend.clone()));
-        let mut pulls = JoinSet::new();
-        for (container, sender) in images {
-            let pull = Pull {
-                images: Arc::clone(&backend.images),
-                documents: documents_seen.clone(),
-                rootfs: self.folder.join(&container.name),
-                events: self.events.clone(),
-                container,
-            };
-            pulls.spawn(async move {
-                let result = pull.run().await;
-                sender.send_replace(Some(result.clone()));
-                result.map(|_| ())
-            });
-        }
-        let fetched = self.secrets(backend.secrets, &documents).await;
-        let refused = fetched.as_ref().err().cloned();
-        // First the answer, then the end of the pulls: a container that waits must hear the reason, not the end.
-        files.send_replace(Some(fetched.map(Arc::new)));
-        if let Some(failure) = refused {
-            // A workload without its secrets never starts: nothing more is pulled for it.
-            self.fail(&failure);
-            pulls.abort_all();
-        }
-        while let Some(done) = pulls.join_next().await {
-            if let Ok(Err(failure)) = done {
-                self.fail(&failure);
-            }
-        }
-        self.progress.send_if_modified(|p| {
-            let ready = !matches!(p, Progress::Failed(_));
-            if ready {
-                *p = Progress::Ready;
-            }
-            ready
-        });
-    }
-
-    fn fail(&self, failure: &Failure) {
-        self.progress.send_if_modified(|p| {
-            let first = !matches!(p, Progress::Failed(_));
-            if first {
-                *p = Progress::Failed(failure.clone());
-            }
-            first
-        });
-    }
-
-    async fn secrets(
-        &self,
-        trustee: Arc<dyn Secrets>,
-        documents: &Sender<Documents>,
-    ) -> Result<Vec<SecretFile>, Failure> {
-        self.events.begin(Stage::Attest, "");
-        let attested = trustee.attest().await;
-        self.events.finish(Stage::Attest, "", &attested);
-        if let Err(failure) = attested {
-            documents.send_replace(Some(Err(failure.clone())));
-            return Err(failure);
-        }
-        self.progress.send_if_modified(|p| {
-            let started = *p == Progress::Started;
-            if started {
-                *p = Progress::Attested;
-            }
-            started
-        });
-        self.events.begin(Stage::Fetch, "");
-        let fetched = self.fetch(&trustee, documents).await;
-        self.events.finish(Stage::Fetch, "", &fetched);
-        let files = fetched?;
-        // Before any container starts, so that none finds the port taken or closed.
-        let paths = self.plan.secrets.iter().map(|s| path_of(&s.uri)).collect();
-        trustee.serve_rest(paths, self.plan.attestation_api).await?;
-        Ok(files)
-    }
-
-    async fn fetch(
-        &self,
-        trustee: &Arc<dyn Secrets>,
-        documents: &Sender<Documents>,
-    ) -> Result<Vec<SecretFile>, Failure> {
-        let mut fetches = JoinSet::new();
-        for (number, secret) in self.plan.secrets.iter().enumerate() {
-            let (trustee, secret) = (Arc::clone(trustee), secret.clone());
-            fetches.spawn(async move { (number, secret.file, trustee.resource(&secret.uri).await) });
-        }
-        let result = self.documents(trustee).await;
-        documents.send_replace(Some(result.clone()));
-        result?;
-        let mut files = BTreeMap::new();
-        while let Some(done) = fetches.join_next().await {
-            let lost = |_| Failure::new(Code::Internal, "a fetch ended without a result").at(Stage::Fetch);
-            let (number, file, bytes) = done.map_err(lost)?;
-            let bytes = bytes?;
-            // A secret without a file is fetched all the same: a workload that cannot have it must not start.
-            if let Some(path) = file {
-                files.insert(number, SecretFile { path, bytes });
-            }
-        }
-        Ok(files.into_values().collect())
-    }
-
-    async fn documents(&self, trustee: &Arc<dyn Secrets>) -> Result<Documents, Failure> {
-        let fetch = async |uri: &Option<String>| match uri {
-            Some(uri) => trustee.resource(uri).await.map(Some),
-            None => Ok(None),
-        };
-        Ok(Documents {
-            auth: fetch(&self.plan.registry_auth).await?,
-            policy: fetch(&self.plan.images.policy_uri).await?,
-        })
-    }
-}
-
-struct Pull {
-    images: Arc<dyn Images>,
-    /// Where credentials and policy will appear, if the plan names any.
-    documents: Option<Slot<Documents>>,
-    rootfs: PathBuf,
-    events: Events,
-    container: ContainerPlan,
-}
-
-impl Pull {
-    async fn run(self) -> Result<PathBuf, Failure> {
-        let documents = match self.documents {
-            Some(slot) => settled(slot).await?,
-            None => Documents::default(),
-        };
-        let name = &self.container.name;
-        self.events.begin(Stage::Pull, name);
-        let pulled = self.images.deliver(&self.container, &self.rootfs, documents).await;
-        self.events.finish(Stage::Pull, name, &pulled);
-        pulled.map(|()| self.rootfs)
-    }
-}
-
-/// `repository/type/tag` of a resource URI; the plan's check has made sure that it is one.
-fn path_of(uri: &str) -> String {
-    uri.parse::<cocoon_protocol::uri::ResourceUri>().map(|u| u.path()).unwrap_or_default()
 }
 
 #[cfg(test)]

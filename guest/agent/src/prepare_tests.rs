@@ -3,18 +3,21 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, mpsc::UnboundedReceiver};
+use tokio::sync::Notify;
 
-use cocoon_stage::Mark;
+use cocoon_stage::{Mark, Stage};
 
 use super::*;
-use crate::events::Line;
+use crate::events::{Line, Lines};
 
 #[derive(Default)]
 struct Fake {
     /// Attestation waits until told.
     attest_gate: Option<Arc<Notify>>,
     attest: Option<Code>,
+    /// How many attestations and fetches are not answered, each.
+    outage: AtomicUsize,
+    attested: AtomicUsize,
     /// URIs that are refused.
     refuse: Vec<String>,
     pull: Option<Code>,
@@ -30,16 +33,26 @@ fn outcome(code: Option<Code>) -> Result<(), Failure> {
     code.map_or(Ok(()), |code| Err(Failure::new(code, "as the test wants")))
 }
 
+impl Fake {
+    fn answered(&self) -> Result<(), Failure> {
+        let out = self.outage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        outcome(out.is_ok().then_some(Code::AttestTrusteeUnreachable))
+    }
+}
+
 #[async_trait]
 impl Secrets for Fake {
     async fn attest(&self) -> Result<(), Failure> {
         if let Some(gate) = &self.attest_gate {
             gate.notified().await;
         }
+        self.attested.fetch_add(1, Ordering::Relaxed);
+        self.answered()?;
         outcome(self.attest)
     }
 
     async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
+        self.answered()?;
         outcome(self.refuse.iter().any(|u| u == uri).then_some(Code::ReleaseDenied))?;
         Ok(Arc::new(Zeroizing::new(uri.as_bytes().to_vec())))
     }
@@ -89,19 +102,19 @@ fn plan(auth: bool) -> Plan {
     Plan::parse(plan.to_string().as_bytes()).unwrap()
 }
 
-fn start(fake: &Arc<Fake>, auth: bool) -> (Preparation, UnboundedReceiver<Line>) {
+fn start(fake: &Arc<Fake>, auth: bool) -> (Preparation, Lines) {
     let (events, receiver) = Events::channel();
     let backend = Backend { secrets: Arc::clone(fake) as _, images: Arc::clone(fake) as _ };
     let images = Path::new("/nowhere");
     (Preparation::start(&plan(auth), async move { Ok(backend) }, images, events), receiver)
 }
 
-fn drain(mut events: UnboundedReceiver<Line>) -> Vec<(Stage, Mark)> {
+fn drain(mut events: Lines) -> Vec<(Stage, Mark)> {
     let stage = |line| match line {
         Line::Stage(event) => Some((event.stage, event.mark)),
         Line::OutOfMemory(_) => None,
     };
-    std::iter::from_fn(|| events.try_recv().ok()).filter_map(stage).collect()
+    std::iter::from_fn(|| events.take()).filter_map(stage).collect()
 }
 
 async fn settled_progress(preparation: &Preparation) -> Progress {
@@ -253,4 +266,61 @@ async fn ephemeral_containers_are_not_pulled_ahead_and_failed_pulls_are_tried_ag
         assert_eq!(preparation.container(name).await.unwrap_err().code, Code::ImagePullFailed);
         assert_eq!(fake.pulled.load(Ordering::Relaxed), pulls, "{name}");
     }
+}
+
+async fn waits(preparation: &Preparation) {
+    while !preparation.again.pass_time() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_outage_of_trustee_passes_when_the_container_is_asked_for_again() {
+    for auth in [true, false] {
+        // The attestation, then the attestation again, then what is fetched.
+        let fake = Arc::new(Fake { outage: AtomicUsize::new(2), ..Fake::default() });
+        let (preparation, _events) = start(&fake, auth);
+        let unreachable = Code::AttestTrusteeUnreachable;
+        for tries in 1..=2 {
+            for _ in 0..3 {
+                // The failure is the answer until the pause is over.
+                assert_eq!(preparation.container("main").await.unwrap_err().code, unreachable);
+                assert_eq!(fake.attested.load(Ordering::Relaxed), tries);
+            }
+            assert!(matches!(preparation.progress(), Progress::Failed(f) if f.code == unreachable));
+            waits(&preparation).await;
+            if tries == 2 {
+                break;
+            }
+            // Many ask at once: one try.
+            let asked = (0..8).map(|_| preparation.container("main"));
+            for answer in futures::future::join_all(asked).await {
+                assert_eq!(answer.unwrap_err().code, unreachable);
+            }
+            assert_eq!(fake.attested.load(Ordering::Relaxed), 2);
+        }
+        fake.outage.store(1, Ordering::Relaxed);
+        assert_eq!(preparation.container("main").await.unwrap_err().code, unreachable);
+        waits(&preparation).await;
+        let (_, files) = preparation.container("main").await.unwrap();
+        assert_eq!(files.len(), 2);
+        assert_eq!(settled_progress(&preparation).await, Progress::Ready);
+        assert_eq!(fake.attested.load(Ordering::Relaxed), 4);
+        assert_eq!(fake.auth_seen.lock().unwrap().is_some(), auth);
+        assert!(!preparation.again.pass_time(), "nothing is left to try");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_outage_is_final() {
+    let refuse = vec!["kbs:///default/secret/quiet".to_owned()];
+    let fake = Arc::new(Fake { outage: AtomicUsize::new(1), refuse, ..Fake::default() });
+    let (preparation, _events) = start(&fake, false);
+    assert_eq!(preparation.container("main").await.unwrap_err().code, Code::AttestTrusteeUnreachable);
+    waits(&preparation).await;
+    for _ in 0..3 {
+        assert_eq!(preparation.container("main").await.unwrap_err().code, Code::ReleaseDenied);
+        assert!(!preparation.again.pass_time());
+    }
+    assert_eq!(fake.attested.load(Ordering::Relaxed), 2);
 }

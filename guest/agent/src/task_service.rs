@@ -10,6 +10,7 @@ mod requests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cocoon_plan::ContainerPlan;
 use cocoon_plan::decide::Phase;
 use cocoon_sandbox_api::to_ttrpc;
 use cocoon_stage::{Code, Failure, Stage};
@@ -123,11 +124,15 @@ impl Task for TaskService {
             return Err(status(ttrpc::Code::ALREADY_EXISTS, "the container exists"));
         }
         self.0.admit(&name, &options).map_err(refuse)?;
-        let plan = self.0.named(&name).map_err(refuse)?;
-        let ports = Ports::of(&req, &plan).map_err(refuse)?;
-        let host = requests::host_part(&req.id, &options, &plan).map_err(refuse)?;
         let pod = Arc::clone(&self.0);
-        let container = to_the_end(async move { pod.create(&name, host, ports.connect()).await }).await?;
+        let created = async move {
+            let make = |plan: &ContainerPlan| {
+                let ports = Ports::of(&req, plan)?;
+                Ok((requests::host_part(&req.id, &options, plan)?, ports.connect()))
+            };
+            pod.create(&name, make).await
+        };
+        let container = to_the_end(created).await?;
         Ok(CreateTaskResponse { pid: container.process().pid(), ..CreateTaskResponse::default() })
     }
 
@@ -137,8 +142,8 @@ impl Task for TaskService {
             self.known(&req.id)?;
             to_the_end(async move { pod.start(&req.id).await }).await?.process().pid()
         } else {
-            let ports = self.exec_known(&req.id, &req.exec_id)?.exec.ports;
-            let started = async move { pod.exec_start(&req.id, &req.exec_id, ports.connect()).await };
+            self.exec_known(&req.id, &req.exec_id)?;
+            let started = async move { pod.exec_start(&req.id, &req.exec_id, Ports::connect).await };
             to_the_end(started).await?.pid()
         };
         Ok(StartResponse { pid, ..StartResponse::default() })
@@ -254,13 +259,16 @@ impl Task for TaskService {
     }
 
     async fn exec(&self, _: &TtrpcContext, req: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        let plan = self.known(&req.id)?.plan;
+        self.known(&req.id)?;
         if self.0.exec_known(&req.id, &req.exec_id).map_err(refuse)?.is_some() {
             return Err(status(ttrpc::Code::ALREADY_EXISTS, "the process exists"));
         }
-        let (spec, size) = requests::process(&req, &plan).map_err(refuse)?;
-        let ports = Ports::of_exec(&req, spec.terminal, &plan).map_err(refuse)?;
-        self.0.exec(&req.id, &req.exec_id, Exec::new(spec, ports, size)).map_err(refuse)?;
+        let make = |plan: &ContainerPlan| {
+            let (spec, size) = requests::process(&req, plan)?;
+            let ports = Ports::of_exec(&req, spec.terminal, plan)?;
+            Ok(Exec::new(spec, ports, size))
+        };
+        self.0.exec(&req.id, &req.exec_id, make).map_err(refuse)?;
         Ok(Empty::new())
     }
 

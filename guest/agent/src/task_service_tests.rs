@@ -15,7 +15,7 @@ use cocoon_sandbox_api::{CONTAINER_OPTIONS, from_ttrpc};
 use serde_json::json;
 
 use super::*;
-use crate::container::Settings;
+use crate::container::{ExecSpec, Settings, Streams};
 use crate::events::Events;
 use crate::open::HostSettings;
 use crate::prepare::{Backend, Documents, Images, Secret, Secrets};
@@ -211,9 +211,10 @@ async fn a_pod_from_its_init_container_to_restarts() {
     assert!(refused(guest.create("c1", "main").await).contains("must come first"));
     assert_eq!(guest.run("c1", "init").await.unwrap(), 0);
     assert!(refused(guest.create("c2", "init").await).contains("not run again"));
-    for id in ["c2", "c3", "c2"] {
+    for id in ["c2", "c3", "c6"] {
         assert_eq!(guest.run(id, "main").await.unwrap(), 3, "{id}");
     }
+    assert!(refused(guest.create("c2", "main").await).contains("used before"));
     assert_eq!(guest.run("c4", "debug-x1").await.unwrap(), 5);
     assert!(refused(guest.create("c5", "debug-x1").await).contains("not run again"));
     assert!(refused(guest.create("c5", "evil").await).contains("no container"));
@@ -295,6 +296,7 @@ async fn further_processes_are_those_of_the_plan() {
     assert_eq!(code(guest.kill("c1", "e1", 9).await), ttrpc::Code::NOT_FOUND);
     assert_eq!(guest.delete("c1", "e1").await.unwrap(), 4);
     assert_eq!(code(guest.state("c1", "e1").await), ttrpc::Code::NOT_FOUND);
+    assert!(refused(guest.exec("c1", "e1", &probe).await).contains("used before"));
 
     guest.exec("c1", "e2", &["/nothing"]).await.unwrap();
     let failed = from_ttrpc(&guest.start("c1", "e2").await.unwrap_err()).unwrap();
@@ -316,6 +318,37 @@ async fn further_processes_are_those_of_the_plan() {
     guest.delete("c1", "").await.unwrap();
     assert_eq!(left.await.unwrap(), 255, "nobody waits for what cannot be any more");
     assert_eq!(code(guest.state("c1", "e3").await), ttrpc::Code::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_process_is_made_by_its_instances_plan_and_started_with_its_ports() {
+    let mut open = container("open", "exec busybox sleep 1000", "never");
+    open["exec"] = json!({"any": true});
+    let mut shut = container("shut", "exec busybox sleep 1000", "never");
+    shut["exec"] = json!({"commands": [["/bin/sh", "-c", "exit 4"]]});
+    shut["logs"] = false.into();
+    let Some(guest) = Guest::new(json!([open, shut])).await else { return };
+    let pod = &guest.service.0;
+    let all: Vec<String> = ["/bin/sh", "-c", "exit 4"].map(String::from).into();
+    for (id, port) in [("open", 5000), ("shut", 6000)] {
+        guest.create(id, id).await.unwrap();
+        guest.start(id, "").await.unwrap();
+        let req = ExecProcessRequest { stdout: format!("vsock://2:{port}"), ..ExecProcessRequest::default() };
+        let make = |plan: &ContainerPlan| {
+            assert_eq!(plan.name, id);
+            let spec = ExecSpec { args: all.clone(), env: Vec::new(), cwd: None, terminal: false };
+            Ok(Exec::new(spec, Ports::of_exec(&req, false, plan)?, None))
+        };
+        pod.exec(id, "e", make).unwrap();
+        let checked = Ports::of_exec(&req, false, &pod.named(id).unwrap()).unwrap();
+        let connect = async |ports: Ports| {
+            assert_eq!(ports, checked);
+            Ok(Streams::default())
+        };
+        pod.exec_start(id, "e", connect).await.unwrap();
+        assert_eq!(guest.wait(id, "e").await.unwrap(), 4);
+        guest.kill(id, "", 9).await.unwrap();
+    }
 }
 
 #[tokio::test]

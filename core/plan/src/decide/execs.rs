@@ -38,7 +38,7 @@ impl Sandbox {
     /// The host asks to run a further process, `exec_id`, in a running instance.
     ///
     /// # Errors
-    /// A coded refusal for an instance that does not run, an id that is none or taken, too many processes, or a program
+    /// A coded refusal for an instance that does not run, an id that is none, taken or used before, too many processes, or a program
     /// that the plan does not let the host run.
     pub fn exec(&mut self, id: &str, exec_id: &str, request: &ExecRequest<'_>) -> Result<(), Failure> {
         check_id(exec_id)?;
@@ -61,9 +61,13 @@ impl Sandbox {
         if execs.contains_key(exec_id) {
             return Err(refused(format!("exec of {exec_id:?} in {id:?}, which exists")));
         }
+        if self.used_execs.contains((id, exec_id)) {
+            return Err(refused(format!("exec of {exec_id:?} in {id:?}, an id that was used before")));
+        }
         if execs.len() >= MAX_EXECS {
             return Err(refused(format!("exec in {id:?} beside {MAX_EXECS} others")));
         }
+        self.used_execs.add((id, exec_id));
         execs.insert(exec_id.to_owned(), Phase::Created);
         Ok(())
     }

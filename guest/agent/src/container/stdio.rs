@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::syscalls::watched;
 
@@ -25,6 +26,11 @@ const STALLED: Duration = Duration::from_secs(10);
 /// How long a stream must be silent before it counts as done: standard input after the host closed it by request, output
 /// after its process ended and others hold it open.
 const SILENT: Duration = Duration::from_millis(200);
+
+/// How long others who hold output open, after its process ended, may have it waited for, in all.
+const LINGERING: Duration = Duration::from_secs(1);
+/// How many bytes they may still say, each stream: at least what a pipe holds, whose content may be the process's own.
+const LAST_WORDS: usize = 1 << 20;
 
 /// Where standard input comes from.
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -182,10 +188,18 @@ async fn drain(
 ) {
     let mut buffer = vec![0; CHUNK];
     let mut open = true;
-    while let Ok(got) = read_until(&mut from, &mut buffer, let_go.clone()).await {
-        let Some(bytes @ [_, ..]) = buffer.get(..got) else { break };
+    let (mut patience, mut room) = (LINGERING, LAST_WORDS);
+    // What the process itself said is there when it has ended: reading that takes no time, and no more than a pipe's room.
+    while !patience.is_zero() && room > 0 {
+        let (ended, began) = (*let_go.borrow(), Instant::now());
+        let got = read_until(&mut from, &mut buffer, let_go.clone()).await;
+        let Some(bytes @ [_, ..]) = got.ok().and_then(|n| buffer.get(..n)) else { break };
+        if ended {
+            patience = patience.saturating_sub(began.elapsed());
+            room = room.saturating_sub(bytes.len());
+        }
         open = open && to.write_all(bytes).await.is_ok();
-        moved.fetch_add(u64::try_from(got).unwrap_or(0), Ordering::Relaxed);
+        moved.fetch_add(u64::try_from(bytes.len()).unwrap_or(0), Ordering::Relaxed);
     }
     let _ = to.shutdown().await;
 }
@@ -296,6 +310,32 @@ mod tests {
             }
             writer.await.unwrap();
             plumbing.finish(false).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn children_that_go_on_talking_withhold_no_end_and_cost_no_output() {
+        for pause in [Duration::ZERO, SILENT / 4] {
+            let (mut far, near) = tokio::io::duplex(1024);
+            let streams = Streams { stdout: Some(Box::new(near)), ..Streams::default() };
+            let (plumbing, ends) = Plumbing::pipes(streams).unwrap();
+            let mut out = File::from(ends.borrow()[1].try_clone_to_owned().unwrap());
+            drop(ends);
+            // As much as the pipe and what leads to the host hold, so that most of it waits when the process ends.
+            io::Write::write_all(&mut out, &[b'x'; 60_000]).unwrap();
+            let child = tokio::task::spawn_blocking(move || {
+                while io::Write::write_all(&mut out, b"y").is_ok() {
+                    std::thread::sleep(pause);
+                }
+            });
+            let host = tokio::spawn(async move {
+                let mut got = Vec::new();
+                far.read_to_end(&mut got).await.map(|_| got)
+            });
+            tokio::time::timeout(Duration::from_secs(30), plumbing.finish(true)).await.unwrap();
+            let got = host.await.unwrap().unwrap();
+            assert!(got.iter().take(60_000).all(|b| *b == b'x') && got.len() > 60_000);
+            child.await.unwrap();
         }
     }
 

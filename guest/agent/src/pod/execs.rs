@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cocoon_plan::ContainerPlan;
 use cocoon_plan::decide::{ExecRequest, Phase};
 use cocoon_stage::Failure;
 use tokio::sync::{OnceCell, watch};
@@ -76,13 +77,21 @@ impl Pod {
         })
     }
 
-    /// Takes a further process on, where the plan allows it; it does not start yet.
+    /// Takes a further process on, where the plan allows it; it does not start yet. `make` makes it by the plan of the very
+    /// instance in which it is to run: nothing may change between the one and the other.
     ///
     /// # Errors
-    /// A refusal.
-    pub(crate) fn exec(&self, id: &str, exec_id: &str, exec: Exec) -> Result<(), Failure> {
+    /// A refusal; what `make` answers.
+    pub(crate) fn exec(
+        &self,
+        id: &str,
+        exec_id: &str,
+        make: impl FnOnce(&ContainerPlan) -> Result<Exec, Failure>,
+    ) -> Result<(), Failure> {
         self.with(|running| {
             running.built(id)?;
+            let plan = running.sandbox.planned(id);
+            let exec = make(plan.ok_or_else(|| refused(format!("exec in {id:?}, which was not created")))?)?;
             let request = ExecRequest {
                 args: &exec.spec.args,
                 terminal: exec.spec.terminal,
@@ -96,15 +105,15 @@ impl Pod {
         })
     }
 
-    /// Starts a further process. `streams` connects its standard streams.
+    /// Starts a further process. `connect` connects its standard streams, by the ports that were checked for it.
     ///
     /// # Errors
     /// A refusal; `START-…`.
-    pub(crate) async fn exec_start(
+    pub(crate) async fn exec_start<F: Future<Output = Result<Streams, Failure>>>(
         self: &Arc<Self>,
         id: &str,
         exec_id: &str,
-        streams: impl Future<Output = Result<Streams, Failure>>,
+        connect: impl FnOnce(Ports) -> F,
     ) -> Result<Arc<Process>, Failure> {
         let (container, exec) = self.with(|running| {
             let (container, _) = running.built(id)?;
@@ -113,7 +122,8 @@ impl Pod {
             Ok((container, exec.ok_or_else(|| refused(format!("{exec_id:?} is not there")))?))
         })?;
         let started = async {
-            let process = container.exec(&self.settings, &exec.spec, streams.await?).await?;
+            let streams = connect(exec.ports).await?;
+            let process = container.exec(&self.settings, &exec.spec, streams).await?;
             if let Some((width, height)) = exec.size {
                 process.resize(width, height)?;
             }

@@ -10,7 +10,8 @@ use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_stage::{Code, Failure};
 use tokio::sync::watch;
 
-use super::{Backend, Documents, Pull, Slot};
+use super::job::Pull;
+use super::{Backend, Documents, Slot};
 use crate::events::Events;
 
 /// The root file systems of a pod.

@@ -68,7 +68,7 @@ impl Ports {
     ///
     /// # Errors
     /// `START-CONTAINER-FAILED`.
-    pub(super) async fn connect(self) -> Result<Streams, Failure> {
+    pub(crate) async fn connect(self) -> Result<Streams, Failure> {
         let failed = |e: std::io::Error| Failure::from(Error::container("connect a standard stream")(e));
         let input = async {
             match self.stdin {
