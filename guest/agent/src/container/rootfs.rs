@@ -118,7 +118,8 @@ impl Rootfs {
         let dev = devices(mount.as_fd(), &self.shm)?;
         let mut root = Root { mount, dev, files: BTreeSet::new(), stay: Vec::new(), closing: Vec::new() };
         for mount in self.in_order() {
-            mount.make(&mut root).map_err(Error::container(format!("mount {}", mount.target())))?;
+            let target = mount.target();
+            mount.make(&mut root).map_err(|e| Error::container(lasting::step(target, &e))(e))?;
         }
         root.settle()?;
         if !self.unmasked {

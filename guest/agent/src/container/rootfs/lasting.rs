@@ -6,19 +6,32 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::io::Errno;
 
 use super::{RDONLY, Root, attach, paths};
 use crate::Error;
 use crate::syscalls::mount_setattr;
 
+/// A mount point is on files of the host: as an error number, since nothing else leaves the container's process.
+const ON_FILES: Errno = Errno::BUSY;
+
+/// Says which of the container's own mounts failed, and why where its number does not tell.
+pub(super) fn step(target: &str, error: &io::Error) -> String {
+    if error.raw_os_error() == Some(ON_FILES.raw_os_error()) {
+        format!("mount {target} on files of the host")
+    } else {
+        format!("mount {target}")
+    }
+}
+
 impl Root {
     /// Attaches a mount at a mount point; gives the mount's id.
     ///
     /// # Errors
-    /// The kernel's answer; a mount point that is on files of the host.
+    /// The kernel's answer; `EBUSY` for a mount point that is on files of the host.
     pub(super) fn attach(&self, mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<u64> {
         if self.files.contains(&id(at)?) {
-            return Err(io::Error::other("the mount point is on files of the host"));
+            return Err(ON_FILES.into());
         }
         attach(mount, at)?;
         id(mount)
@@ -39,9 +52,9 @@ impl Root {
                 let at = paths::handle(self.fd(), path)?;
                 at.map_or(Ok(false), |at| Ok(id(at.as_fd())? == *mount))
             };
-            let step = || format!("mount {path}");
-            if !found().map_err(Error::container(step()))? {
-                return Err(Error::container(step())(io::Error::other("another mount covers it")));
+            if !found().map_err(Error::container(format!("find what is mounted at {path}")))? {
+                let step = format!("mount {path}, which another mount covers");
+                return Err(Error::container(step)(Errno::BUSY));
             }
         }
         for mount in self.closing.drain(..) {
