@@ -25,13 +25,14 @@ use tokio::io::AsyncReadExt;
 const BUSYBOX: &str = "/bin/busybox";
 
 pub struct Machine {
-    pub dir: tempfile::TempDir,
     pub volumes: Volumes,
     /// Links that every image has: path below its root, and where it leads.
     pub links: Vec<(&'static str, &'static str)>,
     pub secrets: Vec<SecretFile>,
     settings: Settings,
     shared: Shared,
+    /// Last, so that nothing is mounted below it any more when it goes.
+    pub dir: tempfile::TempDir,
 }
 
 pub struct Outcome {
