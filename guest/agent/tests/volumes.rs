@@ -22,7 +22,7 @@ async fn updates_of_files_reach_a_running_container() {
     let Some(machine) = Machine::new(&[]) else { return };
     machine.put("config", 1, &[("key", "one"), ("old", "x"), ("d/deep", "y")]).unwrap();
     let script = "readlink /cfg/key; readlink /cfg/..data; cat /cfg/d/deep; touch /cfg/new || echo readonly; \
-        echo; n=0; while [ \"$(cat /cfg/key)\" != two ] && [ $n -lt 20000 ]; do n=$((n+1)); done; ls -A /cfg; cat /cfg/key";
+        echo; n=0; while { [ -e /cfg/..1 ] || [ \"$(cat /cfg/key)\" != two ]; } && [ $n -lt 20000 ]; do n=$((n+1)); done; ls -A /cfg; cat /cfg/key";
     let plan = plan("updates", script, json!([mount("/cfg", "config", "", true)]));
     let mut running = machine.start(&plan).await;
     let mut first = Vec::new();
