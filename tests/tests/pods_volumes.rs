@@ -40,8 +40,8 @@ fn plan_of(plan: &mut Plan) {
     plan.share_process_namespace = true;
     let digests = BTreeMap::from([("key".to_owned(), Digest::sha256(b"pinned").to_string())]);
     plan.volumes = vec![
-        volume("memory", VolumeSource::Memory { size: 1 << 20 }),
-        volume("scratch", VolumeSource::Scratch { size: 0 }),
+        volume("memory", VolumeSource::Memory { size: 1 << 20, gid: None }),
+        volume("scratch", VolumeSource::Scratch { size: 0, gid: None }),
         volume("config", VolumeSource::Files { digests: None }),
         volume("pinned", VolumeSource::Files { digests: Some(digests) }),
     ];

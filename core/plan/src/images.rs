@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
-use crate::types::check_uri;
+use crate::check::check_uri;
 
 /// Layers of one image that may be attached as block devices: what a manifest may list at most.
 pub const MAX_SHARED_LAYERS: usize = 128;

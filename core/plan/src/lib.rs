@@ -6,6 +6,7 @@
 //! [`decide::Sandbox`] answers each ask. Nothing here reads a clock, a file or the network, and nothing that
 //! the plan does not say is allowed.
 
+mod check;
 pub mod compile;
 pub mod decide;
 pub mod files;
@@ -13,6 +14,7 @@ pub mod host_env;
 pub mod images;
 pub mod open;
 pub mod pod;
+mod targets;
 mod trustee;
 mod types;
 

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use cocoon_stage::{Code, Failure, Stage};
 use serde::Deserialize;
 
+use crate::check::{check_name, check_path};
 use crate::images::ImageSettings;
 use crate::pod::{
     ContainerKind, DevicePlan, ExecRules, VolumePlan, VolumeSource, check_sub_path, check_sysctls,
 };
-use crate::types::{check_name, check_path};
 use crate::{ContainerPlan, ImagePlan, MountPlan, Plan, Restart, Seccomp};
 
 /// Largest document, in bytes.
@@ -295,8 +295,8 @@ impl Found {
             .map_err(|e| refused(e.to_string()))?;
         let source = match kind.as_str() {
             "files" => VolumeSource::Files { digests: None },
-            "memory" => VolumeSource::Memory { size: MAX_MEMORY },
-            "scratch" => VolumeSource::Scratch { size: 0 },
+            "memory" => VolumeSource::Memory { size: MAX_MEMORY, gid: None },
+            "scratch" => VolumeSource::Scratch { size: 0, gid: None },
             "block" => VolumeSource::Block {},
             other => return Err(refused(format!("a mount of kind {other:?}"))),
         };

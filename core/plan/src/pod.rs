@@ -1,17 +1,20 @@
 //! What makes a plan a pod's: kinds of containers, what the host may run in them, volumes, devices, kernel settings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{check_name, check_path};
-use crate::{Error, MountPlan, Plan};
+use crate::check::{check_name, check_path};
+use crate::{Error, MountPlan, Plan, targets};
 
 const MAX_VOLUMES: usize = 256;
 const MAX_LIST: usize = 1024;
 const MAX_SYSCTLS: usize = 128;
 /// Longest path below a volume, in bytes.
 const MAX_SUB_PATH: usize = 4096;
+
+/// Where the guest answers the workload on 127.0.0.1: secrets and, where the plan allows it, evidence. Never forwarded.
+pub const REST_PORT: u16 = 8006;
 
 /// When a container runs, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,17 +75,24 @@ pub enum VolumeSource {
     Memory {
         /// Size limit in bytes.
         size: u64,
+        /// The group that it belongs to, and all that is made in it (`fsGroup`); root's without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
     },
     /// An empty directory where the plan's space is: on the encrypted scratch disk, or in memory (`emptyDir`).
     Scratch {
         /// Size limit in bytes; 0: no limit but the space itself.
         #[serde(default)]
         size: u64,
+        /// As for memory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
     },
     /// Files that the host hands over, and may change while the pod runs (`configMap`, `secret`, `projected`,
     /// `downwardAPI`, `hostPath`). Untrusted, but for those with a digest.
     Files {
-        /// Path below the volume to `sha256:<64 hex>`: with it exactly these files are taken, with exactly this content.
+        /// Path below the volume to `sha256:<64 hex>`: with it only these files are taken, with exactly this content, and a
+        /// container starts once all of those that it mounts are there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digests: Option<BTreeMap<String, String>>,
     },
@@ -130,12 +140,8 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
     let mut disks = BTreeMap::new();
     for (i, container) in plan.containers.iter().enumerate() {
         let at = format!("containers[{i}]");
-        let mut targets = BTreeSet::new();
         for (j, mount) in container.mounts.iter().enumerate() {
             let at = format!("{at}.mounts[{j}]");
-            if !targets.insert(mount.target().trim_end_matches('/')) {
-                return Err(Error::field(format!("{at}.target"), "is mounted twice"));
-            }
             let MountPlan::Volume { volume, sub_path, .. } = mount else { continue };
             match volumes.get(volume.as_str()) {
                 None => return Err(Error::field(format!("{at}.volume"), "is no volume of the plan")),
@@ -157,9 +163,6 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
                     "must be the same for all of the volume",
                 ));
             }
-            if !targets.insert(device.path.trim_end_matches('/')) {
-                return Err(Error::field(format!("{at}.path"), "is mounted twice"));
-            }
         }
         if container.groups.len() > MAX_LIST || container.host_env.len() > MAX_LIST {
             return Err(Error::field(at, "too many groups or variables of the host"));
@@ -176,6 +179,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
         if let Some(path) = &container.termination_message {
             check_path(&format!("{at}.termination_message"), path)?;
         }
+        targets::check(&at, container, &volumes, &plan.secrets)?;
         if container.exec.commands.len() > MAX_LIST || container.exec.commands.iter().any(Vec::is_empty) {
             return Err(Error::field(format!("{at}.exec.commands"), "too many, or one without a program"));
         }
@@ -184,13 +188,22 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
     if plan.forward_ports.len() > MAX_LIST || plan.forward_ports.contains(&0) {
         return Err(Error::field("forward_ports", "too many, or port 0"));
     }
+    if plan.forward_ports.contains(&REST_PORT) {
+        let problem = format!("{REST_PORT} is the guest's own endpoint, which is for the workload alone");
+        return Err(Error::field("forward_ports", problem));
+    }
     Ok(())
 }
 
 impl VolumeSource {
     fn check(&self, at: &str) -> Result<(), Error> {
         match self {
-            VolumeSource::Memory { size: 0 } => Err(Error::field(format!("{at}.size"), "must not be 0")),
+            VolumeSource::Memory { size: 0, .. } => Err(Error::field(format!("{at}.size"), "must not be 0")),
+            // To chown(2) it means "leave it".
+            VolumeSource::Memory { gid: Some(u32::MAX), .. }
+            | VolumeSource::Scratch { gid: Some(u32::MAX), .. } => {
+                Err(Error::field(format!("{at}.gid"), "is no group"))
+            }
             VolumeSource::Files { digests: Some(digests) } => {
                 if digests.len() > MAX_LIST {
                     return Err(Error::field(format!("{at}.digests"), "too many"));
@@ -267,7 +280,7 @@ mod tests {
         plan.volumes = vec![
             files("config"),
             VolumePlan { name: "disk".into(), source: VolumeSource::Block {} },
-            VolumePlan { name: "tmp".into(), source: VolumeSource::Scratch { size: 0 } },
+            VolumePlan { name: "tmp".into(), source: VolumeSource::Scratch { size: 0, gid: Some(2000) } },
         ];
         plan.sysctls.insert("net.core.somaxconn".into(), "1024".into());
         plan.share_process_namespace = true;
@@ -326,6 +339,12 @@ mod tests {
             assert!(refused(|p| drop(p.sysctls.insert(bad.into(), "1".into()))).contains("sysctls"), "{bad}");
         }
         assert!(refused(|p| p.forward_ports = vec![0]).contains("port 0"));
+        assert!(refused(|p| p.forward_ports = vec![8080, REST_PORT]).contains("the workload alone"));
+        let nobodys = VolumeSource::Scratch { size: 0, gid: Some(u32::MAX) };
+        assert!(
+            refused(|p| p.volumes = vec![VolumePlan { name: "a".into(), source: nobodys.clone() }])
+                .contains("no group")
+        );
         assert!(refused(|p| p.containers[0].exec.commands = vec![vec![]]).contains("program"));
     }
 }

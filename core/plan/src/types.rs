@@ -1,12 +1,12 @@
 //! The plan document, version 1: its types, its limits and its canonical form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::images::{ImageSettings, MAX_SHARED_LAYERS, SharedLayer};
-use crate::pod::{self, ContainerKind, DevicePlan, ExecRules, VolumePlan};
+use crate::images::{ImageSettings, SharedLayer};
+use crate::pod::{ContainerKind, DevicePlan, ExecRules, VolumePlan};
 
 /// The name of the plan's file in initdata's `[data]` table.
 pub const PLAN_FILE: &str = "plan.json";
@@ -14,9 +14,7 @@ pub const PLAN_FILE: &str = "plan.json";
 /// Largest plan in bytes: it must fit the 256 KiB annotation together with everything else in initdata.
 pub const MAX_PLAN_BYTES: usize = 192 * 1024;
 
-const VERSION: u64 = 1;
-const MAX_CONTAINERS: usize = 64;
-const MAX_LIST: usize = 4096;
+pub(crate) const VERSION: u64 = 1;
 
 /// A sandbox plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,258 +265,8 @@ impl Plan {
     pub fn container(&self, name: &str) -> Option<&ContainerPlan> {
         self.containers.iter().find(|c| c.name == name)
     }
-
-    fn check(&self) -> Result<(), Error> {
-        if self.version != VERSION {
-            return Err(Error::Version { found: self.version, supported: VERSION });
-        }
-        check_name("name", &self.name)?;
-        if self.instance.len() > 64 || !self.instance.chars().all(|c| c.is_ascii_hexdigit()) {
-            return Err(Error::field("instance", "must be at most 64 hex characters"));
-        }
-        if self.containers.is_empty() || self.containers.len() > MAX_CONTAINERS {
-            return Err(Error::field("containers", format!("must hold 1 to {MAX_CONTAINERS}")));
-        }
-        let mut names = BTreeSet::new();
-        for (i, container) in self.containers.iter().enumerate() {
-            let at = format!("containers[{i}]");
-            container.check(&at)?;
-            if !names.insert(&container.name) {
-                return Err(Error::field(format!("{at}.name"), "is used twice"));
-            }
-        }
-        if self.secrets.len() > MAX_LIST {
-            return Err(Error::field("secrets", "too many"));
-        }
-        for (i, secret) in self.secrets.iter().enumerate() {
-            check_uri(&format!("secrets[{i}].uri"), &secret.uri)?;
-            if let Some(file) = &secret.file {
-                check_path(&format!("secrets[{i}].file"), file)?;
-            }
-        }
-        if let Some(uri) = &self.registry_auth {
-            check_uri("registry_auth", uri)?;
-        }
-        self.images.check("images")?;
-        pod::check(self)
-    }
-}
-
-impl ContainerPlan {
-    fn check(&self, at: &str) -> Result<(), Error> {
-        check_name(&format!("{at}.name"), &self.name)?;
-        let digest_ok = self
-            .image
-            .digest
-            .strip_prefix("sha256:")
-            .is_some_and(|h| h.len() == 64 && h.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')));
-        if !digest_ok {
-            return Err(Error::field(format!("{at}.image.digest"), "must be sha256:<64 lower-case hex>"));
-        }
-        if self.image.reference.is_empty() || self.image.reference.len() > 512 {
-            return Err(Error::field(format!("{at}.image.reference"), "must be 1 to 512 characters"));
-        }
-        // Two digests would leave open which image is meant: policies are decided on the name.
-        if self.image.reference.split_once('@').is_some_and(|(_, digest)| digest != self.image.digest) {
-            return Err(Error::field(format!("{at}.image.reference"), "holds another digest than the plan"));
-        }
-        for (i, layer) in self.image.layers.iter().flatten().enumerate() {
-            layer.check(&format!("{at}.image.layers[{i}]"))?;
-        }
-        if self.image.layers.as_ref().is_some_and(|l| l.is_empty() || l.len() > MAX_SHARED_LAYERS) {
-            return Err(Error::field(
-                format!("{at}.image.layers"),
-                format!("must hold 1 to {MAX_SHARED_LAYERS}"),
-            ));
-        }
-        if self.args.first().is_none_or(String::is_empty) || self.args.len() > MAX_LIST {
-            return Err(Error::field(format!("{at}.args"), "must name a program"));
-        }
-        if self.env.len() > MAX_LIST {
-            return Err(Error::field(format!("{at}.env"), "too many"));
-        }
-        for (i, entry) in self.env.iter().enumerate() {
-            if entry.find('=').is_none_or(|p| p == 0) {
-                return Err(Error::field(format!("{at}.env[{i}]"), "must be NAME=value"));
-            }
-        }
-        let texts = self.args.iter().chain(&self.env).chain([&self.cwd, &self.user]);
-        if texts.into_iter().any(|t| t.contains('\0')) {
-            return Err(Error::field(at, "holds a NUL character"));
-        }
-        check_path(&format!("{at}.cwd"), &self.cwd)?;
-        for (i, cap) in self.capabilities.iter().enumerate() {
-            if !cap.starts_with("CAP_") {
-                return Err(Error::field(format!("{at}.capabilities[{i}]"), "must begin with CAP_"));
-            }
-        }
-        for (i, mount) in self.mounts.iter().enumerate() {
-            let target = mount.target();
-            check_path(&format!("{at}.mounts[{i}].target"), target)?;
-            if target == "/" {
-                return Err(Error::field(format!("{at}.mounts[{i}].target"), "must not be the root"));
-            }
-        }
-        if !(1..=64).contains(&self.stop_signal) {
-            return Err(Error::field(format!("{at}.stop_signal"), "must be 1 to 64"));
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn check_name(field: &str, name: &str) -> Result<(), Error> {
-    let ok = (1..=63).contains(&name.len())
-        && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if ok {
-        Ok(())
-    } else {
-        Err(Error::field(field, "must be 1 to 63 of a-z 0-9 - . and begin with a letter or digit"))
-    }
-}
-
-pub(crate) fn check_path(field: &str, path: &str) -> Result<(), Error> {
-    let ok = path.starts_with('/')
-        && path.len() <= 4096
-        && !path.contains('\0')
-        && path.split('/').all(|c| c != "..");
-    if ok { Ok(()) } else { Err(Error::field(field, "must be an absolute path without `..`")) }
-}
-
-pub(crate) fn check_uri(field: &str, uri: &str) -> Result<(), Error> {
-    uri.parse::<cocoon_protocol::uri::ResourceUri>()
-        .map(|_| ())
-        .map_err(|e| Error::field(field, e.to_string()))
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) fn sample() -> Plan {
-        Plan {
-            version: 1,
-            name: "demo".into(),
-            instance: "00ff".into(),
-            containers: vec![ContainerPlan {
-                name: "main".into(),
-                kind: ContainerKind::App,
-                image: ImagePlan {
-                    reference: "localhost:5000/busybox:1".into(),
-                    digest: format!("sha256:{}", "a".repeat(64)),
-                    signature: None,
-                    layers: None,
-                },
-                args: vec!["/bin/true".into()],
-                env: vec!["A=b".into()],
-                host_env: Vec::new(),
-                cwd: "/".into(),
-                user: String::new(),
-                groups: Vec::new(),
-                run_as_non_root: false,
-                capabilities: vec!["CAP_CHOWN".into()],
-                no_new_privileges: true,
-                read_only_root: false,
-                seccomp: Seccomp::RuntimeDefault,
-                seccomp_profile: None,
-                unmasked: false,
-                devices: Vec::new(),
-                exec: ExecRules::default(),
-                termination_message: None,
-                mounts: vec![MountPlan::Tmpfs { target: "/scratch".into(), size: 1 << 20 }],
-                terminal: false,
-                stdin: true,
-                logs: true,
-                restart: Restart::Never,
-                stop_signal: 15,
-            }],
-            secrets: vec![SecretPlan {
-                uri: "kbs:///default/secret/token".into(),
-                file: Some("/run/secrets/token".into()),
-            }],
-            attestation_api: false,
-            registry_auth: None,
-            images: ImageSettings::default(),
-            volumes: Vec::new(),
-            sysctls: BTreeMap::new(),
-            share_process_namespace: false,
-            forward_ports: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn canonical_form_round_trips_and_is_stable() {
-        let bytes = sample().to_canonical().unwrap();
-        let again = Plan::parse(&bytes).unwrap();
-        assert_eq!(again, sample());
-        assert_eq!(again.to_canonical().unwrap(), bytes);
-    }
-
-    #[test]
-    fn a_reference_holds_no_other_digest() {
-        let mut plan = sample();
-        let digest = plan.containers[0].image.digest.clone();
-        let mut with = |reference: String| {
-            plan.containers[0].image.reference = reference;
-            plan.to_canonical().map_err(|e| e.to_string())
-        };
-        with(format!("localhost:5000/busybox:1@{digest}")).unwrap();
-        for other in [
-            format!("sha256:{}", "b".repeat(64)),
-            digest.to_uppercase(),
-            format!("sha512:{}", "a".repeat(128)),
-            String::new(),
-            format!("{digest}@{digest}"),
-        ] {
-            let e = with(format!("localhost:5000/busybox@{other}")).unwrap_err();
-            assert!(e.contains("another digest"), "{e}");
-        }
-    }
-
-    #[test]
-    fn a_newer_version_is_named_as_such() {
-        let mut value = serde_json::to_value(sample()).unwrap();
-        value["version"] = 2.into();
-        value["quantum"] = true.into();
-        let err = Plan::parse(value.to_string().as_bytes()).unwrap_err();
-        assert!(matches!(err, Error::Version { found: 2, supported: 1 }), "{err}");
-    }
-
-    #[test]
-    fn unknown_fields_are_refused() {
-        let mut value = serde_json::to_value(sample()).unwrap();
-        value["containers"][0]["privileged"] = true.into();
-        assert!(matches!(Plan::parse(value.to_string().as_bytes()), Err(Error::Malformed(_))));
-    }
-
-    #[test]
-    fn bad_values_are_refused() {
-        type Spoil = fn(&mut Plan);
-        let spoils: &[(&str, Spoil)] = &[
-            ("name", |p| p.name = "Bad Name".into()),
-            ("containers", |p| p.containers.clear()),
-            ("args", |p| p.containers[0].args.clear()),
-            ("cwd", |p| p.containers[0].cwd = "/a/../../b".into()),
-            ("digest", |p| p.containers[0].image.digest = "sha256:zz".into()),
-            ("env", |p| p.containers[0].env.push("=x".into())),
-            ("uri", |p| p.secrets[0].uri = "http://x".into()),
-            ("file", |p| p.secrets[0].file = Some("relative".into())),
-            ("target", |p| p.containers[0].mounts = vec![MountPlan::Tmpfs { target: "/".into(), size: 1 }]),
-            ("name", |p| p.containers.push(p.containers[0].clone())),
-        ];
-        for (field, spoil) in spoils {
-            let mut plan = sample();
-            spoil(&mut plan);
-            let err = plan.to_canonical().unwrap_err().to_string();
-            assert!(err.contains(field), "{field}: {err}");
-        }
-    }
-
-    #[test]
-    fn a_huge_plan_is_refused() {
-        let mut plan = sample();
-        plan.containers[0].env.push(format!("X={}", "y".repeat(MAX_PLAN_BYTES)));
-        assert!(matches!(plan.to_canonical(), Err(Error::TooLarge(_))));
-        assert!(matches!(Plan::parse(&vec![b' '; MAX_PLAN_BYTES + 1]), Err(Error::TooLarge(_))));
-    }
-}
+#[path = "types_tests.rs"]
+pub(crate) mod tests;

@@ -19,7 +19,7 @@ use crate::images::Delivery;
 use crate::prepare::{Backend, Secret, Secrets};
 
 /// Where workloads find the REST endpoint, in the pod's network namespace.
-const REST: (&str, u16) = ("127.0.0.1", 8006);
+const REST: (&str, u16) = ("127.0.0.1", cocoon_plan::pod::REST_PORT);
 
 /// The platform's attester, the Trustee that initdata names, and the ways in which images come. Without initdata there is
 /// neither.

@@ -5,173 +5,33 @@
 // Helpers of tests are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+#[path = "common/volumes.rs"]
+mod common;
 
-use cocoon_guest::container::{Container, HostPart, Parts, Settings, Shared, SharedSettings, Streams};
-use cocoon_guest::reaper::Reaper;
-use cocoon_guest::volumes::{Piece, Place, Volumes};
-use cocoon_plan::ContainerPlan;
-use cocoon_plan::pod::{VolumePlan, VolumeSource};
-use cocoon_stage::{Code, Failure};
-use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+use cocoon_stage::Code;
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
-const BUSYBOX: &str = "/bin/busybox";
-
-struct Machine {
-    dir: tempfile::TempDir,
-    settings: Settings,
-    shared: Shared,
-    volumes: Volumes,
-}
-
-struct Outcome {
-    stdout: String,
-    stderr: String,
-    status: u32,
-}
-
-fn volume(name: &str, source: VolumeSource) -> VolumePlan {
-    VolumePlan { name: name.into(), source }
-}
-
-impl Machine {
-    fn new(sysctls: &[(&str, &str)]) -> Option<Self> {
-        let able = rustix::process::geteuid().is_root() && Path::new(BUSYBOX).exists();
-        let namespaces = std::process::Command::new("unshare").args(["-m", "-p", "-f", "true"]).status();
-        if !able || !namespaces.is_ok_and(|s| s.success()) {
-            println!("skipped: needs root, namespaces and {BUSYBOX}");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let etc = dir.path().join("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
-        let settings = Settings {
-            exe: OwnedFd::from(File::open(env!("CARGO_BIN_EXE_cocoon-guest")).unwrap()),
-            work: dir.path().join("work"),
-            etc,
-            cgroups: None,
-            reaper: Arc::new(Reaper::default()),
-        };
-        let shared = Shared::new(SharedSettings {
-            hostname: "pod".into(),
-            pids: false,
-            sysctls: sysctls.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-            oom: Arc::new(|_| {}),
-        });
-        let digests =
-            BTreeMap::from([("key".to_owned(), cocoon_image::Digest::sha256(b"pinned").to_string())]);
-        let plan = [
-            volume("config", VolumeSource::Files { digests: None }),
-            volume("pinned", VolumeSource::Files { digests: Some(digests) }),
-            volume("memory", VolumeSource::Memory { size: 1 << 20 }),
-            volume("scratch", VolumeSource::Scratch { size: 0 }),
-            volume("limited", VolumeSource::Scratch { size: 2 << 20 }),
-        ];
-        let volumes = Volumes::new(dir.path().join("volumes"), &plan).patient(Duration::from_millis(300));
-        Some(Machine { dir, settings, shared, volumes })
-    }
-
-    fn image(&self, name: &str) -> PathBuf {
-        let root = self.dir.path().join("images").join(name);
-        for folder in ["bin", "etc", "tmp"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-        let applets = [
-            "sh", "cat", "id", "ls", "stat", "mkdir", "rm", "ln", "dd", "touch", "chmod", "grep", "readlink",
-        ];
-        for applet in applets {
-            let _ = symlink("busybox", root.join("bin").join(applet));
-        }
-        fs::write(root.join("etc/app.conf"), "of the image\n").unwrap();
-        root
-    }
-
-    fn put(&self, volume: &str, generation: u64, files: &[(&str, &str)]) -> Result<(), Failure> {
-        let pieces: Vec<_> = files
-            .iter()
-            .map(|(path, text)| Piece { path, mode: 0o644, uid: 0, gid: 0, offset: 0, data: text.as_bytes() })
-            .collect();
-        self.volumes.put(volume, generation, &pieces, true)
-    }
-
-    async fn create(&self, plan: &ContainerPlan, streams: Streams) -> Result<Container, Failure> {
-        let image = self.image(&plan.name);
-        let space = async { Ok(Place { folder: self.dir.path().join("space"), memory: true }) };
-        let mounts = self.volumes.prepare(&plan.name, plan, space).await?;
-        let host = HostPart { id: plan.name.clone(), ..HostPart::default() };
-        let parts = Parts { plan, rootfs: &image, host: &host, secrets: &[], mounts: &mounts };
-        Ok(Container::create(&self.settings, &self.shared, parts, streams).await?)
-    }
-
-    async fn run(&self, plan: &ContainerPlan) -> Outcome {
-        let (container, out, err) = self.start(plan).await;
-        finish(container, out, err).await
-    }
-
-    async fn start(
-        &self,
-        plan: &ContainerPlan,
-    ) -> (Container, tokio::io::DuplexStream, tokio::io::DuplexStream) {
-        let (out, near_out) = tokio::io::duplex(4096);
-        let (err, near_err) = tokio::io::duplex(4096);
-        let streams =
-            Streams { stdin: None, stdout: Some(Box::new(near_out)), stderr: Some(Box::new(near_err)) };
-        let container = self.create(plan, streams).await.unwrap();
-        container.start().await.unwrap();
-        (container, out, err)
-    }
-}
-
-async fn finish(
-    container: Container,
-    mut out: tokio::io::DuplexStream,
-    mut err: tokio::io::DuplexStream,
-) -> Outcome {
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr)).unwrap();
-    let exit = container.wait().await;
-    container.destroy().await;
-    Outcome { stdout, stderr, status: exit.status }
-}
-
-fn plan(name: &str, script: &str, mounts: Value) -> ContainerPlan {
-    serde_json::from_value(json!({
-        "name": name, "image": {"reference": "x", "digest": "sha256:0"}, "args": ["sh", "-c", script], "cwd": "/",
-        "env": ["PATH=/bin"], "no_new_privileges": false, "seccomp": "runtime-default", "logs": true,
-        "restart": "never", "stop_signal": 15, "mounts": mounts,
-        "capabilities": cocoon_plan::compile::DEFAULT_CAPABILITIES
-    }))
-    .unwrap()
-}
-
-fn mount(target: &str, volume: &str, sub_path: &str, read_only: bool) -> Value {
-    json!({"kind": "volume", "target": target, "volume": volume, "sub_path": sub_path, "read_only": read_only})
-}
+use common::{Machine, mount, plan};
 
 #[tokio::test]
 async fn updates_of_files_reach_a_running_container() {
     let Some(machine) = Machine::new(&[]) else { return };
     machine.put("config", 1, &[("key", "one"), ("old", "x"), ("d/deep", "y")]).unwrap();
     let script = "readlink /cfg/key; readlink /cfg/..data; cat /cfg/d/deep; touch /cfg/new || echo readonly; \
-        echo; while [ \"$(cat /cfg/key)\" != two ]; do :; done; ls -A /cfg; cat /cfg/key";
+        echo; n=0; while { [ -e /cfg/..1 ] || [ \"$(cat /cfg/key)\" != two ]; } && [ $n -lt 20000 ]; do n=$((n+1)); done; ls -A /cfg; cat /cfg/key";
     let plan = plan("updates", script, json!([mount("/cfg", "config", "", true)]));
-    let (container, mut out, err) = machine.start(&plan).await;
+    let mut running = machine.start(&plan).await;
     let mut first = Vec::new();
     while !first.ends_with(b"readonly\n\n") {
-        first.push(out.read_u8().await.unwrap());
+        first.push(running.out.read_u8().await.unwrap());
     }
     assert_eq!(String::from_utf8(first).unwrap(), "..data/key\n..1\nyreadonly\n\n");
     machine.put("config", 2, &[("key", "two")]).unwrap();
-    let done = finish(container, out, err).await;
+    let done = running.finish().await;
     assert_eq!(done.stdout, "..2\n..data\nkey\ntwo", "{}", done.stderr);
 }
 
@@ -202,7 +62,7 @@ async fn single_files_cover_files_and_appear_where_nothing_was() {
     let expected = "of the host\nof the host\nAreadonly\na\n127.0.0.1 localhost\n";
     assert_eq!(done.stdout, expected, "{}", done.stderr);
     let missing = plan("missing", "true", json!([mount("/x", "config", "nothing", true)]));
-    let failure = machine.create(&missing, Streams::default()).await.unwrap_err();
+    let failure = machine.refused(&missing).await;
     assert_eq!(failure.code, Code::StartContainerFailed, "{failure}");
     assert!(failure.reason.contains("/x"));
 }
@@ -211,14 +71,14 @@ async fn single_files_cover_files_and_appear_where_nothing_was() {
 async fn files_come_first_and_pinned_ones_are_exactly_those() {
     let Some(machine) = Machine::new(&[]) else { return };
     let plan = plan("pinned", "cat /cfg/key", json!([mount("/cfg", "pinned", "", true)]));
-    let failure = machine.create(&plan, Streams::default()).await.unwrap_err();
+    let failure = machine.refused(&plan).await;
     assert_eq!(failure.code, Code::PlanFilesMissing);
     let wrong = [&[("key", "altered")][..], &[("key", "pinned"), ("more", "")], &[]];
     for (generation, files) in (1..).zip(wrong) {
         let failure = machine.put("pinned", generation, files).unwrap_err();
         assert_eq!(failure.code, Code::PlanFilesMismatch, "{files:?}");
     }
-    let failure = machine.create(&plan, Streams::default()).await.unwrap_err();
+    let failure = machine.refused(&plan).await;
     assert_eq!(failure.code, Code::PlanFilesMissing, "nothing of what was refused counts");
     machine.put("pinned", 100, &[("key", "pinned")]).unwrap();
     assert_eq!(machine.run(&plan).await.stdout, "pinned");
@@ -260,7 +120,7 @@ async fn links_in_a_shared_volume_lead_nowhere_else() {
         ["root", "etc", "up", "etc/passwd", "dangling", "dangling/x", "fifo", &format!("root/{secret}")]
     {
         let plan = plan("trap", "cat /x", json!([mount("/x", "memory", trap, false)]));
-        let failure = machine.create(&plan, Streams::default()).await.unwrap_err();
+        let failure = machine.refused(&plan).await;
         assert_eq!(failure.code, Code::StartContainerFailed, "{trap}: {failure}");
     }
     assert!(!Path::new("/dangling").exists());
@@ -310,7 +170,7 @@ async fn settings_of_ipc_are_the_pods_own() {
     assert_eq!(done.stdout, "1234\n17\nreadonly\n", "{}", done.stderr);
     assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap(), here);
     let Some(machine) = Machine::new(&[("kernel.shmnothing", "1")]) else { return };
-    let failure = machine.create(&plan("none", "true", json!([])), Streams::default()).await.unwrap_err();
+    let failure = machine.refused(&plan("none", "true", json!([]))).await;
     assert_eq!(failure.code, Code::PlanSysctlRefused);
 }
 
@@ -333,5 +193,5 @@ async fn system_call_profiles_are_the_plans() {
         assert!(done.stderr.contains("Permission denied"), "{}", done.stderr);
     }
     plan.seccomp_profile = Some(json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
-    assert_eq!(machine.create(&plan, Streams::default()).await.unwrap_err().code, Code::PlanInvalid);
+    assert_eq!(machine.refused(&plan).await.code, Code::PlanInvalid);
 }

@@ -187,6 +187,10 @@ impl Container {
         let mut binds = pod_files(&settings.etc, &folder.0, host.hosts.as_deref())?;
         // Where the plan mounts something of its own there, that counts.
         binds.retain(|bind| plan.mounts.iter().all(|m| m.target() != bind.target));
+        // So does a volume of files above it, on which nothing is mounted.
+        binds.retain(|bind| {
+            mounts.volumes.iter().all(|v| !v.files || !Path::new(&bind.target).starts_with(&v.target))
+        });
         binds.extend(staged);
         let termination = plan.termination_message.as_deref();
         let termination = termination.map(|_| Termination::stage(&folder.0, &user)).transpose()?;
@@ -385,7 +389,7 @@ fn pod_files(etc: &Path, folder: &Path, hosts: Option<&str>) -> Result<Vec<Bind>
         };
         if source.is_file() {
             let target = format!("/etc/{name}");
-            binds.push(Bind { source, target, directory: false, writable: false });
+            binds.push(Bind { source, target, directory: false, writable: false, stays: Vec::new() });
         }
     }
     Ok(binds)

@@ -157,7 +157,9 @@ pub(crate) fn made_beneath(root: BorrowedFd<'_>, path: &str) -> io::Result<Owned
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
                 let folder = resolve(at.as_fd(), part, flags, BENEATH | ResolveFlags::NO_SYMLINKS)?;
                 if made {
-                    fchmod(&folder, Mode::from_raw_mode(0o777))?;
+                    // Its group is the volume's where that hands it on.
+                    let inherited = Mode::from_raw_mode(fstat(&folder)?.st_mode) & Mode::SGID;
+                    fchmod(&folder, Mode::RWXU | Mode::RWXG | Mode::RWXO | inherited)?;
                 }
                 folder
             }

@@ -5,7 +5,10 @@
 //! resolved beneath the root, so that no link of the image decides where something is mounted.
 
 mod attached;
+mod lasting;
+mod masks;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -43,25 +46,6 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 ];
-/// What containers must not see, as container engines mask it.
-const MASKED: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/kpagecount",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-/// What containers may only read.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// A file or directory of the guest that appears in the container, inert.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bind {
@@ -73,6 +57,8 @@ pub(crate) struct Bind {
     pub(crate) directory: bool,
     /// Whether the container may write to it.
     pub(crate) writable: bool,
+    /// Paths in the container at which it is to be found once all is mounted: nothing may cover it there.
+    pub(crate) stays: Vec<String>,
 }
 
 /// An empty directory in memory.
@@ -111,6 +97,12 @@ pub(crate) struct Root {
     mount: OwnedFd,
     /// The mount at its `/dev`: held, since an image may have made `/dev` a link.
     dev: OwnedFd,
+    /// Mounts of files of the host, by id.
+    files: BTreeSet<u64>,
+    /// Paths in the container, each with the mount that is to be found there.
+    stay: Vec<(String, u64)>,
+    /// Mounts that become read-only once all mount points are there.
+    closing: Vec<OwnedFd>,
 }
 
 impl Rootfs {
@@ -124,17 +116,14 @@ impl Rootfs {
         let mount = self.mount_image().map_err(Error::container("mount the image"))?;
         kernel_file_systems(mount.as_fd(), self.cgroup, self.proc.as_deref(), self.unmasked)?;
         let dev = devices(mount.as_fd(), &self.shm)?;
-        let root = Root { mount, dev };
+        let mut root = Root { mount, dev, files: BTreeSet::new(), stay: Vec::new(), closing: Vec::new() };
         for mount in self.in_order() {
-            mount.make(&root).map_err(Error::container(format!("mount {}", mount.target())))?;
+            let target = mount.target();
+            mount.make(&mut root).map_err(|e| Error::container(lasting::step(target, &e))(e))?;
         }
+        root.settle()?;
         if !self.unmasked {
-            for path in MASKED {
-                root.mask(path).map_err(Error::container(format!("mask {path}")))?;
-            }
-            for path in READ_ONLY {
-                root.make_read_only(path).map_err(Error::container(format!("make {path} read-only")))?;
-            }
+            root.mask_all()?;
         }
         paths::directory(root.fd(), &self.cwd)
             .map_err(Error::container(format!("working directory {}", self.cwd)))?;
@@ -181,11 +170,12 @@ impl Wanted<'_> {
         }
     }
 
-    fn make(&self, root: &Root) -> io::Result<()> {
+    fn make(&self, root: &mut Root) -> io::Result<()> {
         match self {
             Wanted::Tmpfs(Tmpfs { target, size }) => {
                 let made = memory(&size.to_string(), "1777", NOSUID | NODEV)?;
-                attach(made.as_fd(), paths::directory(root.fd(), target)?.as_fd())
+                let at = paths::directory(root.fd(), target)?;
+                root.attach(made.as_fd(), at.as_fd()).map(drop)
             }
             Wanted::Bind(bind) => root.bind(bind),
             Wanted::Volume(volume) => root.volume(volume),
@@ -276,40 +266,26 @@ impl Root {
         self.mount.as_fd()
     }
 
-    fn bind(&self, bind: &Bind) -> io::Result<()> {
+    fn bind(&mut self, bind: &Bind) -> io::Result<()> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mount = open_tree(CWD, &bind.source, flags)?;
-        let attributes = if bind.writable { INERT } else { INERT | RDONLY };
+        // Into a directory more may be mounted, for which mount points are made: it is closed when they are there.
+        let closes = bind.directory && !bind.writable;
+        let attributes = if bind.writable || closes { INERT } else { INERT | RDONLY };
         mount_setattr(mount.as_fd(), attributes.bits().into(), 0, false)?;
         let at = if bind.directory {
             paths::directory(self.fd(), &bind.target)?
         } else {
             paths::mount_point_file(self.fd(), &bind.target)?
         };
-        attach(mount.as_fd(), at.as_fd())
-    }
-
-    fn mask(&self, path: &str) -> io::Result<()> {
-        let Some(at) = paths::handle(self.fd(), path)? else { return Ok(()) };
-        let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&at)?.st_mode).is_dir();
-        let cover = if is_directory {
-            memory("0", "755", INERT | RDONLY)?
-        } else {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            open_tree(CWD, "/dev/null", flags)?
-        };
-        attach(cover.as_fd(), at.as_fd())
-    }
-
-    fn make_read_only(&self, path: &str) -> io::Result<()> {
-        let Some(at) = paths::handle(self.fd(), path)? else { return Ok(()) };
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE;
-        let same = open_tree(&at, "", flags)?;
-        mount_setattr(same.as_fd(), RDONLY.bits().into(), 0, true)?;
-        attach(same.as_fd(), at.as_fd())
+        let id = self.attach(mount.as_fd(), at.as_fd())?;
+        for path in &bind.stays {
+            self.stays(path, id);
+        }
+        if closes {
+            self.closing.push(mount);
+        }
+        Ok(())
     }
 
     /// Opens a terminal of the container's own: master, and slave (also its `/dev/console`).

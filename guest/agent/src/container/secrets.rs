@@ -44,12 +44,14 @@ pub(crate) fn stage(folder: &Path, secrets: &[SecretFile], user: &User) -> Resul
     make(folder, 0o700).map_err(Error::container("make the container's folder"))?;
     let mut binds = Vec::new();
     let usual = folder.join("secrets");
+    let mut usual_paths = Vec::new();
     for (number, secret) in secrets.iter().enumerate() {
         let source = match usual_name(&secret.path) {
             Some(name) => {
                 let path = usual.join(name);
                 let parent = path.parent().unwrap_or(&usual);
                 make(parent, 0o755).map_err(Error::container("make the folder of secrets"))?;
+                usual_paths.push(secret.path.clone());
                 path
             }
             None => {
@@ -59,6 +61,7 @@ pub(crate) fn stage(folder: &Path, secrets: &[SecretFile], user: &User) -> Resul
                     target: secret.path.clone(),
                     directory: false,
                     writable: false,
+                    stays: vec![secret.path.clone()],
                 });
                 path
             }
@@ -74,6 +77,7 @@ pub(crate) fn stage(folder: &Path, secrets: &[SecretFile], user: &User) -> Resul
             target: USUAL.trim_end_matches('/').into(),
             directory: true,
             writable: false,
+            stays: usual_paths,
         });
     }
     Ok(binds)

@@ -47,7 +47,8 @@ impl Termination {
 
     /// The mount of it.
     pub(crate) fn bind(&self, target: &str) -> Bind {
-        Bind { source: self.path.clone(), target: target.to_owned(), directory: false, writable: true }
+        let (source, target) = (self.path.clone(), target.to_owned());
+        Bind { source, stays: vec![target.clone()], target, directory: false, writable: true }
     }
 
     /// Its end.

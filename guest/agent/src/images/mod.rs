@@ -47,7 +47,7 @@ pub(crate) fn module_sets(plan: &Plan) -> Vec<ModuleSet> {
     }
     if plan.images.space != cocoon_plan::images::Space::Memory {
         sets.push(ModuleSet::Scratch);
-        let limited = |v: &VolumePlan| matches!(v.source, VolumeSource::Scratch { size } if size != 0);
+        let limited = |v: &VolumePlan| matches!(v.source, VolumeSource::Scratch { size, .. } if size != 0);
         if plan.volumes.iter().any(limited) {
             sets.push(ModuleSet::Volumes);
         }

@@ -36,8 +36,30 @@ struct Volume {
     newest: u64,
     incoming: Option<Incoming>,
     present: Option<Present>,
+    /// What is there, for those who wait for it.
+    announced: watch::Sender<Arrived>,
+}
+
+/// What has come of a volume.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arrived {
     /// The present generation, 0 where there is none yet.
-    announced: watch::Sender<u64>,
+    pub(super) generation: u64,
+    /// Its files, where the plan has digests.
+    pinned: BTreeSet<String>,
+}
+
+impl Arrived {
+    /// Whether all is there of what the plan has at or below `sub_path` of the volume (empty: all of it). Of a volume
+    /// without digests it is not known what that is: any generation counts.
+    pub(super) fn holds(&self, digests: Option<&BTreeMap<String, String>>, sub_path: &str) -> bool {
+        let wanted = |path: &str| match path.strip_prefix(sub_path) {
+            Some(rest) => sub_path.is_empty() || rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        };
+        let mut pinned = digests.into_iter().flat_map(BTreeMap::keys).filter(|path| wanted(path));
+        self.generation != 0 && pinned.all(|path| self.pinned.contains(path))
+    }
 }
 
 impl std::fmt::Debug for Volume {
@@ -81,7 +103,7 @@ impl Files {
             newest: 0,
             incoming: None,
             present: None,
-            announced: watch::Sender::new(0),
+            announced: watch::Sender::default(),
         });
     }
 
@@ -91,7 +113,7 @@ impl Files {
     }
 
     /// Hears of each generation of a volume.
-    pub(super) fn generations(&self, name: &str) -> Option<watch::Receiver<u64>> {
+    pub(super) fn generations(&self, name: &str) -> Option<watch::Receiver<Arrived>> {
         self.lock().get(name).map(|v| v.announced.subscribe())
     }
 
@@ -165,10 +187,11 @@ impl Volume {
             tree.add(piece, room)?;
         }
         if commit {
-            let complete = tree.finish(self.digests.as_ref())?;
+            let complete = tree.finish(self.digests.as_ref(), &self.announced.borrow().pinned)?;
+            let pinned = complete.pinned.clone();
             self.exchange(place, generation, complete)
                 .map_err(Refusal::io("put a volume's files in place"))?;
-            self.announced.send_replace(generation);
+            self.announced.send_replace(Arrived { generation, pinned });
         } else {
             self.incoming = Some(Incoming { generation, tree });
         }

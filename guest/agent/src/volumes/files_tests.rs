@@ -208,13 +208,14 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn with_digests_exactly_those_files_are_taken() {
+fn with_digests_only_those_files_are_taken() {
     let m = Machine::new();
     let wanted = BTreeMap::from([("a".to_owned(), digest(b"one")), ("d/b".to_owned(), digest(b""))]);
+    let all = wanted.clone();
     m.files.add("w", Some(wanted));
     let wrong: [&[Piece<'_>]; 6] = [
         &[],
-        &[piece("a", 0, b"one")],
+        &[piece("a", 0, b"")],
         &[piece("a", 0, b"One"), piece("d/b", 0, b"")],
         &[piece("a", 0, b"one"), piece("d/b", 0, b"x")],
         &[piece("a", 0, b"one"), piece("d/b", 0, b""), piece("c", 0, b"")],
@@ -224,11 +225,20 @@ fn with_digests_exactly_those_files_are_taken() {
         let refused = m.files.put("w", generation, pieces, true);
         assert!(matches!(refused, Err(Refusal::Digests(_))), "{refused:?}");
         assert!(!m.files.root("w").exists());
-        assert_eq!(*m.files.generations("w").unwrap().borrow(), 0);
+        assert_eq!(m.files.generations("w").unwrap().borrow().generation, 0);
     }
+    // A part of them is taken, and only grows.
+    let (whole, part) = (Some(&all), [piece("d/b", 0, b"")]);
+    m.files.put("w", 9, &part, true).unwrap();
+    let arrived = m.files.generations("w").unwrap();
+    let holds = |path: &str| arrived.borrow().holds(whole, path);
+    assert!(holds("d") && holds("d/b") && !holds("a") && !holds(""));
+    assert!(matches!(m.files.put("w", 10, &[piece("a", 0, b"one")], true), Err(Refusal::Digests(_))));
     let right = [piece("a", 0, b"on"), piece("a", 2, b"e"), piece("d/b", 0, b"")];
-    m.files.put("w", 10, &right, true).unwrap();
-    assert!(matches!(m.files.put("w", 11, &[piece("a", 0, b"two")], true), Err(Refusal::Digests(_))));
+    m.files.put("w", 11, &right, true).unwrap();
+    assert!(holds("") && holds("a"));
+    assert!(matches!(m.files.put("w", 12, &part, true), Err(Refusal::Digests(_))), "nothing is taken back");
+    assert!(matches!(m.files.put("w", 13, &[piece("a", 0, b"two")], true), Err(Refusal::Digests(_))));
     assert_eq!(fs::read(m.files.root("w").join("a")).unwrap(), b"one", "what was there stays");
 }
 

@@ -10,7 +10,7 @@ mod files;
 mod sys;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -181,9 +181,9 @@ impl Volumes {
             let from = match &source {
                 VolumeSource::Files { .. } if *read_only => self.files.root(volume),
                 VolumeSource::Files { .. } => self.private_copy(instance, number, volume).await?,
-                VolumeSource::Memory { size } => self.directory(volume, Some(*size), None).await?,
-                VolumeSource::Scratch { size } => {
-                    self.directory(volume, Some(*size).filter(|s| *s != 0), place.as_ref()).await?
+                VolumeSource::Memory { size, gid } => self.directory(volume, Some(*size), None, *gid).await?,
+                VolumeSource::Scratch { size, gid } => {
+                    self.directory(volume, Some(*size).filter(|s| *s != 0), place.as_ref(), *gid).await?
                 }
                 VolumeSource::Block {} => return Err(no_volume(volume)),
             };
@@ -194,6 +194,7 @@ impl Volumes {
                 read_only: *read_only,
                 // As kubelet does it for directories that belong to the pod.
                 make: !is_files,
+                files: is_files,
             });
         }
         for device in &container.devices {
@@ -213,17 +214,18 @@ impl Volumes {
         sources.get(volume).cloned().ok_or_else(|| no_volume(volume))
     }
 
-    /// Waits until every volume of files that the container mounts has a generation.
+    /// Waits until every volume of files that the container mounts has a generation, and one with digests all that the
+    /// container mounts of it.
     async fn arrived(&self, container: &ContainerPlan) {
-        let names = container.mounts.iter().filter_map(|m| match m {
-            MountPlan::Volume { volume, .. } => Some(volume.as_str()),
-            MountPlan::Tmpfs { .. } => None,
-        });
-        for name in names.collect::<BTreeSet<_>>() {
-            if let Some(mut generations) = self.files.generations(name) {
-                // Fails only once the volume is gone, which is never while the pod is.
-                let _ = generations.wait_for(|g| *g != 0).await;
-            }
+        for mount in &container.mounts {
+            let MountPlan::Volume { volume, sub_path, .. } = mount else { continue };
+            let Some(mut generations) = self.files.generations(volume) else { continue };
+            let digests = match self.source(volume) {
+                Ok(VolumeSource::Files { digests }) => digests,
+                _ => None,
+            };
+            // Fails only once the volume is gone, which is never while the pod is.
+            let _ = generations.wait_for(|arrived| arrived.holds(digests.as_ref(), sub_path)).await;
         }
     }
 
@@ -248,11 +250,13 @@ impl Volumes {
         volume: &str,
         size: Option<u64>,
         place: Option<&Place>,
+        gid: Option<u32>,
     ) -> Result<PathBuf, Failure> {
         let mut made = self.made.lock().await;
         if let Some(path) = made.get(volume) {
             return Ok(path.clone());
         }
+        let failed = |e| Failure::from(Error::container(format!("make volume {volume}"))(e));
         let path = match (size, place) {
             // What is too small for a file system on the disk costs little memory.
             (Some(size), Some(Place { folder, memory: false })) if size >= MIN_VOLUME => {
@@ -262,19 +266,19 @@ impl Volumes {
             (Some(size), _) => {
                 let at = self.folder.join("shared").join(volume);
                 let to = at.clone();
-                let done = blocking(move || memory(&to, size)).await;
-                done.map_err(|e| Failure::from(Error::container(format!("make volume {volume}"))(e)))?;
+                blocking(move || memory(&to, size)).await.map_err(failed)?;
                 at
             }
             (None, Some(Place { folder, .. })) => {
                 let at = folder.join("volumes").join(volume);
                 let to = at.clone();
-                let done = blocking(move || open_to_all(&to)).await;
-                done.map_err(|e| Failure::from(Error::container(format!("make volume {volume}"))(e)))?;
+                blocking(move || folder_0755(&to)).await.map_err(failed)?;
                 at
             }
             (None, None) => return Err(no_volume(volume)),
         };
+        let to = path.clone();
+        blocking(move || open_to_all(&to, gid)).await.map_err(failed)?;
         made.insert(volume.to_owned(), path.clone());
         Ok(path)
     }
@@ -289,14 +293,19 @@ impl Drop for Volumes {
     }
 }
 
-/// A directory as kubelet makes an `emptyDir`: anybody's.
-fn open_to_all(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777))
+fn folder_0755(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// Makes a directory as kubelet makes an `emptyDir`: anybody's, and with a group that what is made in it inherits.
+fn open_to_all(path: &Path, gid: Option<u32>) -> io::Result<()> {
+    std::os::unix::fs::chown(path, None, gid)?;
+    let mode = if gid.is_some() { 0o2777 } else { 0o777 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn memory(path: &Path, size: u64) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+    folder_0755(path)?;
     let options = std::ffi::CString::new(format!("mode=0777,size={size}"))?;
     Ok(mount("tmpfs", path, "tmpfs", MountFlags::NODEV, Some(options.as_c_str()))?)
 }

@@ -71,7 +71,7 @@ async fn what_a_container_may_write_is_its_own() {
 #[tokio::test]
 async fn scratch_lies_where_the_plan_puts_its_space() {
     let dir = tempfile::tempdir().unwrap();
-    let scratch = VolumePlan { name: "tmp".into(), source: VolumeSource::Scratch { size: 0 } };
+    let scratch = VolumePlan { name: "tmp".into(), source: VolumeSource::Scratch { size: 0, gid: None } };
     let volumes = Volumes::new(dir.path().join("volumes"), &[scratch]);
     let plan = plan(serde_json::json!([
         {"kind": "volume", "target": "/a", "volume": "tmp"},
@@ -92,7 +92,7 @@ fn a_name_stands_for_one_kind() {
     let volumes = Volumes::new("/nowhere".into(), &[]);
     volumes.add(&[files("a")]).unwrap();
     volumes.add(&[files("a")]).unwrap();
-    let other = VolumePlan { name: "a".into(), source: VolumeSource::Memory { size: 1 } };
+    let other = VolumePlan { name: "a".into(), source: VolumeSource::Memory { size: 1, gid: None } };
     assert_eq!(volumes.add(&[other]).unwrap_err().code, Code::PlanRequestRefused);
     let many: Vec<_> = (0..300).map(|i| files(&format!("v{i}"))).collect();
     assert_eq!(volumes.add(&many).unwrap_err().code, Code::PlanRequestRefused);

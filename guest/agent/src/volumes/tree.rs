@@ -167,11 +167,21 @@ impl Tree {
         }
     }
 
-    /// Ends it and holds it against the plan's digests, where there are any.
-    pub(super) fn finish(mut self, digests: Option<&BTreeMap<String, String>>) -> Result<Complete, Refusal> {
+    /// Ends it and holds it against the plan's digests, where there are any: then each file must be one of the plan's, and
+    /// none of those that are `there` already may be missing. The host hands over what the pod's containers mount, which
+    /// need not be all; what it has handed over it cannot take back.
+    pub(super) fn finish(
+        mut self,
+        digests: Option<&BTreeMap<String, String>>,
+        there: &BTreeSet<String>,
+    ) -> Result<Complete, Refusal> {
         self.close();
+        let mut pinned = BTreeSet::new();
         if let Some(digests) = digests {
-            if let Some(missing) = digests.keys().find(|path| !self.files.contains_key(*path)) {
+            let missing = there.iter().find(|path| !self.files.contains_key(*path));
+            // Nothing at all is nobody's part of it.
+            let none = digests.keys().next().filter(|_| self.files.is_empty());
+            if let Some(missing) = missing.or(none) {
                 return Err(Refusal::Digests(format!("file {missing:?} is missing")));
             }
             for (path, digest) in &self.files {
@@ -180,9 +190,10 @@ impl Tree {
                     return Err(Refusal::Digests(format!("file {path:?} is {found}")));
                 }
             }
+            pinned = self.files.keys().cloned().collect();
         }
         let first = |path: &String| path.split('/').next().unwrap_or_default().to_owned();
-        Ok(Complete { names: self.files.keys().map(first).collect(), taken: self.closed })
+        Ok(Complete { names: self.files.keys().map(first).collect(), pinned, taken: self.closed })
     }
 }
 
@@ -190,6 +201,8 @@ impl Tree {
 pub(super) struct Complete {
     /// The names right below the volume.
     pub(super) names: BTreeSet<String>,
+    /// The files, where the plan has digests.
+    pub(super) pinned: BTreeSet<String>,
     /// What it takes of the pod's bound, in bytes.
     pub(super) taken: u64,
 }

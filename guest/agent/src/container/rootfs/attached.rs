@@ -27,6 +27,8 @@ pub(crate) struct VolumeMount {
     pub(crate) read_only: bool,
     /// Whether folders are made where `beneath` is missing.
     pub(crate) make: bool,
+    /// Whether it is of files of the host: then nothing else may be mounted on it.
+    pub(crate) files: bool,
 }
 
 /// A disk as a device node.
@@ -56,7 +58,7 @@ impl Mounts {
 }
 
 impl Root {
-    pub(super) fn volume(&self, volume: &VolumeMount) -> io::Result<()> {
+    pub(super) fn volume(&mut self, volume: &VolumeMount) -> io::Result<()> {
         let source = open(&volume.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let source = match (volume.beneath.as_str(), volume.make) {
             ("", _) => source,
@@ -74,11 +76,16 @@ impl Root {
         } else {
             paths::mount_point_file(self.fd(), &volume.target)?
         };
-        attach(mount.as_fd(), at.as_fd())
+        let id = self.attach(mount.as_fd(), at.as_fd())?;
+        if volume.files {
+            self.files.insert(id);
+        }
+        self.stays(&volume.target, id);
+        Ok(())
     }
 
     /// A node on a file system of its own, since those that containers write to hold none that can be opened.
-    pub(super) fn device(&self, device: &DeviceNode) -> io::Result<()> {
+    pub(super) fn device(&mut self, device: &DeviceNode) -> io::Result<()> {
         let nodes = memory("64k", "700", NOSUID | NOEXEC)?;
         // The kernel takes no part of a mount that is nowhere. This namespace's view of the guest's /sys goes with the
         // rest of the guest's mounts.
@@ -91,6 +98,9 @@ impl Root {
         chownat(&nodes, name, Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)), none)?;
         let node =
             open_tree(&nodes, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-        attach(node.as_fd(), paths::mount_point_file(self.fd(), &device.path)?.as_fd())
+        let at = paths::mount_point_file(self.fd(), &device.path)?;
+        let id = self.attach(node.as_fd(), at.as_fd())?;
+        self.stays(&device.path, id);
+        Ok(())
     }
 }
