@@ -95,7 +95,14 @@ fn image(home: &Home, registry: &Registry) -> (Digest, Vec<Known>) {
     let name = registry.name("team/app:1");
     tool(
         "skopeo",
-        &["copy", "-q", "--preserve-digests", "--dest-tls-verify=false", &layout.name("image"), &format!("docker://{name}")],
+        &[
+            "copy",
+            "-q",
+            "--preserve-digests",
+            "--dest-tls-verify=false",
+            &layout.name("image"),
+            &format!("docker://{name}"),
+        ],
     );
     let digest: Digest = layout.tagged("image").unwrap().parse().unwrap();
     let document = layout.document("image");

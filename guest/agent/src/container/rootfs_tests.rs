@@ -6,14 +6,18 @@ use std::process::Command;
 
 use super::*;
 
+/// Names the folder to work in.
+const FOLDER: &str = "COCOON_TEST_FOLDER";
+
 /// Runs in a mount namespace of its own; see the test below.
 #[test]
 #[ignore = "changes mounts; run by the test below in its own namespace"]
 fn in_a_namespace() {
-    let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("image");
+    // The other test's, which removes it: here it is full of mounts.
+    let dir = std::path::PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    let image = dir.join("image");
     fs::create_dir_all(image.join("etc")).unwrap();
-    let shm = dir.path().join("shm");
+    let shm = dir.join("shm");
     fs::create_dir(&shm).unwrap();
     let disk = fs::metadata("/dev/loop0").unwrap().rdev();
     let device = |path: &str| DeviceNode {
@@ -61,9 +65,11 @@ fn disks_are_nodes_that_can_be_opened_and_others_are_not() {
         return;
     }
     let test = std::env::current_exe().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let name = "container::rootfs::tests::in_a_namespace";
     let run = Command::new("unshare")
         .args(["-m", "--propagation", "private"])
+        .env(FOLDER, dir.path())
         .arg(test)
         .args(["--ignored", "--exact", name, "--nocapture"])
         .output()
