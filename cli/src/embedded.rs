@@ -111,6 +111,8 @@ impl Embedded {
         let mut config = Config::new(store.clone(), sealer);
         config.journal = Some(state.join(JOURNAL));
         config.live.simulated_roots = simulated.map(SecureProcessor::root).into_iter().collect();
+        // This machine's own authority certifies no TPMs but this machine's.
+        config.live.trust.tpm.any_of_roots = !tpms.is_empty();
         config.live.trust.tpm.simulated_roots = tpms;
         Ok(Embedded { trustee: Trustee::new(config)?, store, state })
     }

@@ -171,7 +171,7 @@ impl GuestImage {
         reference::snp_digest(&read(ovmf)?, &read(&self.kernel)?, &read(&self.initrd)?, &self.cmdline, vcpus)
     }
 
-    /// What a TPM's registers may hold after a measured boot of this image, under the names `tpm_pcr04` and `tpm_pcr09`.
+    /// What a TPM's registers may hold after a measured boot of this image, under the names `tpm_pcr02`, `tpm_pcr04` and `tpm_pcr09`.
     ///
     /// # Errors
     /// Files that cannot be read, and a kernel that is no EFI application.

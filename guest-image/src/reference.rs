@@ -54,7 +54,7 @@ pub(crate) fn snp_digest(
         .map_err(|e| Error::Measure(e.to_string()))
 }
 
-/// What registers 4 and 9 of a TPM (SHA-256 bank) hold after firmware has measured the boot of these files, at any number of
+/// What registers 2, 4 and 9 of a TPM (SHA-256 bank) hold after firmware has measured the boot of these files, at any number of
 /// vCPUs and any size of memory.
 pub(crate) fn tpm(
     kernel: &[u8],

@@ -28,6 +28,8 @@ pub fn trust(settings: &Settings) -> Result<Trust, Failure> {
                 Ok(tpm::Enrolled::Spki(public_key(key)?))
             })?,
             roots: certificates("attestation.tpm.roots", &verifiers.tpm_roots)?,
+            endorsement_keys: endorsement_keys(&verifiers.tpm_endorsement_keys)?,
+            any_of_roots: verifiers.tpm_any_of_roots,
             ..tpm::Trust::default()
         },
         cca: Arc::new(cca_store(&verifiers.cca)?),
@@ -74,6 +76,17 @@ fn snp_rules(settings: &SnpSettings) -> Result<snp::Rules, Failure> {
         author_keys: keys("attestation.snp.author_keys", &settings.author_keys)?,
         ..snp::Rules::default()
     })
+}
+
+fn endorsement_keys(texts: &[String]) -> Result<Vec<[u8; 32]>, Failure> {
+    let one = |text: &String| {
+        let mut key = [0; 32];
+        hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| {
+            let reason = format!("{text:?} is not the SHA-256 of a key or certificate in hex (64 digits)");
+            invalid("attestation.tpm.endorsement_keys", reason)
+        })
+    };
+    texts.iter().map(one).collect()
 }
 
 fn intel_rules(settings: &IntelSettings) -> Result<dcap::Rules, Failure> {

@@ -111,11 +111,12 @@ impl Verifier {
         expectation: &Expectation<'_>,
         named_keys: &[String],
     ) -> Result<Vec<Verified>, Error> {
-        self.verify_activated(evidence, collateral, expectation, named_keys, None)
+        self.verify_activated(evidence, collateral, expectation, named_keys, None, &[])
     }
 
     /// As [`Verifier::verify`], where a TPM has proved to hold an attestation key: of evidence of that key this is as good as
-    /// an enrolled one.
+    /// an enrolled one, if the TPM is known. `named_endorsements` are those that reference values name (`tpm_ek`): SHA-256 of
+    /// endorsement keys or of their certificates, hex.
     ///
     /// # Errors
     /// As [`Verifier::verify`].
@@ -126,6 +127,7 @@ impl Verifier {
         expectation: &Expectation<'_>,
         named_keys: &[String],
         activated: Option<&tpm::enrol::Activated>,
+        named_endorsements: &[String],
     ) -> Result<Vec<Verified>, Error> {
         let trust = &self.trust;
         let guest = |verdict| vec![bound("cpu", verdict)];
@@ -149,6 +151,7 @@ impl Verifier {
             Evidence::Tpm(evidence) => {
                 let mut tpm = trust.tpm.clone();
                 tpm.named.extend_from_slice(named_keys);
+                tpm.named_endorsements.extend_from_slice(named_endorsements);
                 tpm.activated = activated.cloned();
                 vec![extended(tpm::verify(evidence, &tpm, expectation), expectation)]
             }

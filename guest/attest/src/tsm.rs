@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cocoon_stage::Failure;
 
@@ -26,9 +27,15 @@ impl Drop for Entry {
     }
 }
 
+/// A name that no other request of this process has, for as long as it runs: evidence may be asked for twice at once.
+fn entry_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("cocoon-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Requests a report; `provider` is the driver's name that must answer, such as `sev_guest`.
 pub(crate) fn report(provider: &str, report_data: &[u8; 64]) -> Result<TsmReport, Failure> {
-    let entry = Entry(PathBuf::from(ROOT).join(format!("cocoon-{}", std::process::id())));
+    let entry = Entry(PathBuf::from(ROOT).join(entry_name()));
     let fail = |what: &str, e: std::io::Error| unavailable(format!("configfs-tsm {what}: {e}"));
     fs::create_dir(&entry.0).map_err(|e| fail("entry", e))?;
     let found = fs::read_to_string(entry.0.join("provider")).map_err(|e| fail("provider", e))?;
@@ -44,4 +51,12 @@ pub(crate) fn report(provider: &str, report_data: &[u8; 64]) -> Result<TsmReport
     }
     let aux = fs::read(entry.0.join("auxblob")).unwrap_or_default();
     Ok(TsmReport { report, aux })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn requests_at_once_have_entries_of_their_own() {
+        assert_ne!(super::entry_name(), super::entry_name());
+    }
 }

@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 use crate::claims::{annotated, identifiers};
 use crate::native::{Against, asked_name};
-use crate::verifiers::{self, CollateralSource, PATIENCE, RemoteVerifier, Sources, Trust, unbound};
+use crate::verifiers::{
+    self, CollateralSource, NamedKeys, PATIENCE, RemoteVerifier, Sources, Trust, unbound,
+};
 use crate::{AppraisalRequest, Error, Item, MAX_ITEMS};
 
 /// Name of the policies that guests are appraised by.
@@ -132,7 +134,7 @@ impl Appraiser {
                 sources.nvidia_remote = None;
             }
             let now = request.now_unix;
-            let keys = self.named_keys(item.tee, now)?;
+            let keys = self.named_keys(item, now)?;
             let verified = match verifiers::verify(&sources, item, &keys, now, &mut appraisal.checks) {
                 Ok(verified) => verified,
                 Err(failure) => {
@@ -161,14 +163,21 @@ impl Appraiser {
         Ok(appraisal)
     }
 
-    /// Attestation keys of TPMs that reference values name.
-    fn named_keys(&self, tee: Tee, now_unix: u64) -> Result<Vec<String>, Error> {
-        let mut keys = Vec::new();
-        if tee == Tee::Tpm {
-            for name in ["trusted_aks", "trusted_ak"] {
-                let accepted = self.references.accepted(name, now_unix)?;
-                keys.extend(accepted.iter().filter_map(Value::as_str).map(str::to_owned));
-            }
+    /// Keys of TPMs that reference values name.
+    fn named_keys(&self, item: &Item<'_>, now_unix: u64) -> Result<NamedKeys, Error> {
+        let mut keys = NamedKeys::default();
+        if item.tee != Tee::Tpm {
+            return Ok(keys);
+        }
+        let texts = |name: &str| -> Result<Vec<String>, Error> {
+            let accepted = self.references.accepted(name, now_unix)?;
+            Ok(accepted.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        };
+        for name in ["trusted_aks", "trusted_ak"] {
+            keys.attestation.extend(texts(name)?);
+        }
+        if let Some(activated) = item.activated {
+            keys.endorsement = texts(if activated.simulated { "sim_tpm_ek" } else { "tpm_ek" })?;
         }
         Ok(keys)
     }

@@ -66,12 +66,21 @@ pub(crate) struct Sources<'a> {
 /// How long one attestation may wait for documents that are not at hand.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Verifies one item, and notes in `checks` what was not to be had for it; `named_keys` as for [`Verifier::verify`]. `Err`
+/// Keys of TPMs that reference values name; none for other evidence.
+#[derive(Debug, Default)]
+pub(crate) struct NamedKeys {
+    /// Attestation keys, base64 of DER (`trusted_aks`, `trusted_ak`).
+    pub attestation: Vec<String>,
+    /// SHA-256 of endorsement keys or of their certificates, hex (`tpm_ek`; of simulated TPMs `sim_tpm_ek`).
+    pub endorsement: Vec<String>,
+}
+
+/// Verifies one item, and notes in `checks` what was not to be had for it. `Err`
 /// where the evidence cannot even be read, or no verifier knows it.
 pub(crate) fn verify(
     sources: &Sources<'_>,
     item: &Item<'_>,
-    named_keys: &[String],
+    named: &NamedKeys,
     now_unix: u64,
     checks: &mut Vec<Check>,
 ) -> Result<Vec<Verified>, Failure> {
@@ -93,8 +102,14 @@ pub(crate) fn verify(
         let local = nvidia::verify(evidence, &verifier.trust().nvidia, &collateral, &expectation);
         return Ok(remote::verified(evidence, local, *remote, &expectation));
     }
-    let verified =
-        verifier.verify_activated(&evidence, &collateral, &expectation, named_keys, item.activated)?;
+    let verified = verifier.verify_activated(
+        &evidence,
+        &collateral,
+        &expectation,
+        &named.attestation,
+        item.activated,
+        &named.endorsement,
+    )?;
     let invalid = |check: &Check| check.code == Some(Code::AttestCollateralInvalid);
     if verified.iter().any(|v| v.verdict.checks.iter().any(invalid)) {
         source.doubt(&needs);

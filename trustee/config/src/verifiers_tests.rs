@@ -33,6 +33,8 @@ fn nothing_said_is_the_vendors_services_and_no_extra_trust() {
     assert!(
         verifiers.tpm_trusted_aks.is_empty()
             && verifiers.tpm_roots.is_empty()
+            && verifiers.tpm_endorsement_keys.is_empty()
+            && !verifiers.tpm_any_of_roots
             && verifiers.dpu_roots.is_empty()
     );
     assert!(verifiers.cca.trust_anchors.is_none() && verifiers.se.host_keys.is_empty());
@@ -61,6 +63,8 @@ require_event_log = true
 [attestation.tpm]
 trusted_aks = ["/ak.pem"]
 roots = ["/maker.pem"]
+endorsement_keys = ["ab"]
+any_of_roots = true
 [attestation.cca]
 trust_anchors = "/ta"
 platform_references_optional = true
@@ -86,6 +90,7 @@ max_certificate_age_seconds = 5
     assert_eq!(intel.out_of_date_grace, Duration::from_secs(60));
     assert_eq!(intel.minimum_evaluation_number, Some(17));
     assert_eq!(verifiers.tpm_trusted_aks, [std::path::Path::new("/ak.pem")]);
+    assert!(verifiers.tpm_endorsement_keys == ["ab"] && verifiers.tpm_any_of_roots);
     assert_eq!(verifiers.tpm_roots, [std::path::Path::new("/maker.pem")]);
     assert!(verifiers.cca.trust_anchors == Some("/ta".into()) && verifiers.cca.platform_references_optional);
     assert!(verifiers.se.host_keys.len() == 1 && verifiers.se.image_header == Some("/hdr".into()));

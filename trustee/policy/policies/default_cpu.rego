@@ -9,11 +9,13 @@
 # - az-snp-vtpm, az-tdx-vtpm: the hypervisor's debug access must be off, else the configuration is not known good.
 # - az-snp-vtpm, az-tdx-vtpm, tpm: beside PCR 11 also PCR 4 (snp_pcr04, tdx_pcr04, tpm_pcr04), the boot loader that firmware
 #   measured. Whoever is root in a guest of his own can extend PCR 11 to any value; he cannot take PCR 4 back.
-# - tpm: instead of PCR 11 also PCR 9 (tpm_pcr09), for guests whose kernel firmware starts directly. Firmware and its settings
-#   (tpm_pcr00, tpm_pcr07) make the configuration known good; without them nothing is said of it.
+# - tpm: instead of PCR 11 also PCR 9 (tpm_pcr09), with PCR 2 (tpm_pcr02, option ROMs and drivers), for guests whose kernel
+#   firmware starts directly. Firmware, drivers and settings (tpm_pcr00, tpm_pcr02, tpm_pcr07) make the configuration known
+#   good; without them it is unknown (36, a warning), and of a simulated TPM nothing is said.
 # - az-tdx-vtpm: measured by names of its own (az_tdx_mr_td, az_tdx_xfam). A guest with a firmware that is good for plain TDX
 #   could otherwise vouch for a software TPM.
-# - tpm: the key that signed the quote must be enrolled (the verifier says so in ak_trusted) or a reference value
+# - tpm: the key that signed the quote must be enrolled or proved by a TPM whose endorsement key is known (tpm_ek; the
+#   verifier says so in ak_trusted) or a reference value
 #   (trusted_aks or trusted_ak), for the hardware too; anybody can make a key that looks like a TPM's.
 # - se: image tag and both host key hashes must be reference values (se_tag, se_image_phkh, se_attestation_phkh);
 #   that the measurement verifies says nothing about what runs.
@@ -192,7 +194,7 @@ configuration := 2 if {
 	known("az_tdx_xfam", az_tdx.quote.body.xfam)
 }
 
-# --- tpm: says nothing about a configuration, unless firmware and its settings are known ---
+# --- tpm: firmware, its drivers and its settings must be known; of a simulated TPM nothing is said without them ---
 
 tpm_trusted if input.tpm.ak_trusted == true
 
@@ -207,10 +209,12 @@ executables := 3 if {
 	known("tpm_pcr11", input.tpm.pcr11)
 }
 
-# A kernel that firmware starts directly measures its command line and its initrd into register 9.
+# A kernel that firmware starts directly measures its command line and its initrd into register 9. Register 2 is drivers and
+# option ROMs, which run before the kernel; with none it is the same everywhere.
 executables := 3 if {
 	tpm_trusted
 	known("tpm_pcr04", input.tpm.pcr04)
+	known("tpm_pcr02", input.tpm.pcr02)
 	known("tpm_pcr09", input.tpm.pcr09)
 }
 
@@ -219,8 +223,12 @@ hardware := 2 if tpm_trusted
 configuration := 2 if {
 	tpm_trusted
 	known("tpm_pcr00", input.tpm.pcr00)
+	known("tpm_pcr02", input.tpm.pcr02)
 	known("tpm_pcr07", input.tpm.pcr07)
-} else := 0 if tpm_trusted
+} else := 0 if {
+	tpm_trusted
+	input.tpm.tpm_simulated == true
+}
 
 # --- se ---
 

@@ -9,6 +9,7 @@
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use cocoon_evidence::tpm::endorsement::fingerprint;
 use cocoon_evidence::tpm::enrol::{Activated, Candidate, judge};
 use cocoon_evidence::tpm::{SECRET, fresh_secret, is_secret};
 use cocoon_protocol::b64;
@@ -145,7 +146,7 @@ impl Inner {
     }
 
     /// The key whose enrolment comes with evidence of a TPM, if one does. It is still the configuration of now that decides:
-    /// an enrolment of a simulated TPM is none where no simulated roots are trusted any more, likewise a vendor's.
+    /// an enrolment is none where the root that vouched for its TPM is not among those of its kind any more.
     pub(crate) fn activated(
         &self,
         evidence: &Value,
@@ -169,8 +170,8 @@ impl Inner {
         }
         let trust = &rules.appraiser.trust().tpm;
         let roots = if enrolment.key.simulated { &trust.simulated_roots } else { &trust.roots };
-        if roots.is_empty() {
-            return Err(untrusted("no roots of such TPMs are trusted any more"));
+        if !roots.iter().any(|root| fingerprint(root) == enrolment.key.root_sha256) {
+            return Err(untrusted("the root that vouched for the TPM is not trusted any more"));
         }
         Ok(Some(enrolment.key))
     }

@@ -17,7 +17,7 @@ pub fn unverified(evidence: &Evidence) -> Value {
 /// Upstream's: `ak_public` (base64), `report_data` (the quote's qualifying data, hex), `init_data` (register 8, hex),
 /// `pcr00` … Ours: whether the key is known, the bank, the TPM's version, clock and counters, the boot's events.
 ///
-/// Of a key that its TPM proved: `ek_sha256`, `tpm_manufacturer`, `tpm_model`, `tpm_version`.
+/// Of a key that a known TPM proved: `tpm_simulated`, `ek_sha256`, `ek_certificate_sha256`, `tpm_manufacturer`, `tpm_model`, `tpm_version`.
 pub(super) fn claims(evidence: &Evidence, known: &Known<'_>) -> Value {
     let (quote, registers) = (evidence.quoted.quote(), evidence.quoted.registers());
     let mut map = Map::new();
@@ -26,10 +26,12 @@ pub(super) fn claims(evidence: &Evidence, known: &Known<'_>) -> Value {
     if let Known::Activated(key) = known {
         let said = [
             ("ek_sha256", &key.ek_sha256),
+            ("ek_certificate_sha256", &key.ek_certificate_sha256),
             ("tpm_manufacturer", &key.manufacturer),
             ("tpm_model", &key.model),
             ("tpm_version", &key.version),
         ];
+        map.insert("tpm_simulated".into(), key.simulated.into());
         map.extend(said.map(|(name, text)| (name.to_owned(), text.as_str().into())));
     }
     map.insert("report_data".into(), hex::encode(&quote.extra_data).into());

@@ -10,8 +10,9 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, Subject
 
 use cocoon_stage::Code;
 
+use super::algorithm::hashed;
 use super::public::Public;
-use crate::x509::{Certificate, PublicKey, path};
+use crate::x509::{Certificate, Hash, PublicKey, path};
 use crate::{Check, Error};
 
 const PROFILE: &str = "TCG EK Credential Profile 2.5, 3";
@@ -41,6 +42,21 @@ pub struct Maker {
     pub model: String,
     /// The firmware's version at manufacture.
     pub version: String,
+}
+
+/// A certificate that fits the profile, and the root that it leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Certified {
+    pub(crate) maker: Maker,
+    /// SHA-256 of the certificate, hex.
+    pub(crate) certificate_sha256: String,
+    /// SHA-256 of the root, hex; empty where none was found, which is a failed check.
+    pub(crate) root_sha256: String,
+}
+
+/// SHA-256 of a certificate's DER, hex.
+pub fn fingerprint(certificate: &Certificate) -> String {
+    hex::encode(hashed(Hash::Sha256, &[certificate.der()]))
 }
 
 /// Reads an endorsement key's certificate against the profile: purpose, key usage, names.
@@ -104,13 +120,13 @@ fn maker(certificate: &Certificate) -> Result<Maker, &'static str> {
 }
 
 /// Checks an endorsement key and its certificates (DER or PEM, the key's own first) against the roots that the caller trusts.
-/// The maker is given only where the certificate fits the profile; whether it may be believed, the checks say.
+/// The second is given only where the certificate fits the profile; whether it may be believed, the checks say.
 pub(crate) fn checks(
     chain: &[Vec<u8>],
     endorsement: &Public,
     roots: &[Certificate],
     now_unix: u64,
-) -> (Vec<Check>, Option<Maker>) {
+) -> (Vec<Check>, Option<Certified>) {
     let mut checks = Vec::new();
     let unfit = endorsement.not_endorsement_key();
     checks.push(Check::new(
@@ -175,7 +191,10 @@ pub(crate) fn checks(
         if same { "it" } else { "another key" },
         PROFILE,
     ));
-    (checks, maker.ok())
+    let root_sha256 = found.as_ref().ok().and_then(|path| path.root()).map(fingerprint).unwrap_or_default();
+    let certified =
+        maker.ok().map(|maker| Certified { maker, certificate_sha256: fingerprint(leaf), root_sha256 });
+    (checks, certified)
 }
 
 fn parse(chain: &[Vec<u8>]) -> Result<Vec<Certificate>, Error> {

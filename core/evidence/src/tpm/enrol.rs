@@ -25,6 +25,10 @@ pub struct Activated {
     pub ak_public: String,
     /// SHA-256 of the endorsement key's SubjectPublicKeyInfo, hex.
     pub ek_sha256: String,
+    /// SHA-256 of the endorsement key's certificate, DER, hex.
+    pub ek_certificate_sha256: String,
+    /// SHA-256 of the trusted root, DER, that the certificate leads to, hex.
+    pub root_sha256: String,
     /// The TCG's id of the TPM's manufacturer, as its certificate says it.
     pub manufacturer: String,
     /// The TPM's model, likewise.
@@ -75,6 +79,8 @@ impl Candidate {
             Some(Activated {
                 ak_public: claim("ak_public")?,
                 ek_sha256: hex::encode(hashed(Hash::Sha256, &[&ek])),
+                ek_certificate_sha256: claim("ek_certificate_sha256")?,
+                root_sha256: claim("root_sha256")?,
                 manufacturer: claim("manufacturer")?,
                 model: claim("model")?,
                 version: claim("version")?,
@@ -102,9 +108,9 @@ pub fn judge(candidate: &Candidate, trust: &Trust, now_unix: u64) -> Verdict {
 /// Verifies a candidate against the roots of TPM vendors that the operator trusts. There are no others: without roots
 /// nothing verifies.
 ///
-/// Claims: `ak_public`, `ak_name`, `ek_public`, `manufacturer`, `model`, `version`.
+/// Claims: `ak_public`, `ak_name`, `ek_public`, `ek_certificate_sha256`, `root_sha256`, `manufacturer`, `model`, `version`.
 pub fn appraise(candidate: &Candidate, roots: &[Certificate], now_unix: u64) -> Verdict {
-    let (mut checks, maker) =
+    let (mut checks, certified) =
         endorsement::checks(&candidate.certificates, &candidate.endorsement, roots, now_unix);
     let unfit = candidate.attestation.not_attestation_key();
     checks.push(Check::new(
@@ -117,11 +123,14 @@ pub fn appraise(candidate: &Candidate, roots: &[Certificate], now_unix: u64) -> 
     ));
     let spki = |public: &Public| public.key().to_spki().map(|der| STANDARD.encode(der)).unwrap_or_default();
     let mut verdict = Verdict { checks, claims: Value::Null, simulated: false };
-    if let (true, Some(maker)) = (verdict.ok(), maker) {
+    if let (true, Some(certified)) = (verdict.ok(), certified) {
+        let maker = certified.maker;
         verdict.claims = json!({
             "ak_public": spki(&candidate.attestation),
             "ak_name": hex::encode(candidate.attestation.name()),
             "ek_public": spki(&candidate.endorsement),
+            "ek_certificate_sha256": certified.certificate_sha256,
+            "root_sha256": certified.root_sha256,
             "manufacturer": maker.manufacturer,
             "model": maker.model,
             "version": maker.version,

@@ -12,7 +12,7 @@
 mod activation;
 mod algorithm;
 mod claims;
-mod endorsement;
+pub mod endorsement;
 pub mod enrol;
 mod evidence;
 mod public;

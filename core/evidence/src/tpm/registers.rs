@@ -93,15 +93,19 @@ impl Registers {
         )
     }
 
-    /// Whether register 8 holds just the initdata's digest: extended once, from zero.
+    /// Whether register 8 of the SHA-256 bank holds just the initdata's digest: extended once, from zero. Guests extend that
+    /// bank alone; in another the register is still free for whatever runs later.
     pub(crate) fn check_init_data(&self, digest: &[u8]) -> Check {
         let length = self.bank.length();
         let value = self.values.get(INIT_DATA);
-        let extended =
-            (digest.len() == length).then(|| hashed(self.bank, &[vec![0; length].as_slice(), digest]));
+        let extended = (self.bank == Hash::Sha256 && digest.len() == length)
+            .then(|| hashed(self.bank, &[vec![0; length].as_slice(), digest]));
         let ok = extended.is_some() && extended.as_ref() == value;
         let expected = match &extended {
             Some(extended) => format!("PCR 8 {}", hex::encode(extended)),
+            None if self.bank != Hash::Sha256 => {
+                format!("registers of the SHA-256 bank, not of {}", name_of(self.bank))
+            }
             None => {
                 format!("a digest of {length} bytes (this one has {}), which the bank can hold", digest.len())
             }

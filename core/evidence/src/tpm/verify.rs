@@ -15,7 +15,7 @@ use crate::expectation::padded;
 use crate::x509::{Certificate, Hash};
 use crate::{Check, Expectation, Verdict};
 
-const OPERATOR: &str = "keys that the operator enrolled, and the reference value trusted_aks";
+const OPERATOR: &str = "keys that the operator enrolled, and the reference values trusted_aks and tpm_ek";
 const PUBLIC: &str = "TPM 2.0 part 2, 12.2.4 TPMT_PUBLIC";
 
 /// An attestation key that the operator has enrolled, or its fingerprint.
@@ -37,6 +37,14 @@ pub struct Trust {
     /// Roots of TPM vendors: a key that its TPM proves to be beside a certified endorsement key may be enrolled by the guest
     /// itself ([`super::enrol`]). None by default.
     pub roots: Vec<Certificate>,
+    /// SHA-256 of endorsement keys (SubjectPublicKeyInfo) or of their certificates (both DER): of a proved key's TPM it must be
+    /// known which one it is. A maker's root alone vouches for every TPM of that maker's, an attacker's own too, and what such
+    /// a TPM's owner extends by software looks like any boot.
+    pub endorsement_keys: Vec<[u8; 32]>,
+    /// The same, hex, as a reference value names them (`tpm_ek`).
+    pub named_endorsements: Vec<String>,
+    /// Take every TPM of the roots: where they issue for TPMs in the operator's hands alone.
+    pub any_of_roots: bool,
     /// Roots of simulated TPMs, likewise; verdicts on such keys say so. None by default.
     pub simulated_roots: Vec<Certificate>,
     /// The key of this evidence, if its TPM has answered a challenge for it.
@@ -46,10 +54,22 @@ pub struct Trust {
     pub policy_decides: bool,
 }
 
+impl Trust {
+    /// Whether it is known which TPM has proved this key.
+    fn knows(&self, key: &Activated) -> bool {
+        let settings = self.endorsement_keys.iter().map(hex::encode);
+        let named = self.named_endorsements.iter().map(|name| name.to_ascii_lowercase());
+        self.any_of_roots
+            || settings.chain(named).any(|known| {
+                !known.is_empty() && [&key.ek_sha256, &key.ek_certificate_sha256].contains(&&known)
+            })
+    }
+}
+
 /// Verifies evidence: the quote, the registers presented with it, the challenge, and that the key is one to trust.
 ///
 /// Report data: the quote's qualifying data is the challenge, truncated or zero-padded to 32 bytes. Initdata: register 8 was
-/// extended once, with its digest, which must be as long as the bank's digests. A TPM binds neither by itself: software that
+/// extended once, with its digest of 32 bytes, in the SHA-256 bank: guests extend no other. A TPM binds neither by itself: software that
 /// booted before has extended register 8 and could have asked for the quote. Both hold as far as the registers that measure
 /// that software (0 to 7, 9, 11) are what a policy expects.
 pub fn verify(evidence: &Evidence, trust: &Trust, expectation: &Expectation<'_>) -> Verdict {
@@ -98,6 +118,10 @@ fn key_trust<'a>(evidence: &Evidence, trust: &'a Trust) -> (Known<'a>, Check) {
     let (known, got) = match (enrolled, named, activated) {
         (true, ..) => (Known::Named, "an enrolled key".to_owned()),
         (_, true, _) => (Known::Named, "a key of the reference value trusted_aks".to_owned()),
+        (_, _, Some(key)) if !trust.knows(key) => (
+            Known::No,
+            format!("a key of a TPM that is not known: endorsement key (SHA-256) {}", key.ek_sha256),
+        ),
         (_, _, Some(key)) => {
             let (maker, model) = (&key.manufacturer, &key.model);
             let kind = if key.simulated { "simulated TPM" } else { "TPM" };
@@ -115,7 +139,7 @@ fn key_trust<'a>(evidence: &Evidence, trust: &'a Trust) -> (Known<'a>, Check) {
         "ak.trust",
         trust.policy_decides || !matches!(known, Known::No),
         Code::AttestKeyUntrusted,
-        "an attestation key that was enrolled, that trusted_aks names, or that a trusted TPM proved to hold",
+        "an attestation key that was enrolled, that trusted_aks names, or that a known TPM (tpm_ek) proved to hold",
         format!("{got} (SHA-256 {})", hex::encode(fingerprint)),
         OPERATOR,
     );

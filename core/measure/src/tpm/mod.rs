@@ -1,5 +1,7 @@
 //! What a TPM's registers hold after OVMF and Linux have measured a direct kernel boot.
 //!
+//! Register 2: no drivers, no option ROMs; Cocoon's VMs have none.
+//!
 //! Register 4: the kernel as an EFI application, by its Authenticode digest, then what firmware adds to every boot. Register
 //! 9: what the kernel's EFI stub measures, its command line and then its initrd (Linux 6.1 and later).
 //!
@@ -53,6 +55,11 @@ pub fn register_4(files: &BootFiles<'_>) -> Result<[[u8; 32]; 2], Error> {
     Ok([value(&patched)?, value(files.kernel)?])
 }
 
+/// Value of register 2 of the SHA-256 bank: nothing but the separator, where no driver and no option ROM was loaded.
+pub fn register_2() -> [u8; 32] {
+    replay(&[sha256(SEPARATOR)])
+}
+
 /// Value of register 9 of the SHA-256 bank.
 pub fn register_9(files: &BootFiles<'_>) -> [u8; 32] {
     let text = [files.cmdline, APPENDED, "\0"].concat();
@@ -65,14 +72,16 @@ pub fn register_8(init_data: &[u8; 32]) -> [u8; 32] {
     replay(&[*init_data])
 }
 
-/// Reference values by the names that Trustee's policy asks for: `tpm_pcr04` and `tpm_pcr09`, lower-case hex.
+/// Reference values by the names that Trustee's policy asks for: `tpm_pcr02`, `tpm_pcr04` and `tpm_pcr09`, lower-case hex.
 ///
 /// # Errors
 /// As [`register_4`].
 pub fn reference_values(files: &BootFiles<'_>) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let kernel = register_4(files)?.iter().map(hex::encode).collect();
     let rest = vec![hex::encode(register_9(files))];
-    Ok(BTreeMap::from([("tpm_pcr04".to_owned(), kernel), ("tpm_pcr09".to_owned(), rest)]))
+    let drivers = vec![hex::encode(register_2())];
+    let named = [("tpm_pcr02", drivers), ("tpm_pcr04", kernel), ("tpm_pcr09", rest)];
+    Ok(named.map(|(name, values)| (name.to_owned(), values)).into())
 }
 
 /// A register that was zero, after these digests.

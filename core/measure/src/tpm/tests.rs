@@ -73,6 +73,7 @@ fn registers_tell_kernel_initrd_and_command_line_apart() {
     let values = reference_values(&base).unwrap();
     assert_eq!(values["tpm_pcr04"], [hex::encode(patched), hex::encode(raw)]);
     assert_eq!(values["tpm_pcr09"].len(), 1);
+    assert_eq!(values["tpm_pcr02"], ["3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"]);
     assert_eq!(register_8(&[7; 32]), sha256(&[[0; 32], [7; 32]].concat()));
 }
 

@@ -14,6 +14,8 @@ pub(super) fn verifiers<'a>(at: impl Fn(&str) -> Reader<'a>) -> Verifiers {
         intel: intel(&at("attestation.intel")),
         tpm_trusted_aks: paths(&at("attestation.tpm"), "trusted_aks"),
         tpm_roots: paths(&at("attestation.tpm"), "roots"),
+        tpm_endorsement_keys: at("attestation.tpm").texts("endorsement_keys"),
+        tpm_any_of_roots: at("attestation.tpm").flag("any_of_roots"),
         cca: cca(&at("attestation.cca")),
         se: se(&at("attestation.se")),
         csv_allow_v1: at("attestation.csv").flag("allow_v1"),

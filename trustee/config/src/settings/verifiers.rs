@@ -16,6 +16,10 @@ pub struct Verifiers {
     pub tpm_trusted_aks: Vec<PathBuf>,
     /// Files of certificates of TPMs' makers.
     pub tpm_roots: Vec<PathBuf>,
+    /// SHA-256 of TPMs' endorsement keys or of their certificates, hex.
+    pub tpm_endorsement_keys: Vec<String>,
+    /// Take every TPM of the roots.
+    pub tpm_any_of_roots: bool,
     /// Arm CCA.
     pub cca: CcaSettings,
     /// IBM Secure Execution.

@@ -118,9 +118,23 @@ pub(super) const KEYS: &[Key] = &[
         "attestation.tpm.roots",
         Kind::List(&PATH, 0),
         "Certificates (PEM) of makers of TPMs that are trusted: guests whose TPM's endorsement key they certify enrol their \
-         attestation keys themselves. Whoever has a TPM of that maker's and its machine in his hands can make up evidence.",
+         attestation keys themselves, if `endorsement_keys`, the reference value `tpm_ek` or `any_of_roots` knows their TPM.",
     )
     .default("[]"),
+    Key::new(
+        "attestation.tpm.endorsement_keys",
+        Kind::List(&TEXT, 0),
+        "SHA-256 in hex of the endorsement keys (SubjectPublicKeyInfo) of your TPMs, or of those keys' certificates. Reference \
+         values `tpm_ek` name further ones.",
+    )
+    .default("[]"),
+    Key::new(
+        "attestation.tpm.any_of_roots",
+        Kind::Bool,
+        "Take every TPM that `roots` certify. Only where they certify none but yours: whoever else has a TPM of that maker's, or a \
+         VM of that cloud's, can make up evidence of any boot and gets the secrets.",
+    )
+    .default("false"),
     Key::new("attestation.cca.trust_anchors", Kind::Path, "Keys of Arm CCA platforms, JSON. Without them none verifies.")
         .sample(r#""/etc/trustee/cca/tastore.json""#),
     Key::new("attestation.cca.reference_values", Kind::Path, "Reference values of platforms and realms, JSON.")

@@ -120,24 +120,36 @@ fn azure_tdx() {
 fn a_tpm_needs_a_trusted_key() {
     let input = json!({"tpm": {"ak_public": "key", "pcr04": "04", "pcr11": "0b"}});
     for name in ["trusted_aks", "trusted_ak"] {
-        affirmed(input.clone(), json!({name: ["key"], "tpm_pcr04": "04", "tpm_pcr11": ["0b"]}), [3, 2, 0]);
+        affirmed(input.clone(), json!({name: ["key"], "tpm_pcr04": "04", "tpm_pcr11": ["0b"]}), [3, 2, 36]);
     }
     let stranger = appraise("cpu", &input, &json!({"tpm_pcr04": "04", "tpm_pcr11": ["0b"]})).unwrap();
     assert_eq!(three(&stranger), [33, 97, 36]);
     // A kernel that was started directly: register 9 in the place of 11, and never one of them alone.
-    let direct = json!({"tpm": {"ak_trusted": true, "pcr00": "00", "pcr04": "04", "pcr07": "07", "pcr09": "09",
-        "pcr11": "0"}});
-    let both = json!({"tpm_pcr04": ["04"], "tpm_pcr09": ["09"]});
-    assert_eq!(three(&appraise("cpu", &direct, &both).unwrap()), [3, 2, 0]);
-    for values in
-        [json!({"tpm_pcr04": "04"}), json!({"tpm_pcr09": "09"}), json!({"tpm_pcr04": "04", "tpm_pcr09": "9"})]
-    {
-        assert_eq!(three(&appraise("cpu", &direct, &values).unwrap()), [33, 2, 0]);
+    let direct = json!({"tpm": {"ak_trusted": true, "pcr00": "00", "pcr02": "02", "pcr04": "04", "pcr07": "07",
+        "pcr09": "09", "pcr11": "0"}});
+    let boot = json!({"tpm_pcr02": "02", "tpm_pcr04": ["04"], "tpm_pcr09": ["09"]});
+    assert_eq!(three(&appraise("cpu", &direct, &boot).unwrap()), [3, 2, 36]);
+    // Drivers and option ROMs of register 2 run before the kernel.
+    for name in ["tpm_pcr02", "tpm_pcr04", "tpm_pcr09"] {
+        let mut values = boot.clone();
+        values[name] = json!("9");
+        assert_eq!(three(&appraise("cpu", &direct, &values).unwrap()), [33, 2, 36], "{name}");
+        values.as_object_mut().unwrap().remove(name);
+        assert_eq!(three(&appraise("cpu", &direct, &values).unwrap()), [33, 2, 36], "{name}");
     }
-    let firmware = json!({"tpm_pcr00": "00", "tpm_pcr04": "04", "tpm_pcr07": "07", "tpm_pcr09": "09"});
+    // Firmware that nobody knows is a warning; of a simulated TPM it is nothing.
+    let firmware = json!({"tpm_pcr00": "00", "tpm_pcr02": "02", "tpm_pcr04": "04", "tpm_pcr07": "07",
+        "tpm_pcr09": "09"});
     assert_eq!(three(&appraise("cpu", &direct, &firmware).unwrap()), [3, 2, 2]);
-    let unproved =
-        json!({"tpm": {"ak_public": "key", "pcr00": "00", "pcr04": "04", "pcr07": "07", "pcr09": "09"}});
+    for name in ["tpm_pcr00", "tpm_pcr07"] {
+        let mut values = firmware.clone();
+        values.as_object_mut().unwrap().remove(name);
+        assert_eq!(three(&appraise("cpu", &direct, &values).unwrap()), [3, 2, 36], "{name}");
+    }
+    let mut simulated = direct;
+    simulated["tpm"]["tpm_simulated"] = json!(true);
+    assert_eq!(three(&appraise("cpu", &simulated, &json!({})).unwrap()), [33, 2, 0]);
+    let unproved = json!({"tpm": {"ak_public": "key", "pcr00": "00", "pcr02": "02", "pcr04": "04", "pcr07": "07", "pcr09": "09"}});
     assert_eq!(three(&appraise("cpu", &unproved, &firmware).unwrap()), [33, 97, 36]);
 }
 

@@ -270,7 +270,10 @@ async fn a_tpm() {
     assert_eq!(service.code("tpm", &evidence, None).await, "ATTEST-MEASUREMENT-UNKNOWN", "without PCR 4");
     service.register(&claims, &[("tpm_pcr04", "pcr04")]);
     let cpu = service.token("tpm", &evidence, None).await;
-    assert_eq!((&cpu["ear.status"], vector_of(&cpu)), (&json!("affirming"), [3, 2, 0]));
+    assert_eq!((&cpu["ear.status"], vector_of(&cpu)), (&json!("warning"), [3, 2, 36]), "unknown firmware");
+    service.register(&claims, &[("tpm_pcr00", "pcr00"), ("tpm_pcr02", "pcr02"), ("tpm_pcr07", "pcr07")]);
+    let cpu = service.token("tpm", &evidence, None).await;
+    assert_eq!((&cpu["ear.status"], vector_of(&cpu)), (&json!("affirming"), [3, 2, 2]));
     let text: fn(&Value) -> bool = Value::is_string;
     let said = named(&cpu, "tpm", &[("ak_public", text), ("pcr00", HEX), ("pcr23", HEX)]);
     assert_eq!(said["ak_public"], evidence["ak_public"]);

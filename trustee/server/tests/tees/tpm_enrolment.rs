@@ -149,6 +149,11 @@ impl KeyProver for Source {
     }
 }
 
+/// Every TPM of these roots.
+fn any(roots: Vec<Certificate>) -> TpmTrust {
+    TpmTrust { roots, any_of_roots: true, ..TpmTrust::default() }
+}
+
 async fn trusting(tpm: TpmTrust) -> World {
     World::with(|config| config.live.trust = Trust { tpm, ..Trust::default() }, Limits::default()).await
 }
@@ -168,7 +173,7 @@ async fn token(world: &World, source: &Source, plan: &InitData) -> Result<String
 
 /// Registers what a register of a freshly started swtpm holds.
 fn known(world: &World, prefix: &str) {
-    let names = [format!("{prefix}tpm_pcr04"), format!("{prefix}tpm_pcr09")];
+    let names = [0, 2, 4, 7, 9].map(|n| format!("{prefix}tpm_pcr{n:02}"));
     values(world, &names.each_ref().map(|name| (name.as_str(), json!("00".repeat(32)))));
 }
 
@@ -176,7 +181,7 @@ fn known(world: &World, prefix: &str) {
 async fn a_key_that_a_trusted_makers_tpm_proves_is_trusted() {
     let Some(soft) = Soft::start() else { return };
     let plan = plan("own", HashAlgorithm::Sha256);
-    let world = trusting(TpmTrust { roots: soft.root(), ..TpmTrust::default() }).await;
+    let world = trusting(any(soft.root())).await;
     register(&world, &plan, false);
     let tpm = soft.booted(&plan);
     let source = Source::of(&tpm);
@@ -195,11 +200,49 @@ async fn a_key_that_a_trusted_makers_tpm_proves_is_trusted() {
     world.stop().await;
 }
 
+/// A maker's root vouches for every TPM of that maker's, an attacker's too: which of them it is must be known.
+#[tokio::test]
+async fn a_makers_root_alone_is_no_reason_to_trust_its_tpms() {
+    let Some(soft) = Soft::start() else { return };
+    let plan = plan("own", HashAlgorithm::Sha256);
+    let roots = || TpmTrust { roots: soft.root(), ..TpmTrust::default() };
+    let world = trusting(roots()).await;
+    register(&world, &plan, false);
+    known(&world, "");
+    let tpm = soft.booted(&plan);
+    let source = Source::of(&tpm);
+    assert_eq!(token(&world, &source, &plan).await.unwrap_err(), Code::AttestKeyUntrusted);
+    // Which TPM it was, the owner's explanation tells, and so what to register.
+    let steps = world.trustee.latest_explanations(1).unwrap().remove(0).steps;
+    let told = steps.iter().find(|step| step.name == "ak.trust").unwrap().got.clone();
+    let ek = told.split(" (SHA-256) ").nth(1).unwrap()[..64].to_owned();
+    // Another TPM's, or one that is known as a simulated one, is not this one.
+    for (name, value) in [("tpm_ek", "00".repeat(32)), ("tpm_ek", String::new()), ("sim_tpm_ek", ek.clone())]
+    {
+        values(&world, &[(name, json!(value))]);
+        assert_eq!(token(&world, &source, &plan).await.unwrap_err(), Code::AttestKeyUntrusted, "{name}");
+    }
+    values(&world, &[("tpm_ek", json!(ek.to_uppercase()))]);
+    let said = claims(&world, &token(&world, &source, &plan).await.unwrap());
+    assert_eq!(self::said(&said, "tpm")["ek_sha256"], ek);
+    let certificate = self::said(&said, "tpm")["ek_certificate_sha256"].as_str().unwrap().to_owned();
+    world.stop().await;
+    // The same by the settings, by key and by certificate.
+    for known_as in [ek, certificate] {
+        let endorsement_keys = vec![hex::decode(known_as).unwrap().try_into().unwrap()];
+        let world = trusting(TpmTrust { endorsement_keys, ..roots() }).await;
+        known(&world, "");
+        assert!(token(&world, &source, &plan).await.is_ok());
+        world.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_simulated_makers_tpm_is_a_simulated_guest() {
     let Some(soft) = Soft::start() else { return };
     let plan = plan("own", HashAlgorithm::Sha256);
-    let world = trusting(TpmTrust { simulated_roots: soft.root(), ..TpmTrust::default() }).await;
+    let world =
+        trusting(TpmTrust { simulated_roots: soft.root(), any_of_roots: true, ..TpmTrust::default() }).await;
     let tpm = soft.booted(&plan);
     let source = Source::of(&tpm);
     // What is registered for real TPMs is nothing to a simulated one.
@@ -225,13 +268,13 @@ async fn a_key_that_nobody_vouches_for_is_refused_with_the_reason() {
     let plan = plan("own", HashAlgorithm::Sha256);
     let (tpm, stranger) = (soft.booted(&plan), other.booted(&plan));
     // Nobody's root, then another maker's: the guest hears why its key was not enrolled.
-    for trust in [TpmTrust::default(), TpmTrust { roots: other.root(), ..TpmTrust::default() }] {
+    for trust in [TpmTrust::default(), any(other.root())] {
         let world = trusting(trust).await;
         known(&world, "");
         assert_eq!(token(&world, &Source::of(&tpm), &plan).await.unwrap_err(), Code::AttestChainUntrusted);
         world.stop().await;
     }
-    let world = trusting(TpmTrust { roots: soft.root(), ..TpmTrust::default() }).await;
+    let world = trusting(any(soft.root())).await;
     known(&world, "");
     // Another TPM's evidence beside this one's proof.
     let mixed = Source { instead: Some(stranger.clone()), ..Source::of(&tpm) };
@@ -273,7 +316,7 @@ impl Hands<'_> {
 async fn tickets_and_enrolments_are_what_they_were_made_for_and_no_longer() {
     let Some(soft) = Soft::start() else { return };
     let plan = plan("own", HashAlgorithm::Sha256);
-    let world = trusting(TpmTrust { roots: soft.root(), ..TpmTrust::default() }).await;
+    let world = trusting(any(soft.root())).await;
     known(&world, "");
     let tpm = soft.booted(&plan);
     let proof = tpm.key_proof().unwrap();
@@ -324,7 +367,19 @@ async fn tickets_and_enrolments_are_what_they_were_made_for_and_no_longer() {
             reply.code()
         );
     }
-    // Time ends both; so does an owner who trusts that maker no more.
+    // An owner who trusts that root no more ends it, whatever other roots there are.
+    let Some(other) = Soft::start() else { return };
+    let mut live = world.trustee.live();
+    live.trust.tpm.roots = other.root();
+    world.trustee.reload(live).unwrap();
+    let refused = hands.guest.attest(|_| evidence(enrolment.clone())).await.unwrap_err();
+    assert_eq!(refused.code(), "ATTEST-KEY-UNTRUSTED");
+    let mut live = world.trustee.live();
+    live.trust.tpm.roots = soft.root();
+    world.trustee.reload(live).unwrap();
+    let replayed = hands.guest.attest(|_| evidence(enrolment.clone())).await;
+    assert_eq!(code(hands.world, replayed), "ATTEST-REPORT-DATA-MISMATCH");
+    // Time ends both.
     world.ahead.store(301, Ordering::SeqCst);
     assert_eq!(hands.activate(&second["ticket"], &secret).await.code(), "ATTEST-NONCE-REPLAYED");
     let refused = hands.guest.attest(|_| evidence(enrolment.clone())).await;
