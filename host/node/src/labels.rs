@@ -9,6 +9,10 @@ use serde::Serialize;
 use crate::install::Class;
 use crate::tee::Tees;
 
+/// Pods of a TEE at once, whatever the kernel has keys for: they reach the host by the kernel's vsock, where all pods share its
+/// port numbers, and the port of guests' events can be listened on once.
+const PODS: u64 = 1;
+
 /// Labels of a node: name to value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -31,10 +35,10 @@ impl Labels {
             set(&format!("class.{}", class.name), "true".into());
         }
         if let Some(guests) = tees.snp_guests {
-            set("capacity.snp", guests.to_string());
+            set("capacity.snp", guests.min(PODS).to_string());
         }
         if let Some(guests) = tees.tdx_guests {
-            set("capacity.tdx", guests.to_string());
+            set("capacity.tdx", guests.min(PODS).to_string());
         }
         Labels(labels)
     }
@@ -67,7 +71,7 @@ mod tests {
         put("sys/fs/cgroup/misc.capacity", "sev_es 99\n");
         let labels = Labels::of(root.path(), &CLASSES[..2]);
         assert!(labels.feature_file().contains("cocoon.dev/platform.snp=true\n"));
-        assert!(labels.feature_file().contains("cocoon.dev/capacity.snp=99\n"));
+        assert!(labels.feature_file().contains("cocoon.dev/capacity.snp=1\n"));
         assert_eq!(labels.0["cocoon.dev/platform.sim"], "false");
         assert_eq!(Labels::of(root.path(), &[]).0["cocoon.dev/platform.snp"], "false");
     }

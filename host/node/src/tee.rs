@@ -75,7 +75,8 @@ fn snp(root: &Path) -> Check {
         );
     }
     // Keys for encrypted guests that may run at once; SNP guests count as SEV-ES ones.
-    let capacity = capacity(root, "sev_es").map_or(String::new(), |n| format!(", {n} guests at once"));
+    let capacity = capacity(root, "sev_es")
+        .map_or(String::new(), |n| format!(", {n} guests at once by the kernel, one by Cocoon"));
     Check::ok(name, format!("/dev/sev, enabled in KVM{capacity}"), "pod VMs are protected by this TEE")
 }
 
@@ -90,7 +91,8 @@ fn tdx(root: &Path) -> Check {
             "on an Intel Xeon from Emerald Rapids on: enable TDX in the firmware setup, kernel 6.16 or newer with kvm_intel.tdx=1",
         );
     }
-    let capacity = capacity(root, "tdx").map_or(String::new(), |n| format!(", {n} guests at once"));
+    let capacity = capacity(root, "tdx")
+        .map_or(String::new(), |n| format!(", {n} guests at once by the kernel, one by Cocoon"));
     Check::ok(name, format!("enabled in KVM{capacity}"), "pod VMs are protected by this TEE")
 }
 

@@ -20,7 +20,8 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "protection",
         holds: "`auto`, `snp`, `tdx`, `tpm`, `se`, `cca`, `sim`",
-        means: "How pods are protected. `auto`: SNP or TDX where the machine has one, else `sim`, which protects from nobody.",
+        means: "How pods are protected. `auto`: SNP or TDX where the machine has one, else `sim`, which protects from nobody. \
+                `se`, `cca`: QEMU starts such guests, but the guest image has no attester for them yet, so they get no secrets.",
     },
     Key {
         path: "guest_image",

@@ -7,12 +7,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 use std::time::Duration;
 
 use cocoon_stage::{Code, Failure, Stage};
 use cocoon_vmm::{Platform, Swtpm};
-use tokio::process::Command;
 
 use crate::run_dir::disk;
 
@@ -36,11 +35,16 @@ impl TpmAuthority {
     /// `BOOT-QEMU-MISSING` where swtpm's programs are not installed, `BOOT-PLATFORM-UNAVAILABLE` with their own words,
     /// `HOST-UNSUPPORTED` for the folder.
     pub async fn open_or_create(dir: &Path) -> Result<Self, Failure> {
+        TpmAuthority::open_within(dir, dir).await
+    }
+
+    /// The same; what is needed on the way only lies in `scratch`, which goes with its pod, however that ends.
+    async fn open_within(dir: &Path, scratch: &Path) -> Result<Self, Failure> {
         let authority = TpmAuthority { dir: dir.to_owned() };
         if !dir.join("ca").join(ISSUER).is_file() {
             private(&dir.join("ca")).map_err(disk)?;
-            let first = tempfile::Builder::new().prefix(".first-").tempdir_in(dir).map_err(disk)?;
-            authority.manufacture(first.path()).await?;
+            let first = tempfile::Builder::new().prefix(".first-").tempdir_in(scratch).map_err(disk)?;
+            authority.manufacture(first.path(), first.path()).await?;
         }
         Ok(authority)
     }
@@ -57,9 +61,10 @@ impl TpmAuthority {
         Ok(found)
     }
 
-    /// Makes a TPM's state in an empty folder: keys, endorsement certificates, the SHA-256 bank alone.
-    async fn manufacture(&self, state: &Path) -> Result<(), Failure> {
-        let config = tempfile::Builder::new().prefix(".setup-").tempdir_in(&self.dir).map_err(disk)?;
+    /// Makes a TPM's state in an empty folder: keys, endorsement certificates, the SHA-256 bank alone. The program's
+    /// configuration lies in `scratch` meanwhile.
+    async fn manufacture(&self, state: &Path, scratch: &Path) -> Result<(), Failure> {
+        let config = tempfile::Builder::new().prefix(".setup-").tempdir_in(scratch).map_err(disk)?;
         let at = |name: &str| config.path().join(name);
         let ca = self.dir.join("ca");
         let file = |path: &Path, lines: &[(&str, &Path)]| {
@@ -100,13 +105,11 @@ impl TpmAuthority {
             .args(["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--tpmstate"])
             .arg(state)
             .arg("--config")
-            .arg(at("setup.conf"))
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+            .arg(at("setup.conf"));
         let unavailable = |reason: String| {
             Failure::new(Code::BootPlatformUnavailable, format!("swtpm_setup: {reason}")).at(Stage::Boot)
         };
-        let output = match tokio::time::timeout(LIMIT, command.output()).await {
+        let output = match tokio::time::timeout(LIMIT, cocoon_vmm::finished(command)).await {
             Err(_) => return Err(unavailable(format!("not done within {LIMIT:?}"))),
             Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(cocoon_vmm::Error::TpmMissing("swtpm_setup").into());
@@ -114,10 +117,10 @@ impl TpmAuthority {
             Ok(Err(e)) => return Err(unavailable(e.to_string())),
             Ok(Ok(output)) => output,
         };
-        if output.status.success() {
+        let (status, said) = output;
+        if status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         let last: Vec<&str> = said.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
         let last: String = last.into_iter().rev().collect::<Vec<_>>().join("; ");
         Err(unavailable(last.chars().filter(|c| !c.is_control()).take(400).collect()))
@@ -134,10 +137,10 @@ pub(crate) struct PodTpm {
 impl PodTpm {
     /// Makes and starts a TPM whose state goes with the pod's folder, and a copy of the firmware's variable store.
     pub(crate) async fn start(dir: &Path, vars: &Path, run_dir: &Path) -> Result<Self, Failure> {
-        let authority = TpmAuthority::open_or_create(dir).await?;
+        let authority = TpmAuthority::open_within(dir, run_dir).await?;
         let (state, socket) = (run_dir.join("tpm"), run_dir.join("tpm.sock"));
         private(&state).map_err(disk)?;
-        authority.manufacture(&state).await?;
+        authority.manufacture(&state, run_dir).await?;
         let own = run_dir.join("vars.fd");
         let store = std::fs::read(vars).map_err(|e| {
             let reason = format!("{}: {e} (Debian package ovmf)", vars.display());
@@ -215,6 +218,11 @@ mod tests {
         assert_eq!(TpmAuthority::open_or_create(&dir).await.unwrap().certificates().unwrap(), certificates);
         let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["ca"]);
+        // What the setup needs on its way lies with the pod, so that a kill leaves nothing with the authority.
+        let state = base.path().join("three");
+        private(&state).unwrap();
+        let nowhere = base.path().join("nowhere");
+        assert!(authority.manufacture(&state, &nowhere).await.is_err());
         let pids: Vec<u32> = pods.iter().map(|(tpm, _)| tpm._swtpm.pid()).collect();
         drop(pods);
         for pid in pids {

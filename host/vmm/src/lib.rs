@@ -35,7 +35,7 @@ pub use spec::{
     Accel, Console, Disk, ID_AUTH, ID_BLOCK, MAX_DISKS, MAX_TAPS, Machine, NetArg, Platform, QuoteGeneration,
     RealmHash, SnpIdentity, Tap, VmSpec, VsockArg, host_field,
 };
-pub use swtpm::Swtpm;
+pub use swtpm::{Swtpm, finished};
 pub use vm::Vm;
 
 /// Least memory in MiB of a VM whose boot a TPM measures: so much of every such VM lies below 4 GiB, whatever its size, since

@@ -57,6 +57,17 @@ impl Drop for Swtpm {
     }
 }
 
+/// Runs a program without input to its end, in its own process group; gives its status and the last of what it said, on
+/// standard output, then on standard error. It is killed when this is dropped, and when this process dies.
+///
+/// # Errors
+/// Those of starting it.
+pub async fn finished(command: Command) -> std::io::Result<(std::process::ExitStatus, String)> {
+    let mut child = Kept::start(command, Stdio::null(), Copy { file: None, limit: 0 }).await?;
+    let status = child.wait().await?;
+    Ok((status, [child.output.text(), child.errors.text()].join("\n")))
+}
+
 fn bind_std(path: &Path) -> Result<std::os::unix::net::UnixListener, Error> {
     // swtpm waits for its one client in accept, so the socket must block.
     bind(path)
