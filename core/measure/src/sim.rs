@@ -4,8 +4,14 @@
 //! here: every page of the firmware so that it ends at 4 GiB, the kernel hash table as one page below it, and one VMSA page
 //! per vCPU. The kernel and initrd count through their SHA-256 in that table, exactly as on hardware.
 
+use std::io::{self, Read};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
 use crate::snp::{EPYC_V4, GUEST_FEATURES, KernelHashes, LaunchDigest, PAGE, RESET_VECTOR, Vmsa};
 
+/// So much is in memory at once of files that are hashed while they are read: whole pages.
+const PIECE: usize = 16 * PAGE;
 const FOUR_GIB: u64 = 1 << 32;
 /// Where the simulated platform's kernel hash page lies, as in edk2's AmdSev layout.
 const HASHES_GPA: u64 = 0x0081_0000;
@@ -44,6 +50,38 @@ impl BootDigests {
         BootDigests { firmware: firmware_digest(files.firmware), kernel, initrd, cmdline }
     }
 
+    /// Hashes the files as they are read, piece by piece; the firmware has `length` bytes.
+    ///
+    /// # Errors
+    /// The readers', and a firmware of another length.
+    pub fn read(
+        (firmware, length): (impl Read, u64),
+        kernel: impl Read,
+        initrd: impl Read,
+        cmdline: &str,
+    ) -> io::Result<Self> {
+        let mut digest = LaunchDigest::new();
+        let page = u64::try_from(PAGE).unwrap_or(u64::MAX);
+        let mut gpa = FOUR_GIB.wrapping_sub(length.div_ceil(page).wrapping_mul(page));
+        let mut left = length;
+        // All pieces but the last are of whole pages.
+        in_pieces(firmware, |piece| {
+            digest.update_pages(piece, gpa);
+            let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            (gpa, left) = (gpa.wrapping_add(bytes), left.wrapping_sub(bytes));
+        })?;
+        if left != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the firmware changes while it is read"));
+        }
+        let KernelHashes { cmdline, .. } = KernelHashes::of(&[], &[], cmdline);
+        Ok(BootDigests {
+            firmware: digest.value(),
+            kernel: sha256(kernel)?,
+            initrd: sha256(initrd)?,
+            cmdline,
+        })
+    }
+
     /// The launch digest with this many vCPUs.
     pub fn launch_digest(&self, vcpus: u32) -> [u8; 48] {
         let BootDigests { firmware, kernel, initrd, cmdline } = *self;
@@ -53,6 +91,27 @@ impl BootDigests {
         (0..vcpus).for_each(|_| digest.update_vmsa(&page));
         digest.value()
     }
+}
+
+/// Gives what is read in pieces of [`PIECE`] bytes, the last one of what is left.
+fn in_pieces(mut from: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut piece = Vec::with_capacity(PIECE);
+    loop {
+        piece.clear();
+        let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
+        if from.by_ref().take(limit).read_to_end(&mut piece)? == 0 {
+            return Ok(());
+        }
+        take(&piece);
+    }
+}
+
+fn sha256(from: impl Read) -> io::Result<[u8; 32]> {
+    let mut context = Context::new(&SHA256);
+    in_pieces(from, |piece| context.update(piece))?;
+    let mut value = [0; 32];
+    context.finish().as_ref().iter().zip(&mut value).for_each(|(byte, place)| *place = *byte);
+    Ok(value)
 }
 
 /// Running launch digest over a firmware file's pages, placed to end at 4 GiB.
@@ -90,6 +149,19 @@ mod tests {
         }
         assert_ne!(launch_digest(&FILES, 2), base);
         assert_eq!(launch_digest(&FILES, 1), base);
+    }
+
+    #[test]
+    fn read_in_pieces_they_are_the_same() {
+        for length in [0, 1, PAGE, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5] {
+            let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
+            let files = BootFiles { firmware: &bytes, kernel: &bytes, initrd: b"initrd", cmdline: "x y" };
+            let read = |length: usize| {
+                BootDigests::read((&bytes[..], length as u64), &bytes[..], &b"initrd"[..], "x y")
+            };
+            assert_eq!(read(length).unwrap(), BootDigests::of(&files), "{length}");
+            assert!(read(length + 1).is_err());
+        }
     }
 
     #[test]

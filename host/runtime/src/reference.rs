@@ -77,7 +77,7 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "create_timeout_s",
         holds: "seconds",
-        means: "How long a container may take to be created: attestation, secrets and image included. kubelet has a limit of its own (`runtimeRequestTimeout`, two minutes).",
+        means: "How long a container may take to be created: attestation, secrets and image included. One that takes longer is taken back. kubelet has a limit of its own (`runtimeRequestTimeout`, two minutes).",
     },
     Key {
         path: "console",

@@ -12,8 +12,8 @@ use cocoon_sandbox_api::{EVENTS_PORT, GUEST_PORT, SECURE_PROCESSOR_PORT};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::{Code, Failure, HostFailure, Mark, Stage, StageEvent};
 use cocoon_vmm::{
-    Accel, Console, Disk, Ending, Machine, Platform, QuoteGeneration, RealmHash, SnpIdentity, Vm, VmSpec,
-    VsockArg, host_field,
+    Accel, Console, Disk, Ending, Killer, Machine, Platform, QuoteGeneration, RealmHash, SnpIdentity, Vm,
+    VmSpec, VsockArg, host_field,
 };
 use cocoon_vsock::Vsock;
 use containerd_shim_protos::shim_async::TaskClient;
@@ -133,6 +133,7 @@ pub struct Pod {
     pub(crate) pid: u32,
     pub(crate) vm: Mutex<Vm>,
     pub(crate) ending: Ending,
+    pub(crate) killer: Killer,
     pub(crate) vsock: Vsock,
     pub(crate) task: TaskClient,
     pub(crate) sandbox: SandboxClient,
@@ -267,6 +268,7 @@ impl Pod {
         let pod = Pod {
             pid: vm.pid(),
             ending: vm.ending(),
+            killer: vm.killer(),
             vm: Mutex::new(vm),
             vsock,
             task: TaskClient::new(client.clone()),

@@ -69,12 +69,13 @@ impl Pod {
         if asked.is_ok() && tokio::time::timeout(Duration::from_secs(2), ended).await.is_ok() {
             return;
         }
-        self.vm.lock().await.kill().await;
+        self.killer.kill().await;
     }
 
     /// Kills QEMU and waits until it is gone.
     pub async fn kill_vm(&self) {
-        self.vm.lock().await.kill().await;
+        // Without the VM, which may be held by who waits for QEMU's answer.
+        self.killer.kill().await;
     }
 
     /// As [`Pod::shut_down`], for who has the pod alone.

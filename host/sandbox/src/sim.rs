@@ -1,10 +1,11 @@
 //! The simulated secure processor as a service behind vsock: plays AMD's part for a VM without a TEE.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_measure::sim::BootFiles;
+use cocoon_measure::sim::BootDigests;
 use cocoon_sim::{GuestContext, SecureProcessor};
 use cocoon_stage::{Code, Failure};
 use cocoon_vsock::{Listener, Stream};
@@ -84,8 +85,9 @@ pub(crate) fn measure(
     cmdline: &str,
     cpus: u32,
 ) -> Result<[u8; 48], std::io::Error> {
-    let (firmware, kernel, initrd) =
-        (std::fs::read(firmware)?, std::fs::read(kernel)?, std::fs::read(initrd)?);
-    let files = BootFiles { firmware: &firmware, kernel: &kernel, initrd: &initrd, cmdline };
-    Ok(cocoon_measure::sim::launch_digest(&files, cpus))
+    // Piece by piece: a shim is there for each pod, and memory that it once had it keeps.
+    let firmware = File::open(firmware)?;
+    let length = firmware.metadata()?.len();
+    let (kernel, initrd) = (File::open(kernel)?, File::open(initrd)?);
+    Ok(BootDigests::read((firmware, length), kernel, initrd, cmdline)?.launch_digest(cpus))
 }

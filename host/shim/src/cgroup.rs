@@ -4,11 +4,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Where control groups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 /// The controllers of version 1 that count or bound something of a pod.
 const CONTROLLERS: [&str; 8] = ["cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "devices", "freezer"];
+
+/// Between two looks at a group that is not empty yet.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The control groups of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +75,20 @@ impl Cgroups {
     pub fn remove(&self) {
         for folder in &self.folders {
             let _ = std::fs::remove_dir(folder);
+        }
+    }
+
+    /// Removes the groups, and waits for those who are still leaving them: a process that was killed is in its group until the
+    /// kernel has taken it apart, and it tells nobody of that.
+    pub fn remove_within(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let busy = |folder: &&PathBuf| {
+            std::fs::remove_dir(folder).is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy)
+        };
+        let mut left: Vec<&PathBuf> = self.folders.iter().filter(busy).collect();
+        while !left.is_empty() && Instant::now() < until {
+            std::thread::sleep(PAUSE);
+            left.retain(busy);
         }
     }
 
@@ -197,5 +215,24 @@ mod tests {
         std::fs::remove_file(root.path().join("p/c/cgroup.procs")).unwrap();
         two.leave();
         assert!(!root.path().join("p/c").exists());
+    }
+    #[test]
+    fn a_group_that_is_left_soon_is_removed() {
+        let root = Path::new(ROOT);
+        let place = format!("cocoon-test-{}", std::process::id());
+        let Some(groups) = Cgroups::at(root, &place) else { return println!("skipped: no control groups") };
+        if groups.folders.iter().any(|folder| std::fs::create_dir(folder).is_err()) {
+            groups.remove();
+            return println!("skipped: control groups cannot be made here");
+        }
+        let mut child = std::process::Command::new("sleep").arg("0.3").spawn().unwrap();
+        for folder in &groups.folders {
+            let _ = inherit(root, folder);
+            std::fs::write(folder.join("cgroup.procs"), child.id().to_string()).unwrap();
+        }
+        let reaper = std::thread::spawn(move || child.wait());
+        groups.remove_within(Duration::from_secs(10));
+        assert!(groups.folders.iter().all(|folder| !folder.exists()));
+        reaper.join().unwrap().unwrap();
     }
 }

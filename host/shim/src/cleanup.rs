@@ -1,6 +1,7 @@
 //! `delete`: what containerd runs when a shim is gone or does not answer.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cocoon_network::PodNetwork;
 use containerd_shim_protos::api::DeleteResponse;
@@ -11,6 +12,9 @@ use crate::args::Args;
 use crate::cgroup::Cgroups;
 use crate::process::{Exit, KILLED};
 use crate::state::{self, Record};
+
+/// How long what was killed may take to leave its control groups.
+const LEAVING: Duration = Duration::from_secs(3);
 
 /// Ends what is left of the shim, removes what it had made, and gives containerd's answer: a DeleteResponse. Only the
 /// bundle of a pod has a shim of its own; of its containers nothing is on this host.
@@ -26,7 +30,7 @@ pub fn delete(args: &Args, bundle: &Path) -> Vec<u8> {
             eprintln!("{}: the pod's network: {error}", crate::PROGRAM);
         }
         if let Some(cgroups) = Cgroups::of(&record.cgroups_path) {
-            cgroups.remove();
+            cgroups.remove_within(LEAVING);
         }
     }
     let exit = Exit::now(KILLED);

@@ -14,6 +14,7 @@ use containerd_shim_protos::api::{CreateTaskRequest, DeleteRequest};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
+use crate::creating::{self, Creation};
 use crate::error;
 use crate::mounts::{self, Arranged, BlockDevice};
 use crate::options::Source;
@@ -33,7 +34,11 @@ const UNDO: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A coded failure; nothing of the container is left, nor of a pod that was made for it.
-pub async fn create(shim: &Arc<Shim>, request: &CreateTaskRequest) -> ttrpc::Result<Arc<Process>> {
+pub async fn create(
+    shim: &Arc<Shim>,
+    request: &CreateTaskRequest,
+    creation: &Arc<Creation>,
+) -> ttrpc::Result<Arc<Process>> {
     if shim.knows(&request.id, "") {
         return Err(error::exists("the container exists"));
     }
@@ -50,7 +55,7 @@ pub async fn create(shim: &Arc<Shim>, request: &CreateTaskRequest) -> ttrpc::Res
         Kind::Single => {
             let vm = boot(shim, &bundle, request).await?;
             shim.attach(&vm);
-            let made = member(shim, &vm, &bundle, request).await;
+            let made = member(shim, &vm, &bundle, request, creation).await;
             if made.is_err() {
                 close(shim).await;
             }
@@ -58,7 +63,7 @@ pub async fn create(shim: &Arc<Shim>, request: &CreateTaskRequest) -> ttrpc::Res
         }
         Kind::Member(sandbox) if sandbox == shim.args.id => {
             let vm = shim.vm()?;
-            member(shim, &vm, &bundle, request).await
+            member(shim, &vm, &bundle, request, creation).await
         }
         Kind::Member(sandbox) => Err(error::precondition(&format!("pod {sandbox} is not this shim's"))),
     }
@@ -101,11 +106,7 @@ pub async fn undo(shim: &Shim, process: &Process) {
     if let Ok(vm) = shim.vm()
         && process.role != Role::Sandbox
     {
-        let request = DeleteRequest { id: process.id.clone(), ..DeleteRequest::default() };
-        let deleted = vm.pod.task().delete(ttrpc::context::with_duration(UNDO), &request).await;
-        if let Err(error) = deleted {
-            tracing::warn!(%error, id = process.id, "a container nobody wants stays in the guest");
-        }
+        take_back(&vm, &process.id).await;
     }
     process.phase.send_replace(Phase::Ended(Exit::now(KILLED)));
     shim.forget(process);
@@ -156,6 +157,7 @@ async fn member(
     vm: &Arc<PodVm>,
     bundle: &Bundle,
     request: &CreateTaskRequest,
+    creation: &Arc<Creation>,
 ) -> ttrpc::Result<Arc<Process>> {
     let coded = |f: Failure| error::coded(&f);
     let name = name(vm, bundle).map_err(coded)?;
@@ -179,13 +181,52 @@ async fn member(
         options: Some(any).into(),
         ..CreateTaskRequest::default()
     };
-    let limit = ttrpc::context::with_duration(Duration::from_secs(vm.config.create_timeout_s));
-    let made = vm.pod.task().create(limit, &asked).await;
-    made.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Start))?;
+    let streams = ask(vm, asked, streams, creation).await?;
     let process = process(vm, request, Role::First, streams, arranged.termination_message);
     shim.enter(process.clone())?;
     shim.watch(vm, &process);
     Ok(process)
+}
+
+/// Has the guest make the container. A guest that takes too long does not stop making it: what it makes then is taken back
+/// at once, and until then its id is not free.
+async fn ask(
+    vm: &Arc<PodVm>,
+    asked: CreateTaskRequest,
+    streams: Streams,
+    creation: &Arc<Creation>,
+) -> ttrpc::Result<Streams> {
+    let seconds = vm.config.create_timeout_s;
+    let id = asked.id.clone();
+    let (to_make, to_undo, kept) = (vm.clone(), vm.clone(), creation.clone());
+    let call = async move {
+        // No limit of the protocol's: at one the guest would only stop telling.
+        let made = to_make.pod.task().create(ttrpc::context::with_timeout(0), &asked).await;
+        made.map(|_| streams)
+    };
+    let undo = move || async move {
+        take_back(&to_undo, &id).await;
+        drop(kept);
+    };
+    match creating::within(Duration::from_secs(seconds), call, undo).await {
+        Some(made) => made.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Start)),
+        None => {
+            creation.give_up();
+            let why = format!("the guest has not made the container within {seconds} s; it is taken back");
+            Err(error::coded(&Failure::new(Code::ServeFailed, why).at(Stage::Start)))
+        }
+    }
+}
+
+/// Removes a container that nobody wants from the guest.
+async fn take_back(vm: &PodVm, id: &str) {
+    let request = DeleteRequest { id: id.into(), ..DeleteRequest::default() };
+    let deleted = vm.pod.task().delete(ttrpc::context::with_duration(UNDO), &request).await;
+    if let Err(error) = deleted
+        && !error::is_not_found(&error)
+    {
+        tracing::warn!(%error, id, "a container nobody wants stays in the guest");
+    }
 }
 
 /// The streams to connect. `ctr` offers an input to every container; one whose plan has none goes without. A kubelet that

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use cocoon_stage::{Code, Failure, Stage};
 
@@ -44,12 +44,20 @@ pub fn start(args: &Args, bundle: &Path, bootstrap: &Bootstrap) -> Result<Vec<u8
             run_dir: config.state.join(state::pod_folder(&args.namespace, &args.id)),
             ..Record::default()
         };
-        let spawned = record.write(bundle).and_then(|()| serve(args, bundle, &source, bootstrap, listener));
+        let spawned = record.write(bundle).and_then(|()| {
+            let mut child = serve(args, bundle, &source, bootstrap, listener)?;
+            let noted = note(bundle, &child, &address);
+            if noted.is_err() {
+                // Nobody would find it.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            noted
+        });
         if let Err(error) = spawned {
             let _ = std::fs::remove_file(&socket);
             return Err(failed(bundle, &error));
         }
-        std::fs::write(bundle.join(state::ADDRESS), &address).map_err(|e| failed(bundle, &e))?;
     }
     Ok(answer(bootstrap.reply, &address))
 }
@@ -93,7 +101,7 @@ fn serve(
     source: &Source,
     bootstrap: &Bootstrap,
     listener: UnixListener,
-) -> io::Result<()> {
+) -> io::Result<Child> {
     let log = log_file(&bundle.join("log"));
     let output = |log: &io::Result<std::fs::File>| match log {
         Ok(file) => file.try_clone().map(Stdio::from),
@@ -125,7 +133,13 @@ fn serve(
     if let Some(score) = crate::cgroup::oom_score(rustix::process::getppid().map_or(0, pid_number)) {
         crate::cgroup::set_oom_score(child.id(), score.saturating_add(1));
     }
-    std::fs::write(bundle.join(state::PID), child.id().to_string())
+    Ok(child)
+}
+
+/// Where the shim is to be found.
+fn note(bundle: &Path, shim: &Child, address: &str) -> io::Result<()> {
+    std::fs::write(bundle.join(state::PID), shim.id().to_string())?;
+    std::fs::write(bundle.join(state::ADDRESS), address)
 }
 
 fn pid_number(pid: rustix::process::Pid) -> u32 {

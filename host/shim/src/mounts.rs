@@ -8,14 +8,13 @@ use cocoon_plan::{ContainerPlan, MountPlan, Plan};
 use cocoon_sandbox_api::sandbox::Mount as GuestMount;
 use cocoon_stage::Failure;
 
+use crate::empty_dir::EmptyDir;
 use crate::spec::{Mount, Spec, refused};
 
 /// What the guest makes itself, or what the pod has once.
 const STANDARD: [&str; 5] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/shm", "/dev/mqueue"];
 /// Where kubelet has a container leave its message, unless told otherwise.
 const TERMINATION: &str = "/dev/termination-log";
-/// Of a file system in memory (statfs(2)).
-const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// A part of a volume's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +63,11 @@ pub fn planned(spec: &Spec, plan: &Plan, container: &ContainerPlan) -> Result<Ar
             continue;
         }
         let named = container.termination_message.as_deref().map(plain);
-        if named == Some(target) || named.is_none() && target == TERMINATION {
-            arranged.termination_message = named.is_some().then(|| PathBuf::from(&mount.source));
+        if named == Some(target) && may_take_message(mount) {
+            arranged.termination_message = Some(PathBuf::from(&mount.source));
+            continue;
+        }
+        if named.is_none() && target == TERMINATION {
             continue;
         }
         let wanted = container.mounts.iter().find(|m| plain(m.target()) == target);
@@ -92,7 +94,7 @@ pub fn planned(spec: &Spec, plan: &Plan, container: &ContainerPlan) -> Result<Ar
         arranged.devices.push(BlockDevice {
             volume: wanted.volume.clone(),
             device: format!("/dev/block/{}:{}", device.major, device.minor).into(),
-            read_only: wanted.read_only,
+            read_only: wanted.read_only || spec.may_write(device) == Some(false),
         });
     }
     Ok(arranged)
@@ -109,16 +111,15 @@ pub fn open(spec: &Spec) -> Result<Arranged, Failure> {
         if STANDARD.contains(&target) {
             continue;
         }
-        if target == TERMINATION || is_termination_file(&mount.source) {
+        if may_take_message(mount) {
             arranged.termination_message = Some(mount.source.clone().into());
             continue;
         }
-        let (kind, volume) = match empty_dir(&mount.source) {
-            Some(name) if in_memory(&mount.source) => ("memory", name.to_owned()),
-            Some(name) => ("scratch", name.to_owned()),
-            None => ("files", volume_name(&mount.source)),
+        let (kind, volume, mut sub_path) = match EmptyDir::of(&mount.source) {
+            Some(it) if it.in_memory() => ("memory", it.name, it.sub_path),
+            Some(it) => ("scratch", it.name, it.sub_path),
+            None => ("files", volume_name(&mount.source), String::new()),
         };
-        let mut sub_path = String::new();
         if kind == "files" {
             arranged.parts.push(part(&volume, "", &mount.source));
             if Path::new(&mount.source).is_file() {
@@ -176,15 +177,18 @@ fn is_kubelets(source: &str) -> bool {
         .any(|place| below.starts_with(place))
 }
 
-fn is_termination_file(source: &str) -> bool {
-    is_kubelets(source) && source.contains("/containers/") && Path::new(source).is_file()
+/// Whether the shim may write there: kubelet made it for a container's last message, and lets the container write it. It is
+/// this host's root that writes, so nothing else will do.
+fn may_take_message(mount: &Mount) -> bool {
+    is_termination_file(&mount.source) && !mount.is_read_only()
 }
 
-/// The volume's name where kubelet made the path for an `emptyDir`.
-fn empty_dir(source: &str) -> Option<&str> {
-    let (_, name) = source.split_once("/volumes/kubernetes.io~empty-dir/")?;
-    let name = name.split('/').next()?;
-    is_volume_name(name).then_some(name)
+/// Whether it is `…/pods/UID/containers/NAME/ID`.
+fn is_termination_file(source: &str) -> bool {
+    let Some(path) = source.strip_prefix('/') else { return false };
+    let parts: Vec<&str> = path.split('/').collect();
+    let plain = parts.iter().all(|part| !matches!(*part, "" | "." | ".."));
+    plain && matches!(parts.as_slice(), [_, .., "pods", _, "containers", _, _])
 }
 
 /// A name for the volume: kubelet's own, where the path is a whole volume of kubelet's; else one of the path.
@@ -200,14 +204,11 @@ fn volume_name(source: &str) -> String {
     }
 }
 
-fn is_volume_name(name: &str) -> bool {
+/// Whether a volume of a pod may be named like that.
+pub fn is_volume_name(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-}
-
-fn in_memory(path: &str) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS_MAGIC))
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ fn spec(mounts: &[(&str, &str)], devices: serde_json::Value) -> Spec {
     let mounts: Vec<_> = mounts
         .iter()
         .map(|(source, destination)| {
-            serde_json::json!({"type": "bind", "source": source, "destination": destination, "options": ["rbind", "ro"]})
+            // As kubelet does it: what takes the last message is writable.
+            let access = if source.contains("/containers/") { "rw" } else { "ro" };
+            serde_json::json!({
+                "type": "bind", "source": source, "destination": destination, "options": ["rbind", access]
+            })
         })
         .collect();
     serde_json::from_value(serde_json::json!({"mounts": mounts, "linux": {"devices": devices}})).unwrap()
@@ -92,8 +96,9 @@ fn without_a_plan_everything_is_named_for_the_guest() {
     let config = format!("{POD}/volumes/kubernetes.io~configmap/c");
     let data = format!("{POD}/volumes/kubernetes.io~empty-dir/data");
     let file = file.display().to_string();
+    let last = format!("{POD}/containers/app/0a1b2c3d");
     let mounts =
-        [(config.as_str(), "/config"), (&data, "/data"), (&file, "/f"), ("/x", "/dev/termination-log")];
+        [(config.as_str(), "/config"), (&data, "/data"), (&file, "/f"), (&last, "/dev/termination-log")];
     let arranged = open(&spec(&mounts, serde_json::json!([]))).unwrap();
     let seen: Vec<_> =
         arranged.mounts.iter().map(|m| (m.target.as_str(), m.kind.as_str(), m.sub_path.as_str())).collect();
@@ -101,5 +106,51 @@ fn without_a_plan_everything_is_named_for_the_guest() {
     assert_eq!((arranged.mounts[0].volume.as_str(), arranged.mounts[1].volume.as_str()), ("c", "data"));
     assert!(arranged.mounts[2].volume.starts_with("host-") && arranged.mounts[2].read_only);
     assert_eq!(arranged.parts[1].sub_path, "one.txt");
-    assert_eq!(arranged.termination_message, Some("/x".into()));
+    assert_eq!(arranged.termination_message, Some(last.into()));
+}
+
+#[test]
+fn the_last_message_goes_into_kubelets_writable_file_alone() {
+    let file = |source: &str, access: &str| {
+        let options = vec!["rbind".to_owned(), access.to_owned()];
+        may_take_message(&Mount { source: source.into(), options, ..Mount::default() })
+    };
+    let good = format!("{POD}/containers/app/0a1b2c3d");
+    assert!(file(&good, "rw") && !file(&good, "ro"));
+    for bad in [
+        "/etc/shadow".into(),
+        "/pods/u/containers/app/x".into(),
+        format!("{POD}/containers/app/../x"),
+        format!("{POD}/containers/app/x/y"),
+        format!("{POD}/containers//x"),
+        format!("/x/{POD}/volumes/containers/a/b"),
+        good.trim_start_matches('/').into(),
+    ] {
+        assert!(!file(&bad, "rw"), "{bad}");
+    }
+    let other = sorted(&[("/etc/shadow", "/tmp/last")], serde_json::json!([])).unwrap_err();
+    assert_eq!(other.code, Code::PlanRequestRefused);
+    // Such a mount of a developer's guest is a volume like another.
+    let arranged = open(&spec(&[("/etc/shadow", "/dev/termination-log")], serde_json::json!([]))).unwrap();
+    assert!(arranged.termination_message.is_none() && arranged.mounts.len() == 1);
+}
+
+#[test]
+fn a_disk_is_read_only_where_plan_or_host_say_so() {
+    let disk = |planned: bool, access: &str| {
+        let mut plan = plan();
+        plan.containers[0].devices[0].read_only = planned;
+        let device = serde_json::json!({"path": "/dev/xvda", "type": "b", "major": 7, "minor": 3});
+        let rule = serde_json::json!({"allow": true, "type": "b", "major": 7, "minor": 3, "access": access});
+        let linux = serde_json::json!({
+            "devices": [device], "resources": {"devices": [{"allow": false, "access": "rwm"}, rule]}
+        });
+        let spec: Spec = serde_json::from_value(serde_json::json!({ "linux": linux })).unwrap();
+        planned_disk(&spec, &plan)
+    };
+    assert!(!disk(false, "mrw") && disk(false, "r") && disk(true, "mrw") && disk(true, "r"));
+}
+
+fn planned_disk(spec: &Spec, plan: &Plan) -> bool {
+    planned(spec, plan, &plan.containers[0]).unwrap().devices[0].read_only
 }

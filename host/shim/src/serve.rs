@@ -75,14 +75,16 @@ async fn run(args: Args, bundle: &Path, listener: UnixListener) -> io::Result<()
             _ = interrupted.recv() => {}
         }
     }
+    // First of all, while it still listens: whoever starts a pod of the same id from now on gets a shim of its own, and the
+    // name is not taken from that one later.
+    if let Some(socket) = socket {
+        let _ = std::fs::remove_file(socket);
+    }
     let cgroups = shim.vm().ok().and_then(|vm| vm.cgroups.clone());
     container::close(&shim).await;
     events.flush(LAST_EVENTS).await;
     server.stop_listen().await;
     let _ = tokio::time::timeout(LAST_ANSWERS, server.disconnect()).await;
-    if let Some(socket) = socket {
-        let _ = std::fs::remove_file(socket);
-    }
     let left = cgroups.or_else(|| {
         let record = Record::read(bundle)?;
         crate::cgroup::Cgroups::of(&record.cgroups_path)

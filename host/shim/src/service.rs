@@ -48,40 +48,8 @@ impl TaskService {
         let process = self.process(id, exec_id)?;
         match process.exit() {
             None => Ok(process),
-            Some(_) => Err(error::not_found("process already finished")),
+            Some(_) => Err(finished()),
         }
-    }
-
-    async fn start_process(&self, process: &Arc<Process>, request: &StartRequest) -> ttrpc::Result<()> {
-        let shim = &self.0;
-        // Until its start is told nobody tells of its end.
-        let _order = process.order.lock().await;
-        if *process.phase.borrow() != Phase::Created {
-            return Err(error::precondition("the process is not waiting to be started"));
-        }
-        if process.role != Role::Sandbox {
-            let vm = shim.vm()?;
-            let started = vm.pod.task().start(limit(), request).await;
-            started.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Start))?;
-            if process.role == Role::Further {
-                shim.watch(&vm, process);
-            }
-        }
-        process.phase.send_replace(Phase::Running);
-        if process.role == Role::Further {
-            let event = TaskExecStarted {
-                container_id: process.id.clone(),
-                exec_id: process.exec_id.clone(),
-                pid: process.pid,
-                ..TaskExecStarted::default()
-            };
-            shim.events.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, "TaskExecStarted", &event);
-        } else {
-            let event =
-                TaskStart { container_id: process.id.clone(), pid: process.pid, ..TaskStart::default() };
-            shim.events.publish(topics::TASK_START_EVENT_TOPIC, "TaskStart", &event);
-        }
-        Ok(())
     }
 
     /// Removes a process that does not run; gives how it ended.
@@ -112,6 +80,46 @@ impl TaskService {
         }
         Ok(exit)
     }
+}
+
+async fn start_process(
+    shim: &Arc<Shim>,
+    process: &Arc<Process>,
+    request: &StartRequest,
+) -> ttrpc::Result<()> {
+    // Until its start is told nobody tells of its end.
+    let _order = process.order.lock().await;
+    if *process.phase.borrow() != Phase::Created {
+        return Err(error::precondition("the process is not waiting to be started"));
+    }
+    if process.role != Role::Sandbox {
+        let vm = shim.vm()?;
+        // Before it can end, and even where the guest's answer to its start is lost.
+        if process.role == Role::Further {
+            shim.watch(&vm, process);
+        }
+        let started = vm.pod.task().start(limit(), request).await;
+        started.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Start))?;
+    }
+    process.phase.send_replace(Phase::Running);
+    if process.role == Role::Further {
+        let event = TaskExecStarted {
+            container_id: process.id.clone(),
+            exec_id: process.exec_id.clone(),
+            pid: process.pid,
+            ..TaskExecStarted::default()
+        };
+        shim.events.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, "TaskExecStarted", &event);
+    } else {
+        let event = TaskStart { container_id: process.id.clone(), pid: process.pid, ..TaskStart::default() };
+        shim.events.publish(topics::TASK_START_EVENT_TOPIC, "TaskStart", &event);
+    }
+    Ok(())
+}
+
+/// What containerd takes for "gone already".
+fn finished() -> ttrpc::Error {
+    error::not_found("process already finished")
 }
 
 fn create_event(request: &CreateTaskRequest) -> TaskCreate {
@@ -156,13 +164,20 @@ impl Task for TaskService {
 
     async fn create(&self, _: &TtrpcContext, req: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
         let shim = self.0.clone();
+        let creation = shim.creating.begin(&req.id);
+        let creation = Arc::new(creation.ok_or_else(|| error::exists("the container is being made"))?);
         let (done, made) = tokio::sync::oneshot::channel();
         // On its own: a containerd that gives up waiting must not leave a pod half made.
         tokio::spawn(async move {
             let event = create_event(&req);
-            let created = container::create(&shim, &req).await;
+            let created = container::create(&shim, &req, &creation).await;
             let process = created.as_ref().ok().cloned();
-            let told = done.send(created.map(|process| process.pid)).is_ok();
+            let wanted = creation.is_wanted();
+            let pid = match created {
+                Ok(_) if !wanted => Err(error::not_found("it was deleted while it was made")),
+                created => created.map(|process| process.pid),
+            };
+            let told = done.send(pid).is_ok() && wanted;
             match process {
                 // Told before whoever asked can go on to its start.
                 Some(process) if told => {
@@ -180,12 +195,19 @@ impl Task for TaskService {
 
     async fn start(&self, _: &TtrpcContext, req: StartRequest) -> ttrpc::Result<StartResponse> {
         let process = self.living(&req.id, &req.exec_id)?;
-        self.start_process(&process, &req).await?;
-        Ok(StartResponse { pid: process.pid, ..StartResponse::default() })
+        let (shim, pid) = (self.0.clone(), process.pid);
+        // On its own too: what the guest has started is told, whoever still listens.
+        let started = tokio::spawn(async move { start_process(&shim, &process, &req).await });
+        started.await.map_err(|_| error::precondition("the start ended without a result"))??;
+        Ok(StartResponse { pid, ..StartResponse::default() })
     }
 
     async fn delete(&self, _: &TtrpcContext, req: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
-        let process = self.process(&req.id, &req.exec_id)?;
+        let found = self.process(&req.id, &req.exec_id);
+        if found.is_err() && req.exec_id.is_empty() && self.0.creating.give_up(&req.id) {
+            tracing::info!(id = req.id, "deleted while it is made");
+        }
+        let process = found?;
         let exit = self.remove(&process, &req).await?;
         if process.role != Role::Further {
             let event = TaskDelete {
@@ -214,12 +236,17 @@ impl Task for TaskService {
 
     async fn kill(&self, _: &TtrpcContext, req: KillRequest) -> ttrpc::Result<Empty> {
         let process = self.living(&req.id, &req.exec_id)?;
-        let vm = self.0.vm()?;
+        // Without its VM it has ended, even where that is still to be told.
+        let Ok(vm) = self.0.vm() else { return Err(finished()) };
         if process.role == Role::Sandbox {
             tokio::spawn(async move { vm.pod.shut_down().await });
             return Ok(Empty::new());
         }
-        vm.pod.task().kill(limit(), &req).await.map_err(|e| error::of_guest(&vm.pod, &e, Stage::Serve))
+        let killed = vm.pod.task().kill(limit(), &req).await;
+        killed.map_err(|e| match vm.pod.has_ended() {
+            true => finished(),
+            false => error::of_guest(&vm.pod, &e, Stage::Serve),
+        })
     }
 
     async fn exec(&self, _: &TtrpcContext, req: ExecProcessRequest) -> ttrpc::Result<Empty> {

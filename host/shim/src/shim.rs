@@ -14,6 +14,7 @@ use protobuf::MessageField;
 use tokio::sync::watch;
 
 use crate::args::Args;
+use crate::creating::Creations;
 use crate::error;
 use crate::options::Source;
 use crate::process::{Exit, KILLED, Phase, Process, Role};
@@ -40,6 +41,8 @@ pub struct Shim {
     pub events: Publisher,
     table: Mutex<Table>,
     vm: Mutex<Option<Arc<PodVm>>>,
+    /// Containers that are being made.
+    pub creating: Creations,
     /// Held while the pod is made.
     pub making: tokio::sync::Mutex<()>,
     /// Says that the shim is to end.
@@ -60,6 +63,7 @@ impl Shim {
             events,
             table: Mutex::default(),
             vm: Mutex::default(),
+            creating: Creations::default(),
             making: tokio::sync::Mutex::new(()),
             done: watch::Sender::new(false),
         }
@@ -113,9 +117,9 @@ impl Shim {
         });
     }
 
-    /// Whether no process is known.
+    /// Whether no process is known, nor made for somebody who wants it.
     pub fn is_empty(&self) -> bool {
-        lock(&self.table).is_empty()
+        lock(&self.table).is_empty() && !self.creating.any_wanted()
     }
 
     fn processes(&self) -> Vec<Arc<Process>> {
@@ -217,7 +221,7 @@ impl Shim {
             Ok(answer) if answer.message.is_empty() => {}
             Ok(answer) => {
                 let message = answer.message.get(..4096).unwrap_or(&answer.message);
-                if let Err(error) = std::fs::write(path, message) {
+                if let Err(error) = crate::host_file::replace(path, message) {
                     tracing::info!(file = %path.display(), %error, "a termination message is not kept");
                 }
             }

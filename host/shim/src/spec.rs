@@ -15,6 +15,8 @@ const MAX_SPEC: u64 = 4 << 20;
 const INITDATA: &str = "dev.cocoon.initdata";
 /// CoCo's annotation for initdata, of the same form.
 const COCO_INITDATA: &str = "io.katacontainers.config.hypervisor.cc_init_data";
+/// Our annotation for the ports that `kubectl port-forward` reaches in a pod without plan: numbers with commas between.
+const FORWARD_PORTS: &str = "dev.cocoon.forward-ports";
 /// Begins the names of annotations that change the VM.
 const HYPERVISOR: &str = "io.katacontainers.config.hypervisor.";
 /// Settings below [`HYPERVISOR`] that change what is measured, or would be if they were followed.
@@ -190,9 +192,7 @@ impl Spec {
     fn annotation(&self, names: &[&str]) -> Option<&str> {
         names
             .iter()
-            .find_map(|name| self.annotations.get(*name))
-            .map(String::as_str)
-            .filter(|v| !v.is_empty())
+            .find_map(|name| self.annotations.get(*name).map(String::as_str).filter(|v| !v.is_empty()))
     }
 
     /// What the container is to its pod, as containerd's CRI plugin or CRI-O says.
@@ -244,13 +244,40 @@ impl Spec {
             .transpose()
     }
 
+    /// The ports that a pod without plan is to be reached at through its loopback.
+    ///
+    /// # Errors
+    /// `PLAN-REQUEST-REFUSED` for what are no ports, and for more than 64.
+    pub fn forward_ports(&self) -> Result<Vec<u16>, Failure> {
+        let text = self.annotation(&[FORWARD_PORTS]).unwrap_or_default();
+        let named = text.split(',').map(str::trim).filter(|port| !port.is_empty());
+        let ports: Result<Vec<u16>, _> = named.map(str::parse).collect();
+        match ports {
+            Ok(ports) if ports.len() <= 64 && !ports.contains(&0) => Ok(ports),
+            _ => Err(refused(format!("annotation {FORWARD_PORTS}: up to 64 ports, with commas between"))),
+        }
+    }
+
     /// The content of the host's file that is mounted at `target`; nothing where there is none. At most 64 KiB.
     pub fn mounted_text(&self, target: &str) -> Option<String> {
         let mount = self.mounts.iter().find(|m| m.destination == target && m.is_bind())?;
-        let mut text = String::new();
-        let file = std::fs::File::open(&mount.source).ok()?;
-        file.take(64 << 10).read_to_string(&mut text).ok()?;
-        Some(text)
+        String::from_utf8(crate::host_file::read(Path::new(&mount.source), 64 << 10).ok()?).ok()
+    }
+
+    /// Whether the host lets the container write to this block device; nothing where it does not say.
+    pub fn may_write(&self, device: &Device) -> Option<bool> {
+        let rules = self.linux.resources.as_ref()?.get("devices")?.as_array()?;
+        let is =
+            |rule: &serde_json::Value, name: &str, number: u32| rule[name].as_u64() == Some(number.into());
+        let of_it = |rule: &&serde_json::Value| {
+            rule["allow"] == true
+                && rule["type"] == "b"
+                && is(rule, "major", device.major)
+                && is(rule, "minor", device.minor)
+        };
+        // The last one that speaks of it counts (device_cgroup).
+        let access = rules.iter().rfind(of_it)?.get("access")?.as_str()?;
+        Some(access.contains('w'))
     }
 
     /// The namespace of this kind; `None`: the host's.
@@ -278,7 +305,7 @@ impl Spec {
                 )));
             }
         }
-        Ok(())
+        self.forward_ports().map(drop)
     }
 }
 

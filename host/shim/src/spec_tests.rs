@@ -64,6 +64,9 @@ fn our_initdata_wins_and_is_not_passed_on() {
     let passed = String::from_utf8(read.json).unwrap();
     assert!(passed.contains("keep") && !passed.contains("initdata") && !passed.contains("cc_init_data"));
     let coco = spec(serde_json::json!({ COCO_INITDATA: "no base64" }));
+    // One of ours that says nothing does not hide CoCo's.
+    let empty = spec(serde_json::json!({ INITDATA: "", COCO_INITDATA: "no base64" }));
+    assert_eq!(empty.initdata().unwrap_err().code, Code::InitdataMalformed);
     assert_eq!(coco.initdata().unwrap_err().code, Code::InitdataMalformed);
     assert_eq!(spec(serde_json::json!({ COCO_INITDATA: "" })).initdata().unwrap(), None);
 }
@@ -99,4 +102,14 @@ fn what_is_no_specification_is_an_error() {
     }
     std::fs::write(dir.path().join("config.json"), vec![b' '; 5 << 20]).unwrap();
     assert!(Bundle::read(dir.path()).unwrap_err().reason.contains("larger"));
+}
+
+#[test]
+fn ports_of_a_pod_without_plan_are_in_an_annotation() {
+    let ports = |text: &str| spec(serde_json::json!({ FORWARD_PORTS: text })).forward_ports();
+    assert_eq!(ports("8080, 9090,").unwrap(), [8080, 9090]);
+    assert_eq!(ports("").unwrap(), [0_u16; 0]);
+    for bad in ["0", "70000", "http", "80;81", &"1,".repeat(65)] {
+        assert_eq!(ports(bad).unwrap_err().code, Code::PlanRequestRefused, "{bad}");
+    }
 }

@@ -32,7 +32,9 @@ impl Record {
     /// # Errors
     /// The file system's.
     pub fn write(&self, bundle: &Path) -> io::Result<()> {
-        std::fs::write(bundle.join(RECORD), serde_json::to_vec(self)?)
+        // Whoever reads it meanwhile reads all of the one or the other.
+        let (new, place) = (bundle.join(format!("{RECORD}.new")), bundle.join(RECORD));
+        std::fs::write(&new, serde_json::to_vec(self)?).and_then(|()| std::fs::rename(&new, place))
     }
 
     /// Reads that of a bundle; none where it has no shim of its own.

@@ -1,13 +1,25 @@
 //! The content of a volume as it lies on this host, flattened: kubelet's links are followed, its own names left out.
+//!
+//! Who writes into a volume may be a pod, or somebody else who must not read the rest of this host. So everything is found
+//! from a descriptor of the volume by the kernel, which lets no path and no link lead out of it, and is opened only when
+//! it is known to be a file or a folder.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cocoon_plan::files::{MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, MAX_POD_BYTES, names};
 use cocoon_stage::{Code, Failure, Stage};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// How often something is tried that others change meanwhile.
+const TRIES: usize = 5;
+/// The link by which kubelet exchanges a volume's content.
+const KUBELETS_LINK: &str = "..data";
 
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +46,53 @@ pub fn read(volume: &str, parts: &BTreeMap<String, PathBuf>) -> Result<Content, 
         |why: String| Failure::new(Code::HostUnsupported, format!("volume {volume}: {why}")).at(Stage::Start);
     let whole = parts.get_key_value("");
     let parts: Vec<_> = whole.map_or_else(|| parts.iter().collect(), |part| vec![part]);
-    let mut walk = Walk { content: Content::new(), bytes: 0 };
+    let (mut content, mut bytes) = (Content::new(), 0);
     for (place, source) in parts {
-        let root = source.canonicalize().map_err(|e| failed(format!("{}: {e}", source.display())))?;
-        walk.take(&root, &root, place, 0).map_err(|e| failed(format!("{}: {e}", source.display())))?;
+        let taken = part(source, place, content.len(), bytes);
+        let walk = taken.map_err(|e| failed(format!("{}: {e}", source.display())))?;
+        bytes = walk.bytes;
+        content.extend(walk.content);
     }
-    Ok(walk.content)
+    Ok(content)
 }
 
-struct Walk {
+/// Reads one part; `files` and `bytes` are there already.
+fn part(source: &Path, place: &str, files: usize, bytes: u64) -> io::Result<Taken> {
+    let root = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let generation = || rustix::fs::readlinkat(&root, KUBELETS_LINK, Vec::new()).ok();
+    steady(generation, || {
+        let mut walk = Walk { root: root.as_fd(), content: Content::new(), files, bytes };
+        walk.take(&root, "", place, 0)?;
+        Ok(Taken { content: walk.content, bytes: walk.bytes })
+    })
+}
+
+/// Reads what `generation` tells apart, again where it was exchanged meanwhile: half of each is neither.
+fn steady<G: PartialEq, T>(
+    generation: impl Fn() -> G,
+    mut read: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    for _ in 0..TRIES {
+        let before = generation();
+        let taken = read();
+        if generation() == before {
+            return taken;
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "it changes faster than it can be read"))
+}
+
+struct Taken {
     content: Content,
+    bytes: u64,
+}
+
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    /// Files of earlier parts.
+    files: usize,
+    content: Content,
+    /// Of all parts.
     bytes: u64,
 }
 
@@ -51,55 +100,72 @@ fn too_much(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, why)
 }
 
-impl Walk {
-    /// Takes what is at `at`, which is at or below `root`, as `path` of the volume.
-    fn take(&mut self, root: &Path, at: &Path, path: &str, depth: usize) -> io::Result<()> {
-        let found = fs::metadata(at)?;
-        if found.is_dir() {
-            return self.folder(root, at, path, depth);
+/// Finds what is at `path` of a volume, without opening it; `None` for what is not there, or not in the volume.
+fn find(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // Something was moved while the kernel looked at a `..`.
+            Err(Errno::AGAIN) => {}
+            Err(Errno::XDEV | Errno::NOENT) => return Ok(None),
+            found => return Ok(Some(found?)),
         }
-        if !found.is_file() {
+    }
+    Err(Errno::AGAIN.into())
+}
+
+/// The name under which the kernel opens just what the descriptor has, whatever its path leads to by now.
+fn itself(found: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", found.as_raw_fd())
+}
+
+impl Walk<'_> {
+    /// Takes what was found at `at` of the part as `path` of the volume.
+    fn take(&mut self, found: &OwnedFd, at: &str, path: &str, depth: usize) -> io::Result<()> {
+        let what = File::from(found.try_clone()?).metadata()?;
+        if what.is_dir() {
+            return self.folder(found, at, path, depth);
+        }
+        if !what.is_file() {
             // Sockets, pipes and devices are of this host.
             return Ok(());
         }
-        self.file(at, path, &found)
+        self.file(found, path, &what)
     }
 
-    fn folder(&mut self, root: &Path, at: &Path, path: &str, depth: usize) -> io::Result<()> {
+    fn folder(&mut self, found: &OwnedFd, at: &str, path: &str, depth: usize) -> io::Result<()> {
         if depth >= MAX_DEPTH {
-            return Err(too_much(format!("{} is deeper than {MAX_DEPTH} folders", at.display())));
+            return Err(too_much(format!("{at} is deeper than {MAX_DEPTH} folders")));
         }
-        for entry in fs::read_dir(at)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+        for entry in fs::read_dir(itself(found))? {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
             // Kubelet's own: `..data` and what it leads to.
             if depth == 0 && name.starts_with("..") {
                 continue;
             }
-            // Where a link leads out of the volume, it leads to what nobody asked for.
-            let target = match entry.path().canonicalize() {
-                Ok(target) if target.starts_with(root) => target,
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {
-                    tracing::debug!(file = %entry.path().display(), "a link that leads out of its volume, or nowhere");
-                    continue;
-                }
+            let below = |folder: &str| match folder {
+                "" => name.clone(),
+                folder => format!("{folder}/{name}"),
             };
-            let below = if path.is_empty() { name } else { format!("{path}/{name}") };
-            self.take(root, &target, &below, depth + 1)?;
+            let (at, path) = (below(at), below(path));
+            // Where a link leads out of the volume, it leads to what nobody asked for.
+            match find(self.root, &at)? {
+                Some(found) => self.take(&found, &at, &path, depth + 1)?,
+                None => tracing::debug!(file = at, "a link that leads out of its volume, or nowhere"),
+            }
         }
         Ok(())
     }
 
-    fn file(&mut self, at: &Path, path: &str, found: &Metadata) -> io::Result<()> {
+    fn file(&mut self, found: &OwnedFd, path: &str, what: &Metadata) -> io::Result<()> {
         if let Err(e) = names(path) {
             return Err(io::Error::new(io::ErrorKind::InvalidFilename, format!("{path:?} {e}")));
         }
-        if self.content.len() >= MAX_FILES {
+        if self.files + self.content.len() >= MAX_FILES {
             return Err(too_much(format!("more than {MAX_FILES} files")));
         }
         let mut data = Vec::new();
-        fs::File::open(at)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut data)?;
+        File::open(itself(found))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut data)?;
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(length);
         if length > MAX_FILE_BYTES || self.bytes > MAX_POD_BYTES {
@@ -107,7 +173,7 @@ impl Walk {
                 "{path:?} makes it larger than {MAX_FILE_BYTES} bytes a file or {MAX_POD_BYTES} in all"
             )));
         }
-        let (mode, uid, gid) = (found.mode() & 0o7777, found.uid(), found.gid());
+        let (mode, uid, gid) = (what.mode() & 0o7777, what.uid(), what.gid());
         self.content.insert(path.to_owned(), Entry { mode, uid, gid, data });
         Ok(())
     }
@@ -134,6 +200,8 @@ mod tests {
         symlink("..data/key", dir.path().join("key")).unwrap();
         symlink("..data/sub", dir.path().join("sub")).unwrap();
         symlink("/etc/passwd", dir.path().join("out")).unwrap();
+        symlink("../../../../../../etc", dir.path().join("up")).unwrap();
+        symlink("/proc/self/root/etc/passwd", dir.path().join("magic")).unwrap();
         symlink("nowhere", dir.path().join("broken")).unwrap();
         let content = read("c", &parts(&[("", dir.path())])).unwrap();
         assert_eq!(content.keys().collect::<Vec<_>>(), ["key", "sub/other"]);
@@ -175,5 +243,49 @@ mod tests {
         .unwrap();
         fs::remove_file(dir.path().join("loop")).unwrap();
         assert!(read("pipe", &parts(&[("", dir.path())])).unwrap().is_empty());
+    }
+    #[test]
+    fn a_link_that_is_exchanged_all_the_time_never_leads_out() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("f"), "secret").unwrap();
+        fs::create_dir(dir.path().join("inside")).unwrap();
+        fs::write(dir.path().join("inside/f"), "mine").unwrap();
+        let (place, spare) = (dir.path().join("d"), dir.path().join("inside/spare"));
+        symlink("inside", &place).unwrap();
+        symlink(outside.path(), &spare).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                while !done.load(Ordering::Relaxed) {
+                    rustix::fs::renameat_with(rustix::fs::CWD, &place, rustix::fs::CWD, &spare, flags)
+                        .unwrap();
+                }
+            });
+            for _ in 0..500 {
+                let content = read("c", &parts(&[("", dir.path())])).unwrap();
+                assert!(content.values().all(|entry| entry.data == b"mine"));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn what_is_exchanged_meanwhile_is_read_again() {
+        let now = std::cell::Cell::new(0);
+        let switching = |until: u32| {
+            now.set(0);
+            let mut reads = 0;
+            let read = || {
+                reads += 1;
+                if reads < until {
+                    now.set(reads);
+                }
+                Ok(reads)
+            };
+            steady(|| now.get(), read).ok()
+        };
+        assert_eq!((switching(1), switching(3), switching(99)), (Some(1), Some(3), None));
     }
 }

@@ -154,10 +154,14 @@ fn network(spec: &Spec) -> Result<Network, Failure> {
     Ok(Network::Pod(Arc::new(PodNetwork::attach(Path::new(path))?)))
 }
 
-/// Listens on the pod's loopback for the ports that the plan lets the host reach.
+/// Listens on the pod's loopback for the ports that the plan lets the host reach, or the annotation where there is no plan.
 fn forward(spec: &Spec, plan: Option<&Plan>, pod: &Arc<Pod>) -> Result<Option<Forwarder>, Failure> {
     let path = spec.namespace("network").map(|n| n.path.as_str()).unwrap_or_default();
-    let ports = plan.map(|plan| plan.forward_ports.as_slice()).unwrap_or_default();
+    // Without a plan the pod's owner says it here; such a guest forwards what it is asked to.
+    let ports = match plan {
+        Some(plan) => plan.forward_ports.clone(),
+        None => spec.forward_ports()?,
+    };
     if path.is_empty() || ports.is_empty() {
         return Ok(None);
     }
@@ -171,7 +175,7 @@ fn forward(spec: &Spec, plan: Option<&Plan>, pod: &Arc<Pod>) -> Result<Option<Fo
             forward::open(stream, port).await
         }
     };
-    Ok(Some(forward::listen(Path::new(path), ports, connect)?))
+    Ok(Some(forward::listen(Path::new(path), &ports, connect)?))
 }
 
 fn plan_of(initdata: &InitData) -> Option<Plan> {

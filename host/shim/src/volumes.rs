@@ -1,9 +1,9 @@
 //! Volumes of files: their content goes to the guest before the container that mounts them is made, and again whenever it
 //! changes on this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use cocoon_protocol::HashAlgorithm;
@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::mounts::Part;
-use crate::tree::{self, Content};
-use crate::watch::Watch;
+use crate::tree::{self, Content, Entry};
+use crate::watch::Watches;
 
 /// Bytes of content in one request; a message has at most 4 MiB.
 const MESSAGE: usize = 1 << 20;
@@ -24,14 +24,26 @@ const FILES: usize = 512;
 /// How long the guest may take for one request.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// For how long further changes are waited for after the first: who writes a volume writes several files.
+const CALM: Duration = Duration::from_secs(1);
+
 /// The pod's volumes of files.
 #[derive(Default)]
-pub struct Volumes(Mutex<BTreeMap<String, Arc<Volume>>>);
+pub struct Volumes {
+    known: Arc<Known>,
+    follower: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Known {
+    volumes: Mutex<BTreeMap<String, Arc<Volume>>>,
+    /// `None` inside: the kernel has no instance left.
+    watches: OnceLock<Option<Watches>>,
+}
 
 struct Volume {
     name: String,
     state: Mutex<State>,
-    watcher: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -42,10 +54,10 @@ struct State {
     given: Option<Vec<u8>>,
 }
 
-impl Drop for Volume {
+impl Drop for Volumes {
     fn drop(&mut self) {
-        if let Ok(Some(watcher)) = self.watcher.get_mut().map(Option::take) {
-            watcher.abort();
+        if let Ok(Some(follower)) = self.follower.get_mut().map(Option::take) {
+            follower.abort();
         }
     }
 }
@@ -59,60 +71,77 @@ impl Volumes {
         let mut touched = BTreeMap::new();
         for part in parts {
             let volume = {
-                let mut known = self.0.lock().await;
-                let made = || Arc::new(Volume::new(&part.volume));
+                let mut known = self.known.volumes.lock().await;
+                let made = || Arc::new(Volume { name: part.volume.clone(), state: Mutex::default() });
                 known.entry(part.volume.clone()).or_insert_with(made).clone()
             };
             volume.state.lock().await.parts.insert(part.sub_path.clone(), part.source.clone());
             touched.insert(part.volume.clone(), volume);
         }
+        if touched.is_empty() {
+            return Ok(());
+        }
         for volume in touched.into_values() {
             // First the watch, so that nothing that changes meanwhile is missed.
-            let watch = volume.watch().await;
+            self.known.watch(&volume).await;
             volume.push(pod).await?;
-            if let Some(watch) = watch {
-                let follow = follow(watch, Arc::downgrade(&volume), Arc::downgrade(pod));
-                let watcher = tokio::spawn(follow);
-                let before = volume.watcher.lock().map(|mut place| place.replace(watcher));
-                if let Ok(Some(before)) = before {
-                    before.abort();
-                }
-            }
+        }
+        if let Ok(mut follower) = self.follower.lock()
+            && follower.is_none()
+        {
+            *follower = Some(tokio::spawn(follow(self.known.clone(), Arc::downgrade(pod))));
         }
         Ok(())
     }
 }
 
-/// Pushes again after each change, until volume or pod are gone.
-async fn follow(mut watch: Watch, volume: Weak<Volume>, pod: Weak<Pod>) {
-    while watch.changed().await.is_ok() {
-        let (Some(volume), Some(pod)) = (volume.upgrade(), pod.upgrade()) else { return };
-        if pod.has_ended() {
-            return;
+/// Pushes again after each change, until the pod is gone.
+async fn follow(known: Arc<Known>, pod: Weak<Pod>) {
+    let Some(watches) = known.watches() else { return };
+    while let Ok(changed) = calm(watches).await {
+        let Some(pod) = pod.upgrade().filter(|pod| !pod.has_ended()) else { return };
+        for name in changed {
+            let Some(volume) = known.volumes.lock().await.get(&name).cloned() else { continue };
+            // What is new below must be watched as well.
+            known.watch(&volume).await;
+            if let Err(failure) = volume.push(&pod).await {
+                // The guest keeps what it has.
+                tracing::warn!(volume = volume.name, reason = %crate::error::sentence(&failure), "a volume is not renewed");
+            }
         }
-        // What is new below must be watched as well.
-        if let Some(anew) = volume.watch().await {
-            watch = anew;
+    }
+}
+
+/// What has changed, with all that changes shortly after.
+async fn calm(watches: &Watches) -> std::io::Result<BTreeSet<String>> {
+    let mut changed = watches.changed().await?;
+    let calm = tokio::time::sleep(CALM);
+    tokio::pin!(calm);
+    loop {
+        tokio::select! {
+            () = &mut calm => return Ok(changed),
+            more = watches.changed() => changed.extend(more?),
         }
-        if let Err(failure) = volume.push(&pod).await {
-            // The guest keeps what it has.
-            tracing::warn!(volume = volume.name, reason = %crate::error::sentence(&failure), "a volume is not renewed");
+    }
+}
+
+impl Known {
+    fn watches(&self) -> Option<&Watches> {
+        let made = || Watches::new().inspect_err(|error| tracing::warn!(%error, "no volume is watched")).ok();
+        self.watches.get_or_init(made).as_ref()
+    }
+
+    /// Where the kernel has no watches left, the content stays as it is.
+    async fn watch(&self, volume: &Volume) {
+        let Some(watches) = self.watches() else { return };
+        let state = volume.state.lock().await;
+        if let Err(error) = watches.set(&volume.name, state.parts.values()) {
+            tracing::warn!(volume = volume.name, %error, "a volume is not watched");
         }
     }
 }
 
 impl Volume {
-    fn new(name: &str) -> Volume {
-        Volume { name: name.into(), state: Mutex::default(), watcher: std::sync::Mutex::default() }
-    }
-
-    /// `None` where the kernel has no watches left: the content then stays as it is.
-    async fn watch(&self) -> Option<Watch> {
-        let state = self.state.lock().await;
-        let watch = Watch::over(state.parts.values());
-        watch.inspect_err(|error| tracing::warn!(volume = self.name, %error, "a volume is not watched")).ok()
-    }
-
     /// Sends the content, where it is not what the guest has.
     async fn push(&self, pod: &Pod) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
@@ -126,7 +155,7 @@ impl Volume {
             return Ok(());
         }
         state.generation += 1;
-        for request in requests(&self.name, state.generation, &content) {
+        for request in Requests::new(&self.name, state.generation, content) {
             let limit = ttrpc::context::with_duration(LIMIT);
             let put = pod.sandbox().put_files(limit, &request).await;
             put.map_err(|e| pod.failure_of(&e, Stage::Start))?;
@@ -148,46 +177,73 @@ fn fingerprint(content: &Content) -> Vec<u8> {
     HashAlgorithm::Sha256.digest(&text)
 }
 
-/// A generation as requests, each of bounded size; the last one completes it.
-fn requests(volume: &str, generation: u64, content: &Content) -> Vec<PutFilesRequest> {
-    let new = || PutFilesRequest { volume: volume.into(), generation, ..PutFilesRequest::default() };
-    let (mut requests, mut current, mut bytes) = (Vec::new(), new(), 0);
-    for (path, entry) in content {
-        let mut offset = 0;
-        let mut rest = entry.data.as_slice();
-        loop {
-            if bytes >= MESSAGE || current.files.len() >= FILES {
-                requests.push(std::mem::replace(&mut current, new()));
-                bytes = 0;
-            }
+/// A generation as requests, each of bounded size; the last one completes it. Made one after the other, and what has been
+/// passed on is let go: a large volume is in memory once.
+struct Requests {
+    volume: String,
+    generation: u64,
+    files: std::collections::btree_map::IntoIter<String, Entry>,
+    /// A file of which so much is passed on.
+    begun: Option<(String, Entry, usize)>,
+    complete: bool,
+}
+
+impl Requests {
+    fn new(volume: &str, generation: u64, content: Content) -> Requests {
+        Requests {
+            volume: volume.into(),
+            generation,
+            files: content.into_iter(),
+            begun: None,
+            complete: false,
+        }
+    }
+}
+
+impl Iterator for Requests {
+    type Item = PutFilesRequest;
+
+    fn next(&mut self) -> Option<PutFilesRequest> {
+        if self.complete {
+            return None;
+        }
+        let (volume, generation) = (self.volume.clone(), self.generation);
+        let mut request = PutFilesRequest { volume, generation, ..PutFilesRequest::default() };
+        let mut bytes = 0;
+        while bytes < MESSAGE && request.files.len() < FILES {
+            let begun = self.begun.take();
+            let next = begun.or_else(|| self.files.next().map(|(path, entry)| (path, entry, 0)));
+            let Some((path, mut entry, done)) = next else {
+                request.commit = true;
+                self.complete = true;
+                break;
+            };
+            let rest = entry.data.get(done..).unwrap_or_default();
             let (piece, after) = rest.split_at(rest.len().min(MESSAGE - bytes));
-            current.files.push(File {
+            let (length, more) = (piece.len(), !after.is_empty());
+            let whole = done == 0 && !more;
+            // The path counts too, and what it is wrapped in.
+            bytes += length + path.len() + 64;
+            request.files.push(File {
                 path: path.clone(),
                 mode: entry.mode,
                 uid: entry.uid,
                 gid: entry.gid,
-                offset,
-                data: piece.to_vec(),
+                offset: u64::try_from(done).unwrap_or_default(),
+                data: if whole { std::mem::take(&mut entry.data) } else { piece.to_vec() },
                 ..File::default()
             });
-            // The path counts too, and what it is wrapped in.
-            bytes = bytes.saturating_add(piece.len() + path.len() + 64);
-            offset += u64::try_from(piece.len()).unwrap_or_default();
-            rest = after;
-            if rest.is_empty() {
-                break;
+            if more {
+                self.begun = Some((path, entry, done + length));
             }
         }
+        Some(request)
     }
-    current.commit = true;
-    requests.push(current);
-    requests
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Entry;
     use protobuf::Message;
 
     #[test]
@@ -196,7 +252,7 @@ mod tests {
         let mut content: Content = (0..600).map(|n| (format!("dir/{n:04}"), entry(n % 3))).collect();
         content.insert("large".into(), entry((5 << 20) / 2));
         content.insert("more".into(), entry(3 << 19));
-        let requests = requests("v", 9, &content);
+        let requests: Vec<_> = Requests::new("v", 9, content.clone()).collect();
         let (last, others) = requests.split_last().unwrap();
         assert!(last.commit && others.iter().all(|r| !r.commit));
         assert!(requests.iter().all(|r| r.generation == 9 && r.volume == "v"));
@@ -212,7 +268,22 @@ mod tests {
 
     #[test]
     fn an_empty_volume_is_one_request() {
-        let requests = requests("v", 1, &Content::new());
+        let requests: Vec<_> = Requests::new("v", 1, Content::new()).collect();
         assert!(requests.len() == 1 && requests[0].commit && requests[0].files.is_empty());
+    }
+    #[tokio::test]
+    async fn changes_that_follow_each_other_are_one() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let watches = Watches::new().unwrap();
+        watches.set("a", [&dirs[0].path().to_owned()]).unwrap();
+        watches.set("b", [&dirs[1].path().to_owned()]).unwrap();
+        std::fs::write(dirs[0].path().join("1"), "x").unwrap();
+        let late = async {
+            tokio::time::sleep(CALM / 4).await;
+            std::fs::write(dirs[1].path().join("2"), "x").unwrap();
+        };
+        let (changed, ()) = tokio::join!(calm(&watches), late);
+        assert_eq!(changed.unwrap().into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(tokio::time::timeout(CALM / 10, watches.changed()).await.is_err(), "all of them are taken");
     }
 }

@@ -40,8 +40,8 @@ fn guest_image() -> Option<PathBuf> {
     (there && qemu).then_some(dir)
 }
 
-/// A plan that names nobody who could be reached: the guest takes it, and waits for ever.
-fn annotation() -> String {
+/// A plan whose Trustee, at this port of the host, lets the guest wait.
+fn annotation(port: u16) -> String {
     let plan = json!({
         "version": 1, "name": "pod",
         "containers": [{
@@ -50,8 +50,9 @@ fn annotation() -> String {
             "restart": "never", "stop_signal": 15
         }]
     });
-    let aa = "[token_configs.kbs]\nurl = \"https://192.0.2.1:1\"\n";
-    let files = [("plan.json", plan.to_string()), ("aa.toml", aa.to_owned()), ("cdh.toml", String::new())];
+    // QEMU's name for this host.
+    let aa = format!("[token_configs.kbs]\nurl = \"https://10.0.2.2:{port}\"\n");
+    let files = [("plan.json", plan.to_string()), ("aa.toml", aa), ("cdh.toml", String::new())];
     let files: BTreeMap<String, String> = files.map(|(name, text)| (name.to_owned(), text)).into();
     InitData::new(HashAlgorithm::Sha256, files).to_annotation().unwrap()
 }
@@ -81,6 +82,33 @@ fn resident(pid: u32) -> u64 {
     of("RssAnon:") + of("RssFile:")
 }
 
+/// A container that the guest does not make in time is nobody's: its id is not free, and there is nothing to delete.
+async fn too_late(task: &TaskClient, dir: &Path) {
+    let bundle = dir.join("late");
+    std::fs::create_dir(&bundle).unwrap();
+    let spec = json!({"annotations": {
+        "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "pod",
+        "io.kubernetes.cri.container-name": "app"
+    }});
+    std::fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
+    let limit = || ttrpc::context::with_duration(Duration::from_secs(60));
+    let create = || async {
+        let bundle = bundle.display().to_string();
+        let request = CreateTaskRequest { id: "late".into(), bundle, ..CreateTaskRequest::default() };
+        match task.create(limit(), &request).await.unwrap_err() {
+            ttrpc::Error::RpcStatus(status) => status,
+            other => panic!("{other}"),
+        }
+    };
+    let late = create().await;
+    assert!(late.message.contains("SERVE-FAILED") && late.message.contains("taken back"), "{}", late.message);
+    assert_eq!(create().await.code, ttrpc::Code::ALREADY_EXISTS.into());
+    let deleted =
+        task.delete(limit(), &DeleteRequest { id: "late".into(), ..DeleteRequest::default() }).await;
+    let Err(ttrpc::Error::RpcStatus(status)) = deleted else { panic!("{deleted:?}") };
+    assert_eq!(status.code, ttrpc::Code::NOT_FOUND.into());
+}
+
 #[tokio::test]
 async fn a_sandbox_lives_and_dies_with_its_vm() {
     let Some(guest) = guest_image() else {
@@ -91,14 +119,18 @@ async fn a_sandbox_lives_and_dies_with_its_vm() {
         (dir.path().join("bundle"), dir.path().join("class.toml"), dir.path().join("events.sock"));
     std::fs::create_dir(&bundle).unwrap();
     let class = format!(
-        "guest_image = {guest:?}\nstate = {:?}\ndata = {:?}\nprotection = \"sim\"\nacceleration = \"tcg\"\n",
+        "guest_image = {guest:?}\nstate = {:?}\ndata = {:?}\nprotection = \"sim\"\nacceleration = \"tcg\"\n\
+         create_timeout_s = 1\n",
         dir.path().join("state"),
         dir.path().join("data")
     );
     std::fs::write(&config, class).unwrap();
+    // Connections come about, and nobody says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
     let spec = json!({
         "hostname": "pod-1",
-        "annotations": {"io.kubernetes.cri.container-type": "sandbox", "dev.cocoon.initdata": annotation()},
+        "annotations": {"io.kubernetes.cri.container-type": "sandbox", "dev.cocoon.initdata": annotation(port)},
         "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}, {"type": "ipc"}]}
     });
     std::fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
@@ -125,6 +157,8 @@ async fn a_sandbox_lives_and_dies_with_its_vm() {
     assert!(stats.stats.type_url.starts_with("io.containerd.cgroups.v") && stats.stats.value.len() > 10);
     let shim = std::fs::read_to_string(bundle.join("shim.pid")).unwrap().parse().unwrap();
     println!("resident memory of the shim: {} KiB", resident(shim));
+
+    too_late(&task, dir.path()).await;
 
     let raw = rustix::process::Pid::from_raw(i32::try_from(qemu).unwrap()).unwrap();
     rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();

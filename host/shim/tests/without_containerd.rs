@@ -276,3 +276,15 @@ fn it_describes_itself() {
     let wrong = Command::new(SHIM).args(["-id", "../x", "-namespace", "n", "start"]).output().unwrap();
     assert!(!wrong.status.success() && String::from_utf8(wrong.stderr).unwrap().contains("identifier"));
 }
+
+#[test]
+fn a_shim_that_nobody_would_find_does_not_stay() {
+    let node = Node::new();
+    let bundle = node.bundle("lost", &pod());
+    // The address cannot be written.
+    std::fs::create_dir(bundle.join("address")).unwrap();
+    let output = node.run("lost", "start", &node.options().write_to_bytes().unwrap(), None);
+    assert!(!output.status.success());
+    assert!(!Path::new("/proc").join(node.pid("lost").to_string()).exists());
+    assert_eq!(std::fs::read_dir(node.dir.path().join("state/s")).unwrap().count(), 0);
+}

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -22,7 +23,7 @@ const TAIL: usize = 16 * 1024;
 /// A running or ended child. Dropping it kills the child; the thread reaps it.
 pub(crate) struct Kept {
     pid: u32,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
     status: watch::Receiver<Option<ExitStatus>>,
     pub output: Tail,
     pub errors: Tail,
@@ -41,6 +42,22 @@ impl Ending {
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         self.0.borrow().is_some()
+    }
+}
+
+/// Kills a QEMU, for those who do not hold the VM: nothing that waits for QEMU is in its way.
+#[derive(Clone, Debug)]
+pub struct Killer {
+    pidfd: Arc<OwnedFd>,
+    ending: Ending,
+}
+
+impl Killer {
+    /// Kills it and waits until it is gone; no effect where it has ended.
+    pub async fn kill(&self) {
+        // By descriptor, so that a reused process id is never hit.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.ending.clone().wait().await;
     }
 }
 
@@ -75,6 +92,11 @@ impl Kept {
     /// Its end, for others to wait for.
     pub fn ending(&self) -> Ending {
         Ending(self.status.clone())
+    }
+
+    /// Kills it, for others.
+    pub fn killer(&self) -> Killer {
+        Killer { pidfd: self.pidfd.clone(), ending: self.ending() }
     }
 
     /// How it ended, if it has.
@@ -137,7 +159,7 @@ fn keep(mut command: Command, copy: Copy, started: oneshot::Sender<io::Result<Ke
         }),
     ];
     // Where nobody waits any more, the dropped `Kept` kills the child and it is still reaped here.
-    let _ = started.send(Ok(Kept { pid: child.id(), pidfd, status, output, errors }));
+    let _ = started.send(Ok(Kept { pid: child.id(), pidfd: Arc::new(pidfd), status, output, errors }));
     let ended = child.wait();
     // Its last words first: whoever sees the status can read them.
     for reader in readers.into_iter().flatten() {
@@ -195,6 +217,15 @@ mod tests {
         assert!(child.ended().is_none());
         drop(child);
         assert!(status.wait_for(Option::is_some).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_child_is_killed_by_who_does_not_hold_it() {
+        let child = Kept::start(shell("exec sleep 1000"), Stdio::null(), no_copy()).await.unwrap();
+        let killer = child.killer();
+        killer.kill().await;
+        assert!(child.ended().is_some());
+        killer.kill().await;
     }
 
     #[tokio::test]

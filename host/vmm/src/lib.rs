@@ -28,7 +28,7 @@ pub use command::command_line;
 pub use error::Error;
 pub use hotplug::MAX_PORTS;
 pub use inherit::Descriptor;
-pub use keeper::Ending;
+pub use keeper::{Ending, Killer};
 pub use probe::{KvmProbe, PROBE_LIMIT, probe_kvm};
 pub use qemu::{Qemu, Version};
 pub use spec::{

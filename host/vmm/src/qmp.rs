@@ -2,6 +2,8 @@
 //!
 //! One JSON object a line. QEMU's lines are bounded: a QEMU that a guest has taken over cannot grow this process.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -13,10 +15,16 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// Most events skipped while waiting for an answer.
 const MAX_EVENTS: usize = 1000;
 
+/// How long QEMU may take for a command.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// A connection in command mode.
 pub struct Qmp<S> {
     stream: S,
     received: Vec<u8>,
+    limit: Duration,
+    /// A command has no answer yet: one that comes late must not be taken for the next one's.
+    unanswered: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
@@ -25,8 +33,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     /// # Errors
     /// [`Error::Qmp`] where the peer closes, says too much or is not QEMU.
     pub async fn handshake(stream: S) -> Result<Self, Error> {
-        let mut qmp = Qmp { stream, received: Vec::new() };
-        let greeting = qmp.line().await?;
+        Self::handshake_within(stream, LIMIT).await
+    }
+
+    async fn handshake_within(stream: S, limit: Duration) -> Result<Self, Error> {
+        let mut qmp = Qmp { stream, received: Vec::new(), limit, unanswered: false };
+        let greeting = tokio::time::timeout(limit, qmp.line()).await;
+        let greeting = greeting.map_err(|_| Error::Qmp("no greeting in time".into()))??;
         if greeting.get("QMP").is_none() {
             return Err(Error::Qmp("no greeting".into()));
         }
@@ -42,24 +55,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         self.execute_with(command, json!({})).await
     }
 
-    /// Runs a command with these arguments, an object.
+    /// Runs a command with these arguments, an object. After one that was not answered, within 30 seconds or because it was
+    /// cancelled, the connection is of no use any more.
     ///
     /// # Errors
     /// As [`Qmp::execute`].
     pub async fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
+        if self.unanswered {
+            return Err(Error::Qmp(format!("{command}: an earlier command has no answer")));
+        }
+        self.unanswered = true;
+        let limit = self.limit;
+        let answer = tokio::time::timeout(limit, self.converse(command, arguments)).await;
+        let late = |_| Error::Qmp(format!("{command}: no answer within {} s", limit.as_secs()));
+        let mut answer = answer.map_err(late)??;
+        self.unanswered = false;
+        if let Some(value) = answer.get_mut("return") {
+            return Ok(value.take());
+        }
+        let reason = answer.pointer("/error/desc").and_then(Value::as_str).unwrap_or("refused");
+        Err(Error::Qmp(format!("{command}: {}", reason.escape_debug())))
+    }
+
+    /// Sends a command; gives QEMU's answer, `return` or `error`.
+    async fn converse(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
         let empty = arguments.as_object().is_none_or(serde_json::Map::is_empty);
         let asked = json!({ "execute": command, "arguments": arguments });
         let mut text = if empty { json!({ "execute": command }) } else { asked }.to_string();
         text.push('\n');
         self.stream.write_all(text.as_bytes()).await.map_err(|e| Error::Qmp(e.to_string()))?;
         for _ in 0..MAX_EVENTS {
-            let mut answer = self.line().await?;
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
-            }
-            if let Some(error) = answer.get("error") {
-                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("refused");
-                return Err(Error::Qmp(format!("{command}: {}", reason.escape_debug())));
+            let answer = self.line().await?;
+            if answer.get("return").is_some() || answer.get("error").is_some() {
+                return Ok(answer);
             }
         }
         Err(Error::Qmp(format!("{command}: events but no answer")))
@@ -159,5 +187,24 @@ mod tests {
             let error = against(&answers).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{error} / {expected}");
         }
+    }
+    #[tokio::test]
+    async fn a_qemu_that_does_not_answer_is_given_up() {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (reader, mut writer) = tokio::io::split(theirs);
+        let mut commands = BufReader::new(reader).lines();
+        let ready = format!("{GREETING}\n{{\"return\": {{}}}}\n");
+        writer.write_all(ready.as_bytes()).await.unwrap();
+        let mut qmp = Qmp::handshake_within(ours, Duration::from_millis(50)).await.unwrap();
+        commands.next_line().await.unwrap();
+        let late = qmp.execute("blockdev-add").await.unwrap_err().to_string();
+        assert!(late.contains("no answer within"), "{late}");
+        // Its answer, late, is not that of the next command, which is not even sent.
+        writer.write_all(b"{\"return\": {\"status\": \"running\"}}\n").await.unwrap();
+        let next = qmp.query_status().await.unwrap_err().to_string();
+        assert!(next.contains("earlier"), "{next}");
+        commands.next_line().await.unwrap();
+        let sent = tokio::time::timeout(Duration::from_millis(20), commands.next_line()).await;
+        assert!(sent.is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::inherit::inherit;
-use crate::keeper::{Copy, Ending, Kept};
+use crate::keeper::{Copy, Ending, Kept, Killer};
 use crate::qmp::Qmp;
 use crate::spec::{Console, Disk, Platform, VmSpec};
 use crate::{Error, command_line};
@@ -106,6 +106,11 @@ impl Vm {
     /// QEMU's end, for those who do not hold the VM.
     pub fn ending(&self) -> Ending {
         self.child.ending()
+    }
+
+    /// Kills QEMU, for those who do not hold the VM.
+    pub fn killer(&self) -> Killer {
+        self.child.killer()
     }
 
     /// How QEMU ended, if it has.

@@ -13,6 +13,7 @@ mod desired;
 mod disk;
 mod draft;
 mod places;
+mod recovery;
 mod restart;
 mod store;
 mod transaction;
@@ -34,6 +35,7 @@ pub use transaction::{Change, Transaction, Undone, recover};
 pub use uninstall::{Uninstall, uninstall};
 
 use change::Plan;
+use recovery::Recovery;
 use store::failed;
 
 /// What to install.
@@ -105,7 +107,13 @@ fn install_into(
 ) -> Result<Done, Failure> {
     let places = &wish.places;
     let mut done = Done::default();
-    tell_recovery(store, &mut done)?;
+    let recovery = Recovery {
+        places,
+        containerd: wish.containerd.as_deref(),
+        force: false,
+        restart: wish.restart.as_ref(),
+    };
+    recovery.run(store, &mut done)?;
     let manifest = store.manifest()?;
 
     let main = draft::MainFile::read(places, manifest.as_ref())?;
@@ -119,8 +127,12 @@ fn install_into(
         done.notes.push("everything was as it should be; nothing was changed".into());
         return Ok(done);
     }
-    let restarting =
-        Restarting { restart: wish.restart.as_ref(), containerd: Some(containerd), tried: Cell::new(false) };
+    let restarting = Restarting {
+        store,
+        restart: wish.restart.as_ref(),
+        containerd: Some(containerd),
+        tried: Cell::new(false),
+    };
     let result = change::carry_out(store, &plan, &mut done, stop, &|done| {
         if places.is_live() {
             draft
@@ -135,6 +147,7 @@ fn install_into(
 
 /// A restart of containerd as part of a change.
 struct Restarting<'a> {
+    store: &'a Store,
     restart: Option<&'a Restart>,
     containerd: Option<&'a Containerd>,
     tried: Cell<bool>,
@@ -146,6 +159,8 @@ impl Restarting<'_> {
         let (Some(restart), Some(containerd)) = (self.restart, self.containerd) else { return Ok(()) };
         let effective = containerd.effective(&places.config).map_err(|e| failed(&e))?;
         self.tried.set(true);
+        // Should this run be cut off from here on, the next one knows what containerd has read.
+        self.store.note_restart().map_err(|e| failed(&e))?;
         restart.run_and_wait(containerd, &effective.address()).map_err(|e| failed(&e))?;
         done.restarted = true;
         Ok(())
@@ -181,19 +196,4 @@ fn find(places: &Places, given: Option<&std::path::Path>) -> Result<Containerd, 
             Err(Failure::new(Code::NodeContainerdUnusable, reason))
         }
     }
-}
-
-fn tell_recovery(store: &Store, done: &mut Done) -> Result<(), Failure> {
-    if let Some(undone) = recover(store)? {
-        let count = undone.restored.len();
-        done.notes.push(format!(
-            "an earlier run was cut off: {count} files that it had changed were put back first"
-        ));
-        let left = undone
-            .left
-            .iter()
-            .map(|p| format!("{} was changed by someone else since and was left", p.display()));
-        done.notes.extend(left);
-    }
-    Ok(())
 }

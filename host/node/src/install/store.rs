@@ -65,6 +65,9 @@ pub struct Journal {
     pub steps: Vec<Step>,
     /// Folders that the change makes, outermost first.
     pub folders: Vec<PathBuf>,
+    /// Whether containerd was restarted with it, or was about to be.
+    #[serde(default)]
+    pub restarted: bool,
 }
 
 /// The folder of all that, locked.
@@ -156,6 +159,15 @@ impl Store {
     pub fn begin(&self, journal: &Journal) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(journal)?;
         self.put("journal.json", &Content::Bytes(text))
+    }
+
+    /// Notes in the journal that containerd is restarted now; no effect where no change is under way.
+    pub fn note_restart(&self) -> io::Result<()> {
+        match self.journal() {
+            Ok(Some(journal)) => self.begin(&Journal { restarted: true, ..journal }),
+            Ok(None) => Ok(()),
+            Err(e) => Err(io::Error::other(e.reason)),
+        }
     }
 
     /// Removes the journal, durably: the change is done, or undone.

@@ -54,7 +54,7 @@ impl<'a> Transaction<'a> {
                 let after = change.after.as_ref().map(|(_, print)| print.clone());
                 steps.push(Step { path: change.path.clone(), before, after });
             }
-            let journal = Journal { steps, folders };
+            let journal = Journal { steps, folders, restarted: false };
             store.begin(&journal)?;
             Ok(journal)
         };

@@ -8,10 +8,11 @@ use cocoon_stage::{Code, Failure};
 use super::change::{self, Plan, manifest_change, take_back};
 use super::draft::{self, MainFile};
 use super::places::Places;
+use super::recovery::Recovery;
 use super::restart::Restart;
 use super::store::{Store, failed};
 use super::transaction::remove_folders;
-use super::{Done, Restarting, find, tell_recovery};
+use super::{Done, Restarting, find};
 use crate::containerd::{Containerd, Effective, SNAPSHOTTER, Scope};
 use crate::pods;
 
@@ -40,7 +41,13 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
         return Ok(done);
     }
     let store = Store::lock(&state)?;
-    tell_recovery(&store, &mut done)?;
+    let recovery = Recovery {
+        places: &wish.places,
+        containerd: wish.containerd.as_deref(),
+        force: wish.force,
+        restart: wish.restart.as_ref(),
+    };
+    recovery.run(&store, &mut done)?;
     let Some(manifest) = store.manifest()? else {
         done.notes.push("nothing is installed".into());
         draft::remove_drafts(&wish.places.on_disk(&wish.places.config));
@@ -75,6 +82,7 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
     done.changed.push("what is remembered of the installation: removed".into());
     let plan = Plan { changes, manifest: None };
     let restarting = Restarting {
+        store: &store,
         restart: wish.restart.as_ref(),
         containerd: containerd.as_ref(),
         tried: Cell::new(false),
