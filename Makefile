@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cocoon/target
 COCOON       := $(CARGO_TARGET_DIR)/release/cocoon
 COCOON_DEBUG := $(CARGO_TARGET_DIR)/debug/cocoon
 # containerd's runtime.
-SHIM         := $(CARGO_TARGET_DIR)/release/containerd-shim-cocoon-v2
+SHIM         := $(CARGO_TARGET_DIR)/shim/containerd-shim-cocoon-v2
 SHIM_DEBUG   := $(CARGO_TARGET_DIR)/debug/containerd-shim-cocoon-v2
 # The guest is linked statically. Its own target folder keeps those flags from rebuilding everything else. Its crypto
 # library takes entropy from the kernel, which the CPU's generator seeds inside the TEE; measuring timing jitter
@@ -39,7 +39,7 @@ cocoon: setup
 	cargo build --release --locked -p cocoon
 
 shim: setup
-	cargo build --release --locked -p cocoon-shim
+	cargo build --profile shim --locked -p cocoon-shim
 
 guest-binary: setup
 	AWS_LC_SYS_NO_JITTER_ENTROPY=1 RUSTFLAGS='-C target-feature=+crt-static' \

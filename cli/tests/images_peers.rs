@@ -6,7 +6,6 @@ mod images_support;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -118,22 +117,17 @@ fn decode(
     keys: Option<&str>,
     config: Option<&str>,
 ) -> Result<Vec<u8>, String> {
-    let (read, mut write) = std::io::pipe().unwrap();
-    let fd = read.as_raw_fd();
+    let told = home.path("told");
+    std::fs::write(&told, payload(descriptor)).unwrap();
     let arguments = keys.map(|dir| format!("--decryption-keys-path {dir}")).unwrap_or_default();
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("exec ctd-decoder {arguments} 3<&{fd}")]);
-    // The shell inherits the pipe under its own number.
-    rustix::io::fcntl_setfd(&read, rustix::io::FdFlags::empty()).unwrap();
+    command.args(["-c", &format!("exec ctd-decoder {arguments} 3<'{}'", told.display())]);
     command.env("HOME", home.path("home")).env("XDG_DATA_HOME", home.path("data"));
     if let Some(config) = config {
         command.env("OCICRYPT_KEYPROVIDER_CONFIG", config);
     }
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(read);
-    write.write_all(&payload(descriptor)).unwrap();
-    drop(write);
     let (mut stdin, layer) = (child.stdin.take().unwrap(), layer.to_vec());
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&layer)));
     let done = child.wait_with_output().unwrap();
