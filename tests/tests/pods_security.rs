@@ -99,7 +99,9 @@ async fn rights(machine: Machine) -> Machine {
     assert_eq!((ended.code, ended.reason.as_str()), (137, "OOMKilled"));
 
     // As kubelet has it: a file of the node, mounted there.
-    let message = machine.node.folder().join("message");
+    let folder = machine.node.folder().join("kubelet/pods/uid-security/containers/tells");
+    std::fs::create_dir_all(&folder).unwrap();
+    let message = folder.join("0a1b2c3d");
     std::fs::write(&message, "").unwrap();
     tells.mounts = vec![("/dev/termination-log".into(), message.display().to_string(), false)];
     let id = pod.container(&tells).await.unwrap();
