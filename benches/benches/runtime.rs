@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use cocoon_benches::bare::{bare_boot, bare_initrd};
+use cocoon_benches::bare::{bare_boot, bare_initrd, serial_rate};
 use cocoon_benches::{load, median, spread, time_to_output};
 use cocoon_guest_image::GuestImage;
 use cocoon_tests::containerd::{ContainerWish, Machine, Pod, PodWish, Story, Version};
@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     }
     println!("bare boot to an empty init        {}", spread(&bare));
     let bare = median(&bare);
+    println!("bare boot, words by serial port   {:.1} MiB/s", serial_rate(&image, work.path())?);
     Story::Cocoon(|class| class.console = false).tell(Version::V2, async move |machine| {
         if let Err(error) = figures(&machine, bare).await {
             println!("the bench ended early: {error:#}");

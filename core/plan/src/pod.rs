@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cocoon_protocol::PROOF_PORT;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{check_name, check_path};
@@ -192,6 +193,10 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
         let problem = format!("{REST_PORT} is the guest's own endpoint, which is for the workload alone");
         return Err(Error::field("forward_ports", problem));
     }
+    if plan.forward_ports.contains(&PROOF_PORT) {
+        let problem = format!("{PROOF_PORT} is where the guest proves itself to whoever asks");
+        return Err(Error::field("forward_ports", problem));
+    }
     Ok(())
 }
 
@@ -340,6 +345,7 @@ mod tests {
         }
         assert!(refused(|p| p.forward_ports = vec![0]).contains("port 0"));
         assert!(refused(|p| p.forward_ports = vec![8080, REST_PORT]).contains("the workload alone"));
+        assert!(refused(|p| p.forward_ports = vec![PROOF_PORT]).contains("proves itself"));
         let nobodys = VolumeSource::Scratch { size: 0, gid: Some(u32::MAX) };
         assert!(
             refused(|p| p.volumes = vec![VolumePlan { name: "a".into(), source: nobodys.clone() }])

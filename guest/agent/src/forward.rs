@@ -1,5 +1,6 @@
 //! Forwarded connections: the host names a TCP port of the pod's loopback, the guest connects to it and passes bytes both
-//! ways, each until its own end. Only ports that the plan opens for that are served.
+//! ways, each until its own end. Only ports that the plan opens for that are served, and [`PROOF_PORT`], at which the guest
+//! itself answers.
 //!
 //! A connection begins with the port in decimal digits and a line feed; the answer is `ok` or a code, and a line feed.
 
@@ -8,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_protocol::PROOF_PORT;
 use cocoon_stage::Code;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
@@ -24,11 +26,16 @@ const LINE_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the host may take to read a refusal.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Most proofs at a time: a platform makes one after the other.
+const MAX_PROOFS: usize = 4;
 
 /// Who says which ports may be reached.
 pub(crate) trait Ports: Send + Sync + 'static {
     /// Whether connections to this port of the pod's loopback may be forwarded now.
     fn allows(&self, port: u16) -> bool;
+
+    /// Whether there is a plan to prove.
+    fn proves(&self) -> bool;
 }
 
 /// Where connections of the host come from.
@@ -45,13 +52,14 @@ pub(crate) async fn serve(mut connections: impl Connections, ports: Arc<impl Por
     let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Those that are told so hold nothing but their socket, and not for long; they too are counted.
     let refusals = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let proofs = Arc::new(Semaphore::new(MAX_PROOFS));
     loop {
         let stream = connections.accept().await?;
-        let ports = Arc::clone(&ports);
+        let (ports, proofs) = (Arc::clone(&ports), Arc::clone(&proofs));
         match Arc::clone(&free).try_acquire_owned() {
             Ok(permit) => {
                 tokio::spawn(async move {
-                    forward(stream, ports.as_ref(), LINE_LIMIT).await;
+                    forward(stream, ports.as_ref(), &proofs, LINE_LIMIT).await;
                     drop(permit);
                 });
             }
@@ -66,13 +74,21 @@ pub(crate) async fn serve(mut connections: impl Connections, ports: Arc<impl Por
     }
 }
 
-async fn forward<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, ports: &impl Ports, line: Duration) {
+async fn forward<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    ports: &impl Ports,
+    proofs: &Semaphore,
+    line: Duration,
+) {
     let port = match timeout(line, read_port(&mut stream)).await {
         Ok(Ok(Some(port))) => port,
         Ok(Ok(None)) => return answer(stream, Code::PlanRequestRefused.as_str()).await,
         // Nobody is there to answer to.
         Ok(Err(_)) | Err(_) => return,
     };
+    if port == PROOF_PORT && ports.proves() {
+        return prove(stream, proofs).await;
+    }
     if !ports.allows(port) {
         tracing::warn!("a connection to port {port} is refused: the plan does not forward it");
         return answer(stream, Code::PlanRequestRefused.as_str()).await;
@@ -83,6 +99,19 @@ async fn forward<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, ports: &impl 
     if stream.write_all(b"ok\n").await.is_ok() {
         // An end on one side is passed on to the other, whose own direction stays open.
         let _ = copy_bidirectional(&mut stream, &mut local).await;
+    }
+}
+
+/// The guest answers itself. Whoever comes while others wait for theirs waits too.
+async fn prove<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, proofs: &Semaphore) {
+    let Ok(_slot) = proofs.acquire().await else { return };
+    match cocoon_attest::detect().await {
+        Ok(attester) => {
+            if stream.write_all(b"ok\n").await.is_ok() {
+                cocoon_datahub::serve_proof(stream, attester).await;
+            }
+        }
+        Err(failure) => answer(stream, failure.code.as_str()).await,
     }
 }
 
@@ -133,6 +162,10 @@ mod tests {
         fn allows(&self, port: u16) -> bool {
             port == self.0
         }
+
+        fn proves(&self) -> bool {
+            self.0 == PROOF_PORT
+        }
     }
 
     impl Connections for mpsc::Receiver<DuplexStream> {
@@ -145,12 +178,25 @@ mod tests {
 
     async fn said(ports: Only, sent: &[u8]) -> String {
         let (mut host, guest) = tokio::io::duplex(1024);
-        let served = tokio::spawn(async move { forward(guest, &ports, LINE_LIMIT).await });
+        let served =
+            tokio::spawn(async move { forward(guest, &ports, &Semaphore::new(1), LINE_LIMIT).await });
         host.write_all(sent).await.unwrap();
         let mut answer = String::new();
         host.read_to_string(&mut answer).await.unwrap();
         served.await.unwrap();
         answer
+    }
+
+    #[tokio::test]
+    async fn the_guest_proves_its_plan_itself() {
+        // Without a plan there is nothing to prove.
+        assert_eq!(said(Only(80), b"8007\n").await, "PLAN-REQUEST-REFUSED\n");
+        // On a machine without a TEE no evidence is made up.
+        let answer = said(Only(PROOF_PORT), b"8007\nGET /other HTTP/1.1\r\n\r\n").await;
+        assert!(
+            answer.starts_with("ok\nHTTP/1.1 404") || answer == "ATTEST-EVIDENCE-UNAVAILABLE\n",
+            "{answer}"
+        );
     }
 
     #[tokio::test]
@@ -181,7 +227,8 @@ mod tests {
             stream.write_all(&all).await.unwrap();
         });
         let (mut host, guest) = tokio::io::duplex(1024);
-        let served = tokio::spawn(async move { forward(guest, &Only(port), LINE_LIMIT).await });
+        let served =
+            tokio::spawn(async move { forward(guest, &Only(port), &Semaphore::new(1), LINE_LIMIT).await });
         // Bytes that follow the line at once are the connection's.
         host.write_all(format!("{port}\nhello ").as_bytes()).await.unwrap();
         let mut ok = [0; 3];
@@ -205,7 +252,9 @@ mod tests {
     #[tokio::test]
     async fn a_silent_host_is_let_go() {
         let (mut host, guest) = tokio::io::duplex(64);
-        let served = tokio::spawn(async move { forward(guest, &Only(80), Duration::from_millis(50)).await });
+        let served = tokio::spawn(async move {
+            forward(guest, &Only(80), &Semaphore::new(1), Duration::from_millis(50)).await
+        });
         host.write_all(b"8").await.unwrap();
         served.await.unwrap();
         let mut rest = Vec::new();

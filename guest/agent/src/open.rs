@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(production.refusal().unwrap().code, Code::InitdataMissing);
         production.admit("app", &options(&spec)).unwrap();
         assert_eq!(production.named("app").unwrap_err().code, Code::InitdataMissing);
-        assert!(!production.allows(80));
+        assert!(!production.allows(80) && !production.proves());
 
         let open = pod(true);
         assert!(open.refusal().is_none());
@@ -169,7 +169,7 @@ mod tests {
         let refused = open.configure(String::new(), None, host("kernel.modprobe"), || Ok(()));
         assert_eq!(refused.unwrap_err().code, Code::PlanRequestRefused);
         open.configure(String::new(), None, HostSettings::default(), || Ok(())).unwrap();
-        assert!(open.allows(80) && open.named("app").is_err());
+        assert!(open.allows(80) && !open.proves() && open.named("app").is_err());
         open.admit("app", &options(&spec)).unwrap();
         let plan = open.named("app").unwrap();
         assert_eq!((plan.args, plan.exec.any, plan.mounts.len()), (vec!["/bin/app".to_owned()], true, 1));

@@ -461,6 +461,10 @@ impl Ports for Pod {
         let planned = self.with(|running| Ok(running.sandbox.plan().forward_ports.contains(&port)));
         planned.is_ok_and(|planned| planned || self.open)
     }
+
+    fn proves(&self) -> bool {
+        !self.open && self.refusal().is_none()
+    }
 }
 
 /// The plan in this initdata.

@@ -6,7 +6,9 @@
 //! guest's console at most, never to the host.
 
 mod hub;
+mod proof;
 mod rest;
 
 pub use hub::DataHub;
+pub use proof::serve_proof;
 pub use rest::serve_rest;

@@ -23,8 +23,8 @@ use crate::namespace::Namespace;
 
 /// Connections of a pod at one time; more wait.
 pub const MAX_CONNECTIONS: usize = 64;
-/// Most ports of a pod, as in a plan.
-pub const MAX_PORTS: usize = 1024;
+/// Most ports of a pod: those of a plan, and the guest's proof.
+pub const MAX_PORTS: usize = 1025;
 /// How long the guest may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Before accepting again after a failure.

@@ -11,6 +11,7 @@ use cocoon_network::forward::{self, Forwarder};
 use cocoon_plan::images::Space;
 use cocoon_plan::pod::VolumeSource;
 use cocoon_plan::{PLAN_FILE, Plan};
+use cocoon_protocol::PROOF_PORT;
 use cocoon_protocol::initdata::InitData;
 use cocoon_runtime::RuntimeConfig;
 use cocoon_sandbox::{GuestFiles, Network, Observed, Pod, PodSpec, Setup, platform};
@@ -154,12 +155,13 @@ fn network(spec: &Spec) -> Result<Network, Failure> {
     Ok(Network::Pod(Arc::new(PodNetwork::attach(Path::new(path))?)))
 }
 
-/// Listens on the pod's loopback for the ports that the plan lets the host reach, or the annotation where there is no plan.
+/// Listens on the pod's loopback for the ports that the plan lets the host reach and for the guest's proof, or for those of
+/// the annotation where there is no plan.
 fn forward(spec: &Spec, plan: Option<&Plan>, pod: &Arc<Pod>) -> Result<Option<Forwarder>, Failure> {
     let path = spec.namespace("network").map(|n| n.path.as_str()).unwrap_or_default();
     // Without a plan the pod's owner says it here; such a guest forwards what it is asked to.
     let ports = match plan {
-        Some(plan) => plan.forward_ports.clone(),
+        Some(plan) => [plan.forward_ports.as_slice(), &[PROOF_PORT]].concat(),
         None => spec.forward_ports()?,
     };
     if path.is_empty() || ports.is_empty() {
