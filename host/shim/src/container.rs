@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_plan::ContainerPlan;
-use cocoon_plan::pod::{ContainerKind, block_serial};
+use cocoon_plan::pod::block_serial;
 use cocoon_sandbox::Disk;
 use cocoon_sandbox_api::CONTAINER_OPTIONS;
 use cocoon_sandbox_api::sandbox::{ContainerOptions, Mount};
@@ -243,16 +242,8 @@ fn wanted(vm: &PodVm, bundle: &Bundle, request: &CreateTaskRequest) -> Paths {
 /// What the host's mounts are to the container of this name.
 fn arrange(vm: &PodVm, bundle: &Bundle, name: &str) -> Result<Arranged, Failure> {
     let Some(plan) = &vm.plan else { return mounts::open(&bundle.spec) };
-    let named = plan.container(name).or_else(|| {
-        // An ephemeral container of the plan stands for names with a suffix too.
-        let stands = |c: &&ContainerPlan| {
-            c.kind == ContainerKind::Ephemeral
-                && name.strip_prefix(&c.name).is_some_and(|rest| rest.starts_with('-'))
-        };
-        plan.containers.iter().filter(stands).max_by_key(|c| c.name.len())
-    });
-    match named {
-        Some(container) => mounts::planned(&bundle.spec, plan, container),
+    match plan.named(name) {
+        Some((_, container)) => mounts::planned(&bundle.spec, plan, container),
         // The guest says that it has no such container.
         None => Ok(Arranged::default()),
     }
