@@ -10,20 +10,19 @@ use cocoon_plan::{MountPlan, Restart, SecretPlan};
 use cocoon_plan::pod::{VolumePlan, VolumeSource};
 use cocoon_protocol::initdata::InitData;
 use cocoon_sandbox::{GuestFiles, Network, Pod, PodSpec, Setup, TeePlatform};
-use cocoon_sandbox_api::{CONTAINER_OPTIONS, FORWARD_PORT, GUEST_PORT, from_ttrpc};
-use cocoon_sandbox_api::sandbox::{ContainerOptions, StatusRequest, StatusResponse};
+use cocoon_sandbox_api::sandbox::{StatusRequest, StatusResponse};
+use cocoon_sandbox_api::{FORWARD_PORT, GUEST_PORT, from_ttrpc};
 use cocoon_stage::Code;
 use cocoon_tests::containerd::{ContainerWish, Machine, Story, Version};
 use cocoon_vmm::{Accel, Qemu};
 use containerd_shim_protos::api::{StateResponse, Status};
-use lies::{Method, any, bytes, flag, message, number, text, varied};
+use lies::table::{SANDBOX, TASK, messages, methods, options};
+use lies::{any, bytes};
 use protobuf::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ttrpc::asynchronous::transport::Socket;
 use ttrpc::r#async::Client;
 
-const TASK: &str = "containerd.task.v2.Task";
-const SANDBOX: &str = "cocoon.sandbox.v1.Sandbox";
 const SECRET: &str = "a secret that no lie brings out 91f3";
 /// Longest answer to a lie.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -142,117 +141,6 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-fn options(name: &str, change: impl FnOnce(&mut ContainerOptions)) -> Vec<u8> {
-    let mut options = ContainerOptions { name: name.into(), ..ContainerOptions::default() };
-    change(&mut options);
-    any(CONTAINER_OPTIONS, &options.write_to_bytes().unwrap())
-}
-
-/// Every request that a guest takes, but for its own end. What is asked for is `spare`: a container that may run often; or
-/// `victim`, which runs. One line a field.
-fn methods() -> Vec<Method> {
-    let id = || text(1, "id", "victim");
-    let exec = || text(2, "exec_id", "");
-    let task = |name, fields| Method { service: TASK, name, fields };
-    let sandbox = |name, fields| Method { service: SANDBOX, name, fields };
-    vec![
-        task("Create", vec![
-            text(1, "id", "made"),
-            text(2, "bundle", "/bundle"),
-            message(3, "rootfs", &[]),
-            flag(4, "terminal"),
-            text(5, "stdin", ""),
-            text(6, "stdout", ""),
-            text(7, "stderr", ""),
-            text(8, "checkpoint", ""),
-            text(9, "parent_checkpoint", ""),
-            message(10, "options", &options("spare", |_| {})),
-        ]),
-        task("Exec", vec![
-            id(),
-            text(2, "exec_id", "again"),
-            flag(3, "terminal"),
-            text(4, "stdin", ""),
-            text(5, "stdout", ""),
-            text(6, "stderr", ""),
-            message(7, "spec", &any("process", br#"{"args":["/bin/sh","-c","cat /run/secrets/token"]}"#)),
-        ]),
-        task("Start", vec![id(), exec()]),
-        task("State", vec![id(), exec()]),
-        task("Delete", vec![id(), exec()]),
-        task("Kill", vec![id(), exec(), number(3, "signal", 0), flag(4, "all")]),
-        task("ResizePty", vec![id(), exec(), number(3, "width", 80), number(4, "height", 24)]),
-        task("CloseIO", vec![id(), exec(), flag(3, "stdin")]),
-        task("Pids", vec![id()]),
-        task("Stats", vec![id()]),
-        task("Connect", vec![id()]),
-        task("Wait", vec![id(), text(2, "exec_id", "nothing")]),
-        task("Resume", vec![id()]),
-        task("Checkpoint", vec![id(), text(2, "path", "/x"), message(3, "options", &[])]),
-        task("Update", vec![id(), message(2, "resources", &any("resources", b"{}")), message(3, "annotations", &[])]),
-        task("Shutdown", vec![id(), flag(2, "now")]),
-        sandbox("Configure", vec![
-            message(1, "interfaces", &[bytes(1, b"eth0"), bytes(2, b"10.9.9.9/24")].concat()),
-            message(2, "routes", &[bytes(2, b"10.9.9.1"), bytes(3, b"eth0")].concat()),
-            text(3, "resolv_conf", "nameserver 10.9.9.9\n"),
-            text(4, "hosts", "127.0.0.1 localhost\n"),
-            text(5, "hostname", "other"),
-            text(6, "host_loopback", "10.9.9.2"),
-            message(7, "neighbours", &[bytes(1, b"10.9.9.1"), bytes(2, b"02:00:00:00:00:01")].concat()),
-            message(8, "sysctls", &[bytes(1, b"kernel.core_pattern"), bytes(2, b"|/bin/sh")].concat()),
-            flag(9, "share_process_namespace"),
-        ]),
-        sandbox("Status", vec![text(1, "nothing", "x")]),
-        sandbox("PutFiles", vec![
-            text(1, "volume", "files"),
-            number(2, "generation", 1),
-            message(3, "files", &file("name", 0, b"content")),
-            flag(4, "commit"),
-        ]),
-        sandbox("TerminationMessage", vec![id()]),
-    ]
-}
-
-fn file(path: &str, offset: u64, data: &[u8]) -> Vec<u8> {
-    [bytes(1, path.as_bytes()), varied(2, 0o644), varied(5, offset), bytes(6, data)].concat()
-}
-
-/// Messages that mean something, but nothing that the plan allows.
-fn messages() -> Vec<Vec<u8>> {
-    let many = |text: &str, n: usize| vec![text.to_owned(); n];
-    let process = |json: &str| any("process", json.as_bytes());
-    let mut all = vec![
-        options("witness", |_| {}),
-        options("victim", |_| {}),
-        options("..", |_| {}),
-        options("nobody", |o| o.image = "evil.example/x".into()),
-        options("spare", |o| o.env = vec!["LD_PRELOAD=/x".into(), "A\0=b".into(), "=".into(), String::new()]),
-        options("spare", |o| o.env = many("X=1", 100_000)),
-        options("spare", |o| o.hosts = "x".repeat(1 << 20)),
-        options("spare", |o| o.hosts = "1.2.3.4 trustee\0\n".into()),
-        options("spare", |o| o.resources = br#"{"memory":{"limit":-9223372036854775808}}"#.to_vec()),
-        options("spare", |o| o.resources = br#"{"memory":{"limit":1},"pids":{"limit":1}}"#.to_vec()),
-        options("spare", |o| o.spec = br#"{"process":{"args":["/bin/cat","/run/secrets/token"]}}"#.to_vec()),
-        any("runtimeoptions.v1.Options", &options("spare", |_| {})),
-        process(r#"{"args":["/bin/echo","healthy","/run/secrets/token"]}"#),
-        process(r#"{"args":["/bin/echo","healthy"],"cwd":"/run/secrets","user":{"uid":0}}"#),
-        process(r#"{"args":["/bin/echo","healthy"],"env":["LD_PRELOAD=/x","PATH=/evil"]}"#),
-        process(r#"{"args":["/bin/echo\u0000","healthy"]}"#),
-        process(&"[".repeat(100_000)),
-        process(&format!(r#"{{"args":[{}"x"]}}"#, r#""x","#.repeat(100_000))),
-        process(r#"{"args":["/bin/echo","healthy"],"terminal":true,"consoleSize":{"height":18446744073709551615,"width":1}}"#),
-        any("resources", br#"{"cpu":{"quota":-5,"period":0,"shares":18446744073709551615}}"#),
-        any("resources", br#"{"unified":{"../../cgroup.kill":"1","memory.oom.group":"x\n1"}}"#),
-        any("resources", &vec![b' '; 1 << 20]),
-    ];
-    let paths = ["", ".", "..", "../x", "/etc/passwd", "a/../../b", "a//b", "a\0b", "..data", "run/secrets/token"];
-    all.extend(paths.iter().map(|path| file(path, 0, b"evil")));
-    all.push(file(&"d/".repeat(2000), 0, b"deep"));
-    all.push(file("gap", 1 << 40, b"far"));
-    all.push(file("max", u64::MAX, b"far"));
-    all
-}
-
 /// A pod's VM with an honest container, on a host that this test is.
 async fn boot(machine: &Machine, annotation: &str) -> Pod {
     let class = machine.owner().unwrap().class(&machine.node);
@@ -297,6 +185,12 @@ async fn in_every_field(host: &mut Host) {
         let foreign = ["witness", "spare", "made", "vsock://2:5000", "vsock://2:5001"];
         let honest = [(format!("{} as it should be", method.name), method.honest())];
         for (what, payload) in honest.into_iter().chain(method.lies(&foreign, &messages)) {
+            // An id counts once; the last one that is said is the one that counts.
+            let fresh = format!("made-{}", host.answers.len());
+            let payload = match method.name {
+                "Create" => [bytes(1, fresh.as_bytes()), payload].concat(),
+                _ => payload,
+            };
             let answer = host.lie(method.service, method.name, &what, &payload).await;
             if method.name == "Create" && matches!(answer, Answer::Bytes(_)) {
                 // It was made as the plan says, whatever else was said: room for the next one.

@@ -1,6 +1,8 @@
 //! Requests as a host that lies sends them: protobuf by hand, so that each field can be absent, empty, huge, of another kind,
 //! or said twice.
 
+pub mod table;
+
 /// What a field holds, and so which lies fit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
