@@ -7,7 +7,7 @@ use protobuf::Message;
 use super::{Method, any, bytes, flag, message, number, text, varied};
 
 /// containerd's service in the guest.
-pub const TASK: &str = "containerd.task.v2.Task";
+pub const TASK: &str = "containerd.task.v3.Task";
 /// Cocoon's.
 pub const SANDBOX: &str = "cocoon.sandbox.v1.Sandbox";
 
