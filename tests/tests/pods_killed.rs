@@ -11,7 +11,7 @@ use cocoon_plan::Restart;
 use cocoon_tests::containerd::{ContainerWish, Machine, Pod, PodWish, Process, Story, Version, cri};
 use cocoon_tests::wait_until;
 use futures_util::StreamExt;
-use futures_util::future::{join_all, select};
+use futures_util::future::{Either, join_all, select};
 use rustix::process::Signal;
 
 const SHIM: &str = "containerd-shim-cocoon-v2";
@@ -84,7 +84,8 @@ impl Dice {
     /// As many kills as asked for, of everybody at every moment, in the proportions of [`Victim`]'s cost.
     fn kills(&mut self, count: usize) -> Vec<Kill> {
         use Victim::{Containerd, Program, Qemu, Shim, Snapshotter};
-        let turns = [Shim, Qemu, Containerd, Program, Shim, Qemu, Snapshotter, Shim, Qemu, Containerd, Program];
+        let turns =
+            [Shim, Qemu, Containerd, Program, Shim, Qemu, Snapshotter, Shim, Qemu, Containerd, Program];
         let mut kills = Vec::new();
         for number in 0..count {
             let victim = turns[number % turns.len()];
@@ -132,7 +133,9 @@ fn shim(machine: &Machine, name: &str) -> Option<Process> {
     let folders = std::fs::read_dir(bundles).ok()?.flatten().map(|entry| entry.path());
     let id = folders.filter(|f| of_pod(f)).find_map(|f| Some(f.file_name()?.to_str()?.to_owned()))?;
     // Not the process that containerd starts to have it started, or cleaned up after.
-    let serves = |p: &Process| p.arguments.contains(&id) && !p.arguments.ends_with(" start") && !p.arguments.ends_with(" delete");
+    let serves = |p: &Process| {
+        p.arguments.contains(&id) && !p.arguments.ends_with(" start") && !p.arguments.ends_with(" delete")
+    };
     machine.node.named(SHIM).into_iter().find(serves)
 }
 
@@ -161,8 +164,7 @@ async fn strike(machine: &Machine, name: &str, kill: Kill) {
             _ => qemu(machine, name),
         };
         if let Some(process) = found {
-            process.signal(Signal::KILL);
-            return;
+            return process.signal(Signal::KILL);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -186,7 +188,7 @@ async fn removed(machine: &Machine, prefix: &str) -> Result<()> {
     loop {
         let mut failed = String::new();
         let list = cri.pods(&cri::ListPodSandboxRequest::default()).await;
-        let pods = match list {
+        let pods: Vec<cri::PodSandbox> = match list {
             Ok(list) => list.items.into_iter().filter(|p| p.metadata.name.starts_with(prefix)).collect(),
             Err(error) => {
                 failed = error.to_string();
@@ -213,8 +215,8 @@ async fn removed(machine: &Machine, prefix: &str) -> Result<()> {
     }
 }
 
-/// Kills a process of one pod; the others do not notice.
-async fn one(machine: &Machine, kill: Kill) -> Result<()> {
+/// Kills a process of one pod; the others do not notice. Says whether it was there to be killed.
+async fn one(machine: &Machine, kill: Kill) -> Result<bool> {
     let name = format!("one-{}-x", kill.number);
     let running = match kill.moment {
         Moment::Start => None,
@@ -233,36 +235,47 @@ async fn one(machine: &Machine, kill: Kill) -> Result<()> {
         let id = pod.container(&again).await?;
         pod.wait_for_log("work", 1, "ready\n").await?;
         pod.sh(&id, "test -s /pid").await?;
-        return pod.remove().await;
+        pod.remove().await?;
+        return Ok(true);
     }
     let acts = Box::pin(act(machine, &name, kill.moment, running.as_ref()));
     let struck = Box::pin(strike(machine, &name, kill));
-    match select(acts, struck).await {
+    let killed = match select(acts, struck).await {
         // It was over before: whoever is to be killed may be there still, or not any more.
-        futures_util::future::Either::Left((_, struck)) => {
-            let _ = tokio::time::timeout(kill.after + Duration::from_millis(100), struck).await;
+        Either::Left((_, struck)) => {
+            tokio::time::timeout(kill.after + Duration::from_millis(100), struck).await.is_ok()
         }
-        futures_util::future::Either::Right((_, acts)) => drop(acts.await),
-    }
-    removed(machine, &name).await
+        Either::Right(((), acts)) => {
+            let _ = acts.await;
+            true
+        }
+    };
+    removed(machine, &name).await?;
+    Ok(killed)
 }
 
 /// Kills who serves all pods, while each of them is at another moment.
-async fn all(machine: &mut Machine, kill: Kill) -> Result<()> {
+async fn all(machine: &mut Machine, kill: Kill) -> Result<bool> {
     let name = |lane: usize| format!("all-{}-{lane}-x", kill.number);
     // The chosen moment, and those after it.
-    let moment = |lane: usize| MOMENTS[(MOMENTS.iter().position(|m| *m == kill.moment).unwrap_or(0) + lane) % 5];
-    let lane = async |lane: usize| match moment(lane) {
-        Moment::Start => Ok(None),
-        _ => start(machine, &name(lane)).await.map(Some),
+    let first = MOMENTS.iter().position(|m| *m == kill.moment).unwrap_or(0);
+    let moment = |lane: usize| MOMENTS[(first + lane) % MOMENTS.len()];
+    let shared = &*machine;
+    let lane = |lane: usize| async move {
+        match moment(lane) {
+            Moment::Start => Ok(None),
+            _ => start(shared, &name(lane)).await.map(Some),
+        }
     };
     let running = join_all((0..LANES).map(lane)).await.into_iter().collect::<Result<Vec<_>>>()?;
-    let acts = async |lane: usize| act(machine, &name(lane), moment(lane), running[lane].as_ref()).await;
+    let all_run = &running;
+    let acts =
+        |lane: usize| async move { act(shared, &name(lane), moment(lane), all_run[lane].as_ref()).await };
     let kills = async {
         tokio::time::sleep(kill.after).await;
-        let victim = match (&machine.snapshotter, kill.victim) {
-            (Some(snapshotter), Victim::Snapshotter) => snapshotter.process(&machine.node),
-            _ => machine.containerd.process(&machine.node),
+        let victim = match &shared.snapshotter {
+            Some(snapshotter) if kill.victim == Victim::Snapshotter => snapshotter.process(&shared.node),
+            _ => shared.containerd.process(&shared.node),
         };
         victim.map(|process| process.signal(Signal::KILL))
     };
@@ -281,14 +294,19 @@ async fn all(machine: &mut Machine, kill: Kill) -> Result<()> {
             assert_eq!(here, "here");
         }
     }
-    removed(machine, &format!("all-{}-", kill.number)).await
+    removed(machine, &format!("all-{}-", kill.number)).await?;
+    Ok(true)
 }
 
-async fn within<T>(what: &str, machine_log: impl Fn() -> String, act: impl Future<Output = Result<T>>) -> T {
+async fn within(began: Instant, kill: Kill, act: impl Future<Output = Result<bool>>) -> bool {
     match tokio::time::timeout(HANG, act).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(error)) => panic!("{what}: {error:#}\n{}", machine_log()),
-        Err(_) => panic!("{what}: it hangs\n{}", machine_log()),
+        Ok(Ok(killed)) => {
+            let over = if killed { "" } else { " (it was over before)" };
+            println!("{:>6.1} s {kill:?}{over}", began.elapsed().as_secs_f32());
+            killed
+        }
+        Ok(Err(error)) => panic!("{kill:?}: {error:#}"),
+        Err(_) => panic!("{kill:?}: it hangs"),
     }
 }
 
@@ -302,22 +320,17 @@ async fn kills(mut machine: Machine) -> Machine {
         .kills(count)
         .into_iter()
         .partition(|kill| matches!(kill.victim, Victim::Containerd | Victim::Snapshotter));
-    let log = || String::new();
-    futures_util::stream::iter(of_one)
-        .map(|kill| {
-            let machine = &machine;
-            async move {
-                within(&format!("{kill:?}"), log, one(machine, kill)).await;
-                println!("{:>6.1} s {kill:?}", began.elapsed().as_secs_f32());
-            }
-        })
+    let shared = &machine;
+    let of_one = futures_util::stream::iter(of_one)
+        .map(|kill| within(began, kill, one(shared, kill)))
         .buffer_unordered(LANES)
         .collect::<Vec<_>>()
         .await;
+    let mut killed = of_one.into_iter().filter(|killed| *killed).count();
     for kill in of_all {
-        within(&format!("{kill:?}"), log, all(&mut machine, kill)).await;
-        println!("{:>6.1} s {kill:?}", began.elapsed().as_secs_f32());
+        killed += usize::from(within(began, kill, all(&mut machine, kill)).await);
     }
+    println!("{killed} of {count} were killed, in {:?}", began.elapsed());
     // One more, from its start to its removal.
     let (pod, id) = start(&machine, "last").await.unwrap();
     assert_eq!(pod.sh(&id, "echo here").await.unwrap(), "here");

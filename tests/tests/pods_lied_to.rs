@@ -6,8 +6,8 @@ mod lies;
 
 use std::time::{Duration, Instant};
 
-use cocoon_plan::{MountPlan, Restart, SecretPlan};
 use cocoon_plan::pod::{VolumePlan, VolumeSource};
+use cocoon_plan::{MountPlan, Restart, SecretPlan};
 use cocoon_protocol::initdata::InitData;
 use cocoon_sandbox::{GuestFiles, Network, Pod, PodSpec, Setup, TeePlatform};
 use cocoon_sandbox_api::sandbox::{StatusRequest, StatusResponse};
@@ -20,8 +20,8 @@ use lies::table::{SANDBOX, TASK, messages, methods, options};
 use lies::{any, bytes};
 use protobuf::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use ttrpc::asynchronous::transport::Socket;
 use ttrpc::r#async::Client;
+use ttrpc::asynchronous::transport::Socket;
 
 const SECRET: &str = "a secret that no lie brings out 91f3";
 /// Longest answer to a lie.
@@ -56,7 +56,9 @@ impl Host {
         let answer = tokio::time::timeout(limit * 2, self.client.request(request)).await.ok()?;
         match answer {
             Ok(response) => Some(Answer::Bytes(response.payload)),
-            Err(ttrpc::Error::RpcStatus(status)) if status.code == ttrpc::Code::DEADLINE_EXCEEDED.into() => None,
+            Err(ttrpc::Error::RpcStatus(status)) if status.code == ttrpc::Code::DEADLINE_EXCEEDED.into() => {
+                None
+            }
             Err(_) if began.elapsed() >= limit => None,
             Err(error) => {
                 if !matches!(error, ttrpc::Error::RpcStatus(_)) {
@@ -194,7 +196,8 @@ async fn in_every_field(host: &mut Host) {
             let answer = host.lie(method.service, method.name, &what, &payload).await;
             if method.name == "Create" && matches!(answer, Answer::Bytes(_)) {
                 // It was made as the plan says, whatever else was said: room for the next one.
-                let asked = containerd_shim_protos::api::CreateTaskRequest::parse_from_bytes(&payload).unwrap();
+                let asked =
+                    containerd_shim_protos::api::CreateTaskRequest::parse_from_bytes(&payload).unwrap();
                 host.ask(TASK, "Delete", &bytes(1, asked.id.as_bytes())).await;
             }
         }
@@ -274,7 +277,9 @@ async fn noise(host: &mut Host) {
         let got = tokio::time::timeout(LIMIT, stream.read(&mut said)).await.expect("no answer");
         assert!(!said[..got.unwrap_or(0)].starts_with(b"ok"), "{line:?} is forwarded");
     }
-    for (service, method) in [("", ""), (TASK, "Nothing"), ("grpc.AgentService", "ExecProcess"), (SANDBOX, "../x")] {
+    for (service, method) in
+        [("", ""), (TASK, "Nothing"), ("grpc.AgentService", "ExecProcess"), (SANDBOX, "../x")]
+    {
         let answer = host.lie(service, method, "another service", &[0xff; 100]).await;
         assert!(matches!(answer, Answer::Refused(_)), "{service} {method}");
     }
@@ -290,7 +295,8 @@ async fn noise(host: &mut Host) {
 
 async fn lied_to(machine: Machine) -> Machine {
     let owner = machine.owner().unwrap();
-    let script = ContainerWish::script("witness", &machine.image, "test -s /run/secrets/token && sleep 1000000");
+    let script =
+        ContainerWish::script("witness", &machine.image, "test -s /run/secrets/token && sleep 1000000");
     let containers = ["witness", "victim", "spare"].map(|name| {
         let mut wish = script.clone();
         wish.name = name.into();
@@ -303,8 +309,10 @@ async fn lied_to(machine: Machine) -> Machine {
         plan
     });
     let mut plan = owner.plan("lied-to", containers.to_vec()).unwrap();
-    plan.secrets =
-        vec![SecretPlan { uri: "kbs:///default/secret/token".into(), file: Some("/run/secrets/token".into()) }];
+    plan.secrets = vec![SecretPlan {
+        uri: "kbs:///default/secret/token".into(),
+        file: Some("/run/secrets/token".into()),
+    }];
     plan.volumes = vec![VolumePlan { name: "files".into(), source: VolumeSource::Files { digests: None } }];
     let annotation = owner.register(&plan, &[("default/secret/token", SECRET)]).await.unwrap();
     let pod = boot(&machine, &annotation).await;

@@ -10,7 +10,7 @@ use protobuf::MessageField;
 const SECRET: &str = "a secret that no kubelet sees 5b77";
 /// What a container can know of itself that a host might have changed.
 const FACTS: &str = "echo \"$0 $*\"; pwd; busybox env | busybox sort; busybox id; \
-    busybox grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ls / /dev /run /run/secrets; \
+    busybox grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status; busybox ls / /dev /run /run/secrets; \
     busybox cut -d' ' -f2,3 /proc/self/mounts; busybox hostname; cat /proc/sys/kernel/core_pattern; \
     test -w / && echo writable; test -s /run/secrets/token && echo told";
 
@@ -62,7 +62,9 @@ const LIES: &[(&str, bool, Change)] = &[
     ("working folder", false, |c, _| c.working_dir = "/run/secrets".into()),
     ("environment", false, |c, _| variable(c, "LD_PRELOAD", "/evil.so")),
     ("path", false, |c, _| variable(c, "PATH", "/evil")),
-    ("much environment", false, |c, _| (0..3000).for_each(|n| variable(c, &format!("V{n}"), &"x".repeat(100)))),
+    ("much environment", false, |c, _| {
+        (0..3000).for_each(|n| variable(c, &format!("V{n}"), &"x".repeat(100)))
+    }),
     ("a folder", true, |c, l| mount(c, "/host", &l.folder)),
     ("the root", true, |c, l| mount(c, "/bin", &l.folder)),
     ("the secrets", true, |c, l| mount(c, "/run/secrets", &l.folder)),
@@ -110,7 +112,12 @@ const LIES: &[(&str, bool, Change)] = &[
 ];
 
 /// Makes a container as kubelet asks for it, and runs it to its end; gives what it says.
-async fn told(pod: &Pod, work: &ContainerWish, attempt: u32, change: impl FnOnce(&mut cri::ContainerConfig)) -> anyhow::Result<String> {
+async fn told(
+    pod: &Pod,
+    work: &ContainerWish,
+    attempt: u32,
+    change: impl FnOnce(&mut cri::ContainerConfig),
+) -> anyhow::Result<String> {
     let mut work = work.clone();
     work.attempt = attempt;
     let id = pod.create_changed(&work, change).await?;
@@ -137,7 +144,8 @@ async fn lies(machine: Machine) -> Machine {
         plan.secrets = vec![SecretPlan { uri: "kbs:///default/secret/token".into(), file }];
     };
     let secrets = [("default/secret/token", SECRET)];
-    let pod = machine.planned(PodWish::new("lied", "cocoon"), &[&work, &stays], &secrets, change).await.unwrap();
+    let pod =
+        machine.planned(PodWish::new("lied", "cocoon"), &[&work, &stays], &secrets, change).await.unwrap();
     let other = machine.planned(PodWish::new("other", "cocoon"), &[&stays], &[], |_| {}).await.unwrap();
     let honest_one = pod.container(&stays).await.unwrap();
     pod.wait_for_log("stays", 0, "ready\n").await.unwrap();

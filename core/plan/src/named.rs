@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn a_name_is_its_own_containers_or_an_ephemeral_ones_with_a_suffix() {
-        let plan = plan(&[("app", "app"), ("debug", "ephemeral"), ("debug-x", "ephemeral"), ("debug-y", "app")]);
+        let plan =
+            plan(&[("app", "app"), ("debug", "ephemeral"), ("debug-x", "ephemeral"), ("debug-y", "app")]);
         let number = |name: &str| plan.named(name).map(|(number, _)| number);
         assert_eq!(number("app"), Some(0));
         assert_eq!((number("debug"), number("debug-1"), number("debug-y")), (Some(1), Some(1), Some(3)));

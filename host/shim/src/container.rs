@@ -79,7 +79,7 @@ async fn boot(shim: &Shim, bundle: &Bundle, request: &CreateTaskRequest) -> ttrp
         let source = options.map_or_else(|| shim.source.clone(), |any| Source::find(Some(any)));
         let config = source.read()?;
         let folder = state::pod_folder(&shim.args.namespace, &shim.args.id);
-        note(shim, bundle);
+        note(shim, bundle)?;
         vm::boot(bundle, config, &folder).await
     };
     booted.await.map(Arc::new).map_err(|failure| {
@@ -88,15 +88,19 @@ async fn boot(shim: &Shim, bundle: &Bundle, request: &CreateTaskRequest) -> ttrp
     })
 }
 
-/// What `delete` is to remove, now that control groups and network are known.
-fn note(shim: &Shim, bundle: &Bundle) {
-    if let Some(mut record) = Record::read(&shim.bundle) {
-        record.cgroups_path.clone_from(&bundle.spec.linux.cgroups_path);
-        record.netns = bundle.spec.namespace("network").map(|n| n.path.clone()).unwrap_or_default();
-        if let Err(error) = record.write(&shim.bundle) {
-            tracing::info!(%error, "the bundle does not say what is to be cleaned up");
-        }
-    }
+/// What `delete` is to remove, now that control groups and network are known. Without it they would stay, so that there is
+/// no pod then.
+fn note(shim: &Shim, bundle: &Bundle) -> Result<(), Failure> {
+    let Some(mut record) = Record::read(&shim.bundle) else { return Ok(()) };
+    record.cgroups_path.clone_from(&bundle.spec.linux.cgroups_path);
+    record.netns = bundle.spec.namespace("network").map(|n| n.path.clone()).unwrap_or_default();
+    record.write(&shim.bundle).map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull => Code::BootDiskFull,
+            _ => Code::HostUnsupported,
+        };
+        Failure::new(code, format!("{}: {error}", shim.bundle.display())).at(Stage::Boot)
+    })
 }
 
 /// Takes back what nobody waits for any more.

@@ -73,10 +73,7 @@ impl Pod {
     ) -> Result<String> {
         let mut config = self.wish.container(wish);
         change(&mut config);
-        let image = cri::ImageRequest {
-            image: config.image.clone(),
-            ..Default::default()
-        };
+        let image = cri::ImageRequest { image: config.image.clone(), ..Default::default() };
         if self.cri.image(&image).await?.image.is_none() {
             self.cri.pull(&image).await?;
         }

@@ -55,12 +55,12 @@ fn varint(mut value: u64) -> Vec<u8> {
 
 /// A field with bytes in it: text, or a message.
 pub fn bytes(number: u64, value: &[u8]) -> Vec<u8> {
-    [varint(number << 3 | TEXT), varint(value.len() as u64), value.to_vec()].concat()
+    [varint((number << 3) | TEXT), varint(value.len() as u64), value.to_vec()].concat()
 }
 
 /// A field with a number in it.
 pub fn varied(number: u64, value: u64) -> Vec<u8> {
-    [varint(number << 3 | NUMBER), varint(value)].concat()
+    [varint((number << 3) | NUMBER), varint(value)].concat()
 }
 
 /// An Any.
@@ -112,25 +112,49 @@ impl Method {
 
 impl Field {
     fn lies(&self, foreign: &[&str], messages: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
-        let text = |t: &str| (format!("{:?}", t.chars().take(40).collect::<String>()), bytes(self.number, t.as_bytes()));
+        let text = |t: &str| {
+            (format!("{:?}", t.chars().take(40).collect::<String>()), bytes(self.number, t.as_bytes()))
+        };
         let numbers = [0, 65, 4096, u64::from(u32::MAX), 1 << 31, u64::MAX];
         let mut lies = vec![
             ("absent".to_owned(), Vec::new()),
-            ("of another kind".to_owned(), match self.kind {
-                Kind::Text | Kind::Message => varied(self.number, 7),
-                Kind::Number | Kind::Flag => bytes(self.number, b"7"),
-            }),
+            (
+                "of another kind".to_owned(),
+                match self.kind {
+                    Kind::Text | Kind::Message => varied(self.number, 7),
+                    Kind::Number | Kind::Flag => bytes(self.number, b"7"),
+                },
+            ),
             ("said twice".to_owned(), [self.honest.clone(), self.honest.clone()].concat()),
-            ("longer than the request".to_owned(), [varint(self.number << 3 | TEXT), varint(1 << 40)].concat()),
-            ("a group that never ends".to_owned(), varint(self.number << 3 | 3).repeat(2000)),
+            (
+                "longer than the request".to_owned(),
+                [varint((self.number << 3) | TEXT), varint(1 << 40)].concat(),
+            ),
+            ("a group that never ends".to_owned(), varint((self.number << 3) | 3).repeat(2000)),
         ];
         match self.kind {
             Kind::Text => {
                 let long = ["x".repeat(129), "x".repeat(1 << 20), "../".repeat(2000)];
                 let fixed = [
-                    "", ".", "..", "../../etc/passwd", "/run/secrets/token", "a\0b", "\n", "\u{202e}", "-", "$(id)",
-                    "vsock://2:1024", "vsock://2:1025", "vsock://2:4294967296", "vsock://2:-1", "vsock://1:5000",
-                    "file:///run/secrets/token", "binary:///bin/sh?x", "/dev/vda", "http://127.0.0.1:8006/",
+                    "",
+                    ".",
+                    "..",
+                    "../../etc/passwd",
+                    "/run/secrets/token",
+                    "a\0b",
+                    "\n",
+                    "\u{202e}",
+                    "-",
+                    "$(id)",
+                    "vsock://2:1024",
+                    "vsock://2:1025",
+                    "vsock://2:4294967296",
+                    "vsock://2:-1",
+                    "vsock://1:5000",
+                    "file:///run/secrets/token",
+                    "binary:///bin/sh?x",
+                    "/dev/vda",
+                    "http://127.0.0.1:8006/",
                 ];
                 lies.extend(long.iter().map(|t| text(t)));
                 lies.extend(fixed.iter().chain(foreign).map(|t| text(t)));
@@ -139,11 +163,14 @@ impl Field {
             Kind::Number => lies.extend(numbers.iter().map(|n| (n.to_string(), varied(self.number, *n)))),
             Kind::Flag => lies.extend([1, u64::MAX].map(|n| (n.to_string(), varied(self.number, n)))),
             Kind::Message => {
-                let noise: Vec<u8> = (0..4096_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24).try_into().unwrap()).collect();
+                let noise: Vec<u8> =
+                    (0..4096_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24).try_into().unwrap()).collect();
                 // Each byte pair opens a message within.
                 let deep = (0..4000).fold(Vec::new(), |inner: Vec<u8>, _| bytes(1, &inner));
                 let fixed = [Vec::new(), noise, vec![0; 1 << 20], deep];
-                let of = |(n, m): (usize, &Vec<u8>)| (format!("message {n} of {} bytes", m.len()), bytes(self.number, m));
+                let of = |(n, m): (usize, &Vec<u8>)| {
+                    (format!("message {n} of {} bytes", m.len()), bytes(self.number, m))
+                };
                 lies.extend(fixed.iter().chain(messages).enumerate().map(of));
             }
         }

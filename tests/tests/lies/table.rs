@@ -26,27 +26,33 @@ pub fn methods() -> Vec<Method> {
     let task = |name, fields| Method { service: TASK, name, fields };
     let sandbox = |name, fields| Method { service: SANDBOX, name, fields };
     vec![
-        task("Create", vec![
-            text(1, "id", ""),
-            text(2, "bundle", "/bundle"),
-            message(3, "rootfs", &[]),
-            flag(4, "terminal"),
-            text(5, "stdin", ""),
-            text(6, "stdout", ""),
-            text(7, "stderr", ""),
-            text(8, "checkpoint", ""),
-            text(9, "parent_checkpoint", ""),
-            message(10, "options", &options("spare", |_| {})),
-        ]),
-        task("Exec", vec![
-            id(),
-            text(2, "exec_id", "again"),
-            flag(3, "terminal"),
-            text(4, "stdin", ""),
-            text(5, "stdout", ""),
-            text(6, "stderr", ""),
-            message(7, "spec", &any("process", br#"{"args":["/bin/sh","-c","cat /run/secrets/token"]}"#)),
-        ]),
+        task(
+            "Create",
+            vec![
+                text(1, "id", ""),
+                text(2, "bundle", "/bundle"),
+                message(3, "rootfs", &[]),
+                flag(4, "terminal"),
+                text(5, "stdin", ""),
+                text(6, "stdout", ""),
+                text(7, "stderr", ""),
+                text(8, "checkpoint", ""),
+                text(9, "parent_checkpoint", ""),
+                message(10, "options", &options("spare", |_| {})),
+            ],
+        ),
+        task(
+            "Exec",
+            vec![
+                id(),
+                text(2, "exec_id", "again"),
+                flag(3, "terminal"),
+                text(4, "stdin", ""),
+                text(5, "stdout", ""),
+                text(6, "stderr", ""),
+                message(7, "spec", &any("process", br#"{"args":["/bin/sh","-c","cat /run/secrets/token"]}"#)),
+            ],
+        ),
         task("Start", vec![id(), exec()]),
         task("State", vec![id(), exec()]),
         task("Delete", vec![id(), exec()]),
@@ -59,26 +65,35 @@ pub fn methods() -> Vec<Method> {
         task("Wait", vec![id(), text(2, "exec_id", "nothing")]),
         task("Resume", vec![id()]),
         task("Checkpoint", vec![id(), text(2, "path", "/x"), message(3, "options", &[])]),
-        task("Update", vec![id(), message(2, "resources", &any("resources", b"{}")), message(3, "annotations", &[])]),
+        task(
+            "Update",
+            vec![id(), message(2, "resources", &any("resources", b"{}")), message(3, "annotations", &[])],
+        ),
         task("Shutdown", vec![id(), flag(2, "now")]),
-        sandbox("Configure", vec![
-            message(1, "interfaces", &[bytes(1, b"eth0"), bytes(2, b"10.9.9.9/24")].concat()),
-            message(2, "routes", &[bytes(2, b"10.9.9.1"), bytes(3, b"eth0")].concat()),
-            text(3, "resolv_conf", "nameserver 10.9.9.9\n"),
-            text(4, "hosts", "127.0.0.1 localhost\n"),
-            text(5, "hostname", "other"),
-            text(6, "host_loopback", "10.9.9.2"),
-            message(7, "neighbours", &[bytes(1, b"10.9.9.1"), bytes(2, b"02:00:00:00:00:01")].concat()),
-            message(8, "sysctls", &[bytes(1, b"kernel.core_pattern"), bytes(2, b"|/bin/sh")].concat()),
-            flag(9, "share_process_namespace"),
-        ]),
+        sandbox(
+            "Configure",
+            vec![
+                message(1, "interfaces", &[bytes(1, b"eth0"), bytes(2, b"10.9.9.9/24")].concat()),
+                message(2, "routes", &[bytes(2, b"10.9.9.1"), bytes(3, b"eth0")].concat()),
+                text(3, "resolv_conf", "nameserver 10.9.9.9\n"),
+                text(4, "hosts", "127.0.0.1 localhost\n"),
+                text(5, "hostname", "other"),
+                text(6, "host_loopback", "10.9.9.2"),
+                message(7, "neighbours", &[bytes(1, b"10.9.9.1"), bytes(2, b"02:00:00:00:00:01")].concat()),
+                message(8, "sysctls", &[bytes(1, b"kernel.core_pattern"), bytes(2, b"|/bin/sh")].concat()),
+                flag(9, "share_process_namespace"),
+            ],
+        ),
         sandbox("Status", vec![text(1, "nothing", "x")]),
-        sandbox("PutFiles", vec![
-            text(1, "volume", "files"),
-            number(2, "generation", 1),
-            message(3, "files", &file("name", 0, b"content")),
-            flag(4, "commit"),
-        ]),
+        sandbox(
+            "PutFiles",
+            vec![
+                text(1, "volume", "files"),
+                number(2, "generation", 1),
+                message(3, "files", &file("name", 0, b"content")),
+                flag(4, "commit"),
+            ],
+        ),
         sandbox("TerminationMessage", vec![id()]),
     ]
 }
@@ -110,16 +125,18 @@ pub fn messages() -> Vec<Vec<u8>> {
         process(r#"{"args":["/bin/echo\u0000","healthy"]}"#),
         process(&"[".repeat(100_000)),
         process(&format!(r#"{{"args":[{}"x"]}}"#, r#""x","#.repeat(100_000))),
-        process(r#"{"args":["/bin/echo","healthy"],"terminal":true,"consoleSize":{"height":18446744073709551615,"width":1}}"#),
+        process(
+            r#"{"args":["/bin/echo","healthy"],"terminal":true,"consoleSize":{"height":18446744073709551615,"width":1}}"#,
+        ),
         any("resources", br#"{"cpu":{"quota":-5,"period":0,"shares":18446744073709551615}}"#),
         any("resources", br#"{"unified":{"../../cgroup.kill":"1","memory.oom.group":"x\n1"}}"#),
-        any("resources", &vec![b' '; 1 << 20]),
+        any("resources", " ".repeat(1 << 20).as_bytes()),
     ];
-    let paths = ["", ".", "..", "../x", "/etc/passwd", "a/../../b", "a//b", "a\0b", "..data", "run/secrets/token"];
+    let paths =
+        ["", ".", "..", "../x", "/etc/passwd", "a/../../b", "a//b", "a\0b", "..data", "run/secrets/token"];
     all.extend(paths.iter().map(|path| file(path, 0, b"evil")));
     all.push(file(&"d/".repeat(2000), 0, b"deep"));
     all.push(file("gap", 1 << 40, b"far"));
     all.push(file("max", u64::MAX, b"far"));
     all
 }
-
