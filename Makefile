@@ -27,7 +27,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo demo-containerd test bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary
+.PHONY: help setup build guest demo demo-containerd test test-killed bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -70,6 +70,11 @@ test: guest-binary ## all tests, unit and story
 	$(call image,$(COCOON_DEBUG))
 	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace --no-fail-fast
 	$(if $(filter nextest%,$(TEST)),cargo test --locked --workspace --doc)
+
+test-killed: guest-binary ## kill every process of pods at random, 50 times (as root; COCOON_SEED=N repeats a run)
+	cargo build --locked -p cocoon -p cocoon-shim
+	$(call image,$(COCOON_DEBUG))
+	COCOON_KILLS=50 COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo test --locked -p cocoon-tests --test pods_killed -- --nocapture
 
 bench: build ## the figures: latency, memory, throughput
 	$(call image,$(COCOON))

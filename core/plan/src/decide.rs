@@ -224,20 +224,9 @@ impl Sandbox {
         }
     }
 
-    /// The plan's container of this name: by its own name, else as an ephemeral one with a suffix.
+    /// The plan's container of this name: [`Plan::named`].
     fn find(&self, name: &str) -> Result<(usize, &ContainerPlan), Failure> {
-        let ephemeral = |c: &ContainerPlan| {
-            c.kind == ContainerKind::Ephemeral
-                && name.len() <= MAX_ID
-                && name.strip_prefix(&c.name).is_some_and(|rest| rest.len() > 1 && rest.starts_with('-'))
-                && name.bytes().all(is_id_byte)
-        };
-        let numbered = || self.plan.containers.iter().enumerate();
-        numbered()
-            .find(|(_, c)| c.name == name)
-            // Of several that match, the longest name says the most.
-            .or_else(|| numbered().filter(|(_, c)| ephemeral(c)).max_by_key(|(_, c)| c.name.len()))
-            .ok_or_else(|| refused(format!("no container {name:?} in the plan")))
+        self.plan.named(name).ok_or_else(|| refused(format!("no container {name:?} in the plan")))
     }
 
     /// Whether all containers that must come before this one of the plan are through, or on their way.
@@ -268,7 +257,8 @@ impl Sandbox {
     }
 }
 
-fn is_id_byte(b: u8) -> bool {
+/// Whether an id or a name that the host makes up may hold this byte.
+pub(crate) fn is_id_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')
 }
 

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod files;
 pub mod host_env;
 pub mod images;
+mod named;
 pub mod open;
 pub mod pod;
 mod targets;

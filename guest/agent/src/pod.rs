@@ -372,6 +372,20 @@ impl Pod {
         Ok(sent?)
     }
 
+    /// Has all processes of a running instance stand still, or go on. A host that may stop the whole VM, or send SIGSTOP,
+    /// needs nobody's leave for it.
+    ///
+    /// # Errors
+    /// A refusal; `START-…`.
+    pub(crate) async fn hold(&self, id: &str, still: bool) -> Result<(), Failure> {
+        let (container, _) = self.with(|running| match running.sandbox.phase(id) {
+            Some(Phase::Running) => running.built(id),
+            Some(_) => Err(refused(format!("pause or resume of {id:?}, which does not run"))),
+            None => Err(refused(format!("pause or resume of {id:?}, which was not created"))),
+        })?;
+        Ok(container.hold(still).await?)
+    }
+
     /// Removes an instance that does not run, with its files.
     ///
     /// # Errors

@@ -192,19 +192,21 @@ impl Task for TaskService {
     }
 
     async fn state(&self, _: &TtrpcContext, req: StateRequest) -> ttrpc::Result<StateResponse> {
-        let (pid, phase, terminal, exit) = if req.exec_id.is_empty() {
+        let (pid, status, terminal, exit) = if req.exec_id.is_empty() {
             let known = self.known(&req.id)?;
             let container = known.container.ok_or_else(|| not_found("no such container"))?;
-            (container.process().pid(), known.phase, known.plan.terminal, container.exited())
+            let held = known.phase == Phase::Running && container.is_held();
+            let status = if held { Status::PAUSED } else { phase_status(known.phase) };
+            (container.process().pid(), status, known.plan.terminal, container.exited())
         } else {
             let ExecKnown { exec, phase } = self.exec_known(&req.id, &req.exec_id)?;
-            (exec.process().map_or(0, |p| p.pid()), phase, exec.spec.terminal, exec.exited())
+            (exec.process().map_or(0, |p| p.pid()), phase_status(phase), exec.spec.terminal, exec.exited())
         };
         let mut response = StateResponse {
             id: req.id,
             exec_id: req.exec_id,
             pid,
-            status: phase_status(phase).into(),
+            status: status.into(),
             terminal,
             ..StateResponse::default()
         };
@@ -272,12 +274,18 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> ttrpc::Result<Empty> {
-        Err(not_planned("pause"))
+    async fn pause(&self, _: &TtrpcContext, req: PauseRequest) -> ttrpc::Result<Empty> {
+        self.known(&req.id)?;
+        let pod = Arc::clone(&self.0);
+        to_the_end(async move { pod.hold(&req.id, true).await }).await?;
+        Ok(Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> ttrpc::Result<Empty> {
-        Err(not_planned("resume"))
+    async fn resume(&self, _: &TtrpcContext, req: ResumeRequest) -> ttrpc::Result<Empty> {
+        self.known(&req.id)?;
+        let pod = Arc::clone(&self.0);
+        to_the_end(async move { pod.hold(&req.id, false).await }).await?;
+        Ok(Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {

@@ -23,8 +23,11 @@ pub fn delete(args: &Args, bundle: &Path) -> Vec<u8> {
         end(args, bundle);
         // QEMU has gone with the shim: it asks the kernel to be killed with its parent.
         let _ = std::fs::remove_file(&record.socket);
-        if record.run_dir.is_absolute() && record.run_dir.file_name().is_some() {
+        if let Some(name) = record.run_dir.file_name().filter(|_| record.run_dir.is_absolute()) {
             let _ = std::fs::remove_dir_all(&record.run_dir);
+            // As it is called until it is whole.
+            let unnamed = format!(".{}", name.to_string_lossy());
+            let _ = std::fs::remove_dir_all(record.run_dir.with_file_name(unnamed));
         }
         if let Err(error) = PodNetwork::clean(Path::new(&record.netns)) {
             eprintln!("{}: the pod's network: {error}", crate::PROGRAM);
@@ -73,6 +76,7 @@ mod tests {
         std::fs::write(&socket, "").unwrap();
         std::fs::create_dir(&run_dir).unwrap();
         std::fs::write(run_dir.join("vsock.sock"), "").unwrap();
+        std::fs::create_dir(dir.path().join(".pod-1")).unwrap();
         let record = Record { socket: socket.clone(), run_dir: run_dir.clone(), ..Record::default() };
         record.write(dir.path()).unwrap();
         // A process id that is somebody else's by now.
@@ -80,7 +84,7 @@ mod tests {
         let args = Args { id: "c1".into(), ..Args::default() };
         let response = DeleteResponse::parse_from_bytes(&delete(&args, dir.path())).unwrap();
         assert!(response.exit_status == 137 && response.exited_at.is_some());
-        assert!(!socket.exists() && !run_dir.exists());
+        assert!(!socket.exists() && !run_dir.exists() && !dir.path().join(".pod-1").exists());
         let container = tempfile::tempdir().unwrap();
         assert!(!delete(&args, container.path()).is_empty());
     }

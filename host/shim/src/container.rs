@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_plan::ContainerPlan;
-use cocoon_plan::pod::{ContainerKind, block_serial};
+use cocoon_plan::pod::block_serial;
 use cocoon_sandbox::Disk;
 use cocoon_sandbox_api::CONTAINER_OPTIONS;
 use cocoon_sandbox_api::sandbox::{ContainerOptions, Mount};
@@ -80,7 +79,7 @@ async fn boot(shim: &Shim, bundle: &Bundle, request: &CreateTaskRequest) -> ttrp
         let source = options.map_or_else(|| shim.source.clone(), |any| Source::find(Some(any)));
         let config = source.read()?;
         let folder = state::pod_folder(&shim.args.namespace, &shim.args.id);
-        note(shim, bundle);
+        note(shim, bundle)?;
         vm::boot(bundle, config, &folder).await
     };
     booted.await.map(Arc::new).map_err(|failure| {
@@ -89,15 +88,19 @@ async fn boot(shim: &Shim, bundle: &Bundle, request: &CreateTaskRequest) -> ttrp
     })
 }
 
-/// What `delete` is to remove, now that control groups and network are known.
-fn note(shim: &Shim, bundle: &Bundle) {
-    if let Some(mut record) = Record::read(&shim.bundle) {
-        record.cgroups_path.clone_from(&bundle.spec.linux.cgroups_path);
-        record.netns = bundle.spec.namespace("network").map(|n| n.path.clone()).unwrap_or_default();
-        if let Err(error) = record.write(&shim.bundle) {
-            tracing::info!(%error, "the bundle does not say what is to be cleaned up");
-        }
-    }
+/// What `delete` is to remove, now that control groups and network are known. Without it they would stay, so that there is
+/// no pod then.
+fn note(shim: &Shim, bundle: &Bundle) -> Result<(), Failure> {
+    let Some(mut record) = Record::read(&shim.bundle) else { return Ok(()) };
+    record.cgroups_path.clone_from(&bundle.spec.linux.cgroups_path);
+    record.netns = bundle.spec.namespace("network").map(|n| n.path.clone()).unwrap_or_default();
+    record.write(&shim.bundle).map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull => Code::BootDiskFull,
+            _ => Code::HostUnsupported,
+        };
+        Failure::new(code, format!("{}: {error}", shim.bundle.display())).at(Stage::Boot)
+    })
 }
 
 /// Takes back what nobody waits for any more.
@@ -243,16 +246,8 @@ fn wanted(vm: &PodVm, bundle: &Bundle, request: &CreateTaskRequest) -> Paths {
 /// What the host's mounts are to the container of this name.
 fn arrange(vm: &PodVm, bundle: &Bundle, name: &str) -> Result<Arranged, Failure> {
     let Some(plan) = &vm.plan else { return mounts::open(&bundle.spec) };
-    let named = plan.container(name).or_else(|| {
-        // An ephemeral container of the plan stands for names with a suffix too.
-        let stands = |c: &&ContainerPlan| {
-            c.kind == ContainerKind::Ephemeral
-                && name.strip_prefix(&c.name).is_some_and(|rest| rest.starts_with('-'))
-        };
-        plan.containers.iter().filter(stands).max_by_key(|c| c.name.len())
-    });
-    match named {
-        Some(container) => mounts::planned(&bundle.spec, plan, container),
+    match plan.named(name) {
+        Some((_, container)) => mounts::planned(&bundle.spec, plan, container),
         // The guest says that it has no such container.
         None => Ok(Arranged::default()),
     }

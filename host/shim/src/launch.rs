@@ -23,7 +23,7 @@ const MAX_SOCKET: usize = 108;
 /// Starts the shim of the container in `bundle`, or finds its pod's; gives what containerd is to be answered.
 ///
 /// # Errors
-/// `HOST-UNSUPPORTED` with what is wrong.
+/// `HOST-UNSUPPORTED` with what is wrong, `BOOT-DISK-FULL`.
 pub fn start(args: &Args, bundle: &Path, bootstrap: &Bootstrap) -> Result<Vec<u8>, Failure> {
     let kind = Bundle::read(bundle)?.spec.kind()?;
     if let Kind::Member(sandbox) = kind {
@@ -38,14 +38,17 @@ pub fn start(args: &Args, bundle: &Path, bootstrap: &Bootstrap) -> Result<Vec<u8
         None => state::socket(&config.state, &args.address, &args.namespace, &args.id),
     };
     let address = format!("unix://{}", socket.display());
-    if let Some(listener) = bind(&socket).map_err(|e| failed(&socket, &e))? {
+    // Written before there is anything to be removed: whoever is killed in between leaves nothing that `delete` does not find.
+    if Record::read(bundle).is_none() {
         let record = Record {
             socket: socket.clone(),
             run_dir: config.state.join(state::pod_folder(&args.namespace, &args.id)),
             ..Record::default()
         };
-        let spawned = record.write(bundle).and_then(|()| {
-            let mut child = serve(args, bundle, &source, bootstrap, listener)?;
+        record.write(bundle).map_err(|e| failed(bundle, &e))?;
+    }
+    if let Some(listener) = bind(&socket).map_err(|e| failed(&socket, &e))? {
+        let spawned = serve(args, bundle, &source, bootstrap, listener).and_then(|mut child| {
             let noted = note(bundle, &child, &address);
             if noted.is_err() {
                 // Nobody would find it.
@@ -63,7 +66,11 @@ pub fn start(args: &Args, bundle: &Path, bootstrap: &Bootstrap) -> Result<Vec<u8
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Code::HostUnsupported, format!("{}: {error}", path.display())).at(Stage::Boot)
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull => Code::BootDiskFull,
+        _ => Code::HostUnsupported,
+    };
+    Failure::new(code, format!("{}: {error}", path.display())).at(Stage::Boot)
 }
 
 /// The address that the sandbox's shim left in its bundle, beside this one.

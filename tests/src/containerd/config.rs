@@ -14,6 +14,8 @@ pub(super) struct Config<'a> {
     pub pause: &'a str,
     /// The runtime class's file of `cocoon` pods.
     pub class: &'a Path,
+    /// The socket of Cocoon's snapshotter, where all images are to go there.
+    pub snapshotter: Option<&'a Path>,
 }
 
 impl Config<'_> {
@@ -28,7 +30,25 @@ impl Config<'_> {
         );
         let sections = if self.version == Version::V2 { self.of_version_3() } else { self.of_version_2() };
         let version = if self.version == Version::V2 { 3 } else { 2 };
-        format!("version = {version}\n{}\n{head}{sections}", Self::DISABLED)
+        format!("version = {version}\n{}\n{head}{sections}{}", Self::DISABLED, self.proxy())
+    }
+
+    fn proxy(&self) -> String {
+        let Some(socket) = self.snapshotter else { return String::new() };
+        let mut text =
+            format!("[proxy_plugins.cocoon]\ntype = 'snapshot'\naddress = '{}'\n", socket.display());
+        if self.version == Version::V2 {
+            text.push_str(
+                "[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]\n\
+                 platform = 'linux/amd64'\nsnapshotter = 'cocoon'\n",
+            );
+        }
+        text
+    }
+
+    /// Who keeps images.
+    fn keeper(&self) -> &'static str {
+        if self.snapshotter.is_some() { "cocoon" } else { "overlayfs" }
     }
 
     /// What tests do not need, and what would look for devices and daemons of the machine.
@@ -48,8 +68,9 @@ impl Config<'_> {
              stream_server_port = '0'\n\
              [{cri}.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{folder}/cni'\n\
              [{cri}.registry]\nconfig_path = '{folder}/hosts'\n\
-             [{cri}.containerd]\ndefault_runtime_name = 'runc'\nsnapshotter = 'overlayfs'\n{}",
+             [{cri}.containerd]\ndefault_runtime_name = 'runc'\nsnapshotter = '{}'\n{}",
             self.pause,
+            self.keeper(),
             self.runtimes(&format!("{cri}.containerd.runtimes"))
         )
     }
@@ -61,12 +82,13 @@ impl Config<'_> {
         format!(
             "[{runtime}]\nrestrict_oom_score_adj = true\n\
              [{runtime}.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{folder}/cni'\n\
-             [{images}]\nsnapshotter = 'overlayfs'\n\
+             [{images}]\nsnapshotter = '{}'\ndisable_snapshot_annotations = false\n\
              [{images}.pinned_images]\nsandbox = '{}'\n\
              [{images}.registry]\nconfig_path = '{folder}/hosts'\n\
              [plugins.'io.containerd.grpc.v1.cri']\n\
              stream_server_address = '127.0.0.1'\nstream_server_port = '0'\n\
              [{runtime}.containerd]\ndefault_runtime_name = 'runc'\n{}",
+            self.keeper(),
             self.pause,
             self.runtimes(&format!("{runtime}.containerd.runtimes"))
         )

@@ -27,6 +27,8 @@ pub struct Setup<'a> {
     pub pause: &'a str,
     /// The runtime class of `cocoon` pods.
     pub class: &'a RuntimeConfig,
+    /// The socket of Cocoon's snapshotter, where all images are to go there.
+    pub snapshotter: Option<&'a Path>,
 }
 
 /// A containerd with root, state and socket of its own, in a node. Dropping it kills it; its pods end with the node.
@@ -56,7 +58,13 @@ impl Containerd {
         }
         let class = folder.join("class.toml");
         fs::write(&class, setup.class.to_toml())?;
-        let config = Config { version: setup.version, folder: &folder, pause: setup.pause, class: &class };
+        let config = Config {
+            version: setup.version,
+            folder: &folder,
+            pause: setup.pause,
+            class: &class,
+            snapshotter: setup.snapshotter,
+        };
         fs::write(folder.join("config.toml"), config.text())?;
         fs::write(folder.join("cni/10-cocoon.conflist"), config::network(&folder))?;
         fs::write(

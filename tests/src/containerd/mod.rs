@@ -3,6 +3,7 @@
 //! - [`Node`]: namespaces in which all of it lives and with which all of it ends.
 //! - [`Version`]: which containerd.
 //! - [`Containerd`]: one that runs, can be killed and started again.
+//! - [`Snapshotter`]: Cocoon's own, where a node has it.
 //! - [`Cri`]: kubelet's side of the Container Runtime Interface; [`Stream`]: exec, attach and port forwarding.
 //! - [`PodWish`], [`ContainerWish`], [`Pod`]: pods and what becomes of them.
 //! - [`Owner`]: who plans workloads and registers them with Trustee.
@@ -15,6 +16,7 @@ mod node;
 mod owner;
 mod peer;
 mod pod;
+mod snapshotter;
 mod story;
 mod stream;
 mod wish;
@@ -25,6 +27,7 @@ pub use node::{Node, Process};
 pub use owner::{ANNOTATION, COCO_ANNOTATION, Owner};
 pub use peer::Version;
 pub use pod::{Ended, Pod};
+pub use snapshotter::Snapshotter;
 pub use story::{Machine, Story};
 pub use stream::{Forward, Stream};
 pub use wish::{ContainerWish, PodWish};

@@ -59,10 +59,21 @@ impl Pod {
     /// # Errors
     /// containerd's refusal.
     pub async fn create(&self, wish: &ContainerWish) -> Result<String> {
-        let image = cri::ImageRequest {
-            image: MessageField::some(cri::ImageSpec { image: wish.image.clone(), ..Default::default() }),
-            ..Default::default()
-        };
+        self.create_changed(wish, |_| {}).await
+    }
+
+    /// [`Pod::create`] with another description of the container than a wish can be of.
+    ///
+    /// # Errors
+    /// containerd's refusal.
+    pub async fn create_changed(
+        &self,
+        wish: &ContainerWish,
+        change: impl FnOnce(&mut cri::ContainerConfig),
+    ) -> Result<String> {
+        let mut config = self.wish.container(wish);
+        change(&mut config);
+        let image = cri::ImageRequest { image: config.image.clone(), ..Default::default() };
         if self.cri.image(&image).await?.image.is_none() {
             self.cri.pull(&image).await?;
         }
@@ -71,7 +82,7 @@ impl Pod {
         }
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: self.id.clone(),
-            config: MessageField::some(self.wish.container(wish)),
+            config: MessageField::some(config),
             sandbox_config: MessageField::some(self.config.clone()),
             ..Default::default()
         };

@@ -7,7 +7,7 @@ use cocoon_plan::Plan;
 use cocoon_runtime::RuntimeConfig;
 
 use super::daemon::shim_program;
-use super::{ContainerWish, Containerd, Node, Owner, Pod, PodWish, Setup, Version};
+use super::{ContainerWish, Containerd, Node, Owner, Pod, PodWish, Setup, Snapshotter, Version};
 use crate::{Layout, Registry, missing};
 
 /// Programs without which there are no pods.
@@ -21,6 +21,8 @@ pub struct Machine {
     pub registry: Registry,
     /// The owner, in stories of Cocoon's pods.
     pub owner: Option<Owner>,
+    /// Cocoon's snapshotter, in stories that have it.
+    pub snapshotter: Option<Snapshotter>,
     /// An image with busybox, whose own command sleeps.
     pub image: String,
     /// Everything lives in it, so it goes last.
@@ -34,6 +36,8 @@ pub enum Story {
     Runc,
     /// Pods of Cocoon, with these changes to the runtime class.
     Cocoon(fn(&mut RuntimeConfig)),
+    /// The same on a node where Cocoon's snapshotter keeps all images, so that no pod of runc can run.
+    Snapshotter(fn(&mut RuntimeConfig)),
 }
 
 impl Story {
@@ -77,17 +81,31 @@ impl Story {
             return Ok(());
         }
         let mut class = owner.as_ref().map(|o| o.class(&node)).unwrap_or_default();
-        if let Story::Cocoon(change) = self {
+        if let Story::Cocoon(change) | Story::Snapshotter(change) = self {
             change(&mut class);
         }
-        let setup = Setup { version, registry: &registry.address(), pause: &image, class: &class };
+        let snapshotter = match self {
+            Story::Snapshotter(_) => Some(Snapshotter::start(&node)?),
+            _ => None,
+        };
+        if let Some(None) = snapshotter {
+            return Ok(());
+        }
+        let (snapshotter, socket) = (snapshotter.flatten(), Snapshotter::socket(&node));
+        let setup = Setup {
+            version,
+            registry: &registry.address(),
+            pause: &image,
+            class: &class,
+            snapshotter: snapshotter.as_ref().map(|_| socket.as_path()),
+        };
         let Some(containerd) = Containerd::start(&node, &setup)? else { return Ok(()) };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let machine = runtime.block_on(async {
             if let Some(owner) = &owner {
                 owner.accept_guests().await?;
             }
-            anyhow::Ok(story(Machine { node, containerd, registry, owner, image }).await)
+            anyhow::Ok(story(Machine { node, containerd, registry, owner, snapshotter, image }).await)
         })?;
         let left = machine.left(Duration::from_secs(20))?;
         assert_eq!(
@@ -114,7 +132,7 @@ impl Machine {
     /// # Errors
     /// Where this cannot be found out.
     pub fn left(&self, limit: Duration) -> Result<Vec<String>> {
-        let mut left = self.node.left(&["containerd"], limit)?;
+        let mut left = self.node.left(&["containerd", "cocoon"], limit)?;
         // The state folder of Cocoon's pods.
         let state = self.node.folder().join("s");
         left.extend(files_below(&state).into_iter().map(|f| format!("file {f}")));

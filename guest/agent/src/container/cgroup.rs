@@ -184,10 +184,32 @@ impl Cgroup {
 
     /// Waits until no process is left in it.
     pub(crate) async fn emptied(&self) {
+        self.while_it_says("populated 1").await;
+    }
+
+    /// Has its processes stand still, and waits until all do; or go on. One that stands still can be killed.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub(crate) async fn freeze(&self, still: bool) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.freeze"), if still { "1" } else { "0" })?;
+        if still {
+            self.while_it_says("frozen 0").await;
+        }
+        Ok(())
+    }
+
+    /// Whether its processes are to stand still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+    }
+
+    /// Waits as long as this is among what the kernel says of it.
+    async fn while_it_says(&self, line: &str) {
         let file = self.path.join("cgroup.events");
-        let populated = || fs::read_to_string(&file).is_ok_and(|t| t.lines().any(|l| l == "populated 1"));
+        let says = || fs::read_to_string(&file).is_ok_and(|t| t.lines().any(|l| l == line));
         let Ok(changes) = Changes::of(&file) else { return };
-        while populated() && changes.next().await.is_ok() {}
+        while says() && changes.next().await.is_ok() {}
     }
 
     /// The container's processes, by their ids in the guest.

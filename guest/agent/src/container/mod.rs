@@ -48,6 +48,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use cocoon_plan::{ContainerPlan, MountPlan};
 use containerd_shim_protos::cgroups_v2::metrics::Metrics;
@@ -158,6 +159,9 @@ impl Ending {
         }
     }
 }
+
+/// How long a container's processes may take to stand still.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Numbers containers, so that one that is still going never meets another of the same id.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -300,6 +304,27 @@ impl Container {
     /// [`Error::Resources`] where the kernel refuses one.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.set(resources))
+    }
+
+    /// Has all its processes stand still, or go on.
+    ///
+    /// # Errors
+    /// [`Error::Container`], such as where they do not all stand still within [`STILL`]: then they go on.
+    pub async fn hold(&self, still: bool) -> Result<(), Error> {
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        let step = || Error::container(if still { "pause" } else { "resume" });
+        match tokio::time::timeout(STILL, cgroup.freeze(still)).await {
+            Ok(done) => done.map_err(step()),
+            Err(late) => {
+                let _ = cgroup.freeze(false).await;
+                Err(step()(late.into()))
+            }
+        }
+    }
+
+    /// Whether its processes stand still.
+    pub fn is_held(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_frozen())
     }
 
     /// Resource figures, in containerd's form.

@@ -117,6 +117,10 @@ impl Pod {
     ) -> Result<Arc<Process>, Failure> {
         let (container, exec) = self.with(|running| {
             let (container, _) = running.built(id)?;
+            // It would stand still before it could say that it runs.
+            if container.is_held() {
+                return Err(refused(format!("exec in {id:?}, which is paused")));
+            }
             let exec = running.instances.get(id).and_then(|i| i.execs.get(exec_id)).cloned();
             running.sandbox.exec_start(id, exec_id)?;
             Ok((container, exec.ok_or_else(|| refused(format!("{exec_id:?} is not there")))?))
