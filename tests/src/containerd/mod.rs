@@ -5,12 +5,14 @@
 //! - [`Containerd`]: one that runs, can be killed and started again.
 //! - [`Cri`]: kubelet's side of the Container Runtime Interface; [`Stream`]: exec, attach and port forwarding.
 //! - [`PodWish`], [`ContainerWish`], [`Pod`]: pods and what becomes of them.
+//! - [`Disk`]: a disk of the node's.
 //! - [`Owner`]: who plans workloads and registers them with Trustee.
 //! - [`Story`], [`Machine`]: all of these together, and the question what is left at the end.
 
 mod config;
 pub mod cri;
 mod daemon;
+mod disk;
 mod node;
 mod owner;
 mod peer;
@@ -21,6 +23,7 @@ mod wish;
 
 pub use cri::Cri;
 pub use daemon::{Containerd, Setup, shim_program};
+pub use disk::Disk;
 pub use node::{Node, Process};
 pub use owner::{ANNOTATION, COCO_ANNOTATION, Owner};
 pub use peer::Version;
