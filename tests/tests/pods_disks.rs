@@ -45,7 +45,8 @@ fn read(path: &str, number: usize) -> String {
 }
 
 async fn disks(machine: Machine) -> Machine {
-    let make = |name: &str| Disk::of(machine.node.folder().join(name), &content(&format!("{name} of the node\n")));
+    let make =
+        |name: &str| Disk::of(machine.node.folder().join(name), &content(&format!("{name} of the node\n")));
     let (Some(mut data), Some(mut fixed), Some(mut lent), Some(mut stray)) =
         (make("data").unwrap(), make("fixed").unwrap(), make("lent").unwrap(), make("stray").unwrap())
     else {
@@ -78,13 +79,19 @@ async fn disks(machine: Machine) -> Machine {
     let mut outsider = work.clone();
     outsider.devices.push(device("/dev/stray", &stray, "mrw"));
     let refused = pod.container(&outsider).await.unwrap_err().to_string();
-    assert!(refused.contains(Code::PlanRequestRefused.as_str()) && refused.contains("/dev/stray"), "{refused}");
+    assert!(
+        refused.contains(Code::PlanRequestRefused.as_str()) && refused.contains("/dev/stray"),
+        "{refused}"
+    );
     work.attempt = 1;
     let id = pod.container(&work).await.unwrap();
 
     for (path, name) in [("/dev/data", "data"), ("/dev/fixed", "fixed"), ("/dev/lent", "lent")] {
         assert_eq!(pod.sh(&id, &read(path, 0)).await.unwrap(), format!("{name} of the node"));
-        assert_eq!(pod.sh(&id, &format!("busybox blockdev --getsz {path}")).await.unwrap(), SECTORS.to_string());
+        assert_eq!(
+            pod.sh(&id, &format!("busybox blockdev --getsz {path}")).await.unwrap(),
+            SECTORS.to_string()
+        );
     }
     assert!(pod.sh(&id, "test -e /dev/stray").await.is_err());
     // What was flushed is in the node's file at once.
@@ -92,7 +99,8 @@ async fn disks(machine: Machine) -> Machine {
     assert_eq!(at(&data, 8), sector("of the guest\n"));
     // Neither what the plan calls read-only nor what kubelet does is written to.
     for path in ["/dev/fixed", "/dev/lent"] {
-        let (said, _, code) = pod.exec(&id, &["/bin/sh", "-c", &write("x", path, 0, ",fsync")]).await.unwrap();
+        let (said, _, code) =
+            pod.exec(&id, &["/bin/sh", "-c", &write("x", path, 0, ",fsync")]).await.unwrap();
         assert_ne!(code, 0, "{path}: {said}");
     }
     for attempt in 0..2 {

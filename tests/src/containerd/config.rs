@@ -88,7 +88,8 @@ impl Config<'_> {
 
 /// What to add for a runtime `lean`: as `cocoon`, with images in the proxy snapshotter on this socket.
 pub(super) fn lean(version: Version, class: &Path, socket: &Path) -> String {
-    let cri = if version == Version::V2 { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
+    let cri =
+        if version == Version::V2 { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
     let at = format!("plugins.'{cri}'.containerd.runtimes.lean");
     let images = "plugins.'io.containerd.cri.v1.images'";
     // containerd 2 prepares images apart from runtimes, and unpacks into what it is told.

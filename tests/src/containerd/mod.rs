@@ -7,6 +7,7 @@
 //! - [`PodWish`], [`ContainerWish`], [`Pod`]: pods and what becomes of them.
 //! - [`Disk`]: a disk of the node's.
 //! - [`Owner`]: who plans workloads and registers them with Trustee.
+//! - [`Snapshotter`]: Cocoon's snapshotter, which keeps images off the node.
 //! - [`Story`], [`Machine`]: all of these together, and the question what is left at the end.
 
 mod config;
@@ -17,6 +18,7 @@ mod node;
 mod owner;
 mod peer;
 mod pod;
+mod snapshotter;
 mod story;
 mod stream;
 mod wish;
@@ -28,6 +30,7 @@ pub use node::{Node, Process};
 pub use owner::{ANNOTATION, COCO_ANNOTATION, Owner};
 pub use peer::Version;
 pub use pod::{Ended, Pod};
+pub use snapshotter::Snapshotter;
 pub use story::{Machine, Story};
 pub use stream::{Forward, Stream};
 pub use wish::{ContainerWish, PodWish};
