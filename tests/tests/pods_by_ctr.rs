@@ -33,7 +33,7 @@ async fn a_life(machine: Machine) -> Machine {
 
     // The host's program is not what runs.
     let named = ["--annotation", &annotation, &machine.image, "one", "/bin/false"];
-    must(&machine, &[&["run", "--detach"], &runtime[..], &named].concat());
+    must(&machine, &[&["run", "--detach"][..], &runtime[..], &named[..]].concat());
     let listed = must(&machine, &["tasks", "ls"]);
     let line = listed.lines().find(|l| l.starts_with("one")).unwrap_or_else(|| panic!("{listed}"));
     assert!(line.ends_with("RUNNING"), "{line}");
@@ -63,8 +63,8 @@ async fn a_life(machine: Machine) -> Machine {
     assert_eq!(must(&machine, &["containers", "ls", "-q"]), "");
 
     // In the foreground, killed from elsewhere; and without a plan, which says why.
-    let run =
-        [&["run", "--rm"], &runtime[..], &["--annotation", &annotation, &machine.image, "two"]].concat();
+    let run = [&["run", "--rm"][..], &runtime[..], &["--annotation", &annotation, &machine.image, "two"][..]]
+        .concat();
     let mut foreground = machine.containerd.ctr(&machine.node, &run);
     let foreground = foreground.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let runs = || {
@@ -75,7 +75,8 @@ async fn a_life(machine: Machine) -> Machine {
     must(&machine, &["tasks", "kill", "--signal", "SIGKILL", "two"]);
     let ended = foreground.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(137), "{}", String::from_utf8_lossy(&ended.stderr));
-    let (good, said) = ctr(&machine, &[&["run", "--rm"], &runtime[..], &[&machine.image, "bare"]].concat());
+    let (good, said) =
+        ctr(&machine, &[&["run", "--rm"][..], &runtime[..], &[&machine.image, "bare"][..]].concat());
     assert!(!good && said.contains(Code::InitdataMissing.as_str()), "{said}");
     assert_eq!(must(&machine, &["containers", "ls", "-q"]), "");
     machine

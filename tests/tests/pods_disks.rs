@@ -1,8 +1,8 @@
 //! Block volumes: a disk of the node that is plugged into a running pod, as Kubernetes' `volumeDevices` have it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
-use cocoon_plan::Restart;
 use cocoon_plan::pod::{DevicePlan, VolumePlan, VolumeSource};
+use cocoon_plan::{Plan, Restart};
 use cocoon_stage::Code;
 use cocoon_tests::containerd::{ContainerWish, Disk, Machine, PodWish, Story, Version};
 
@@ -61,7 +61,7 @@ async fn disks(machine: Machine) -> Machine {
     // Another container with one of them, in another place.
     let mut other = ContainerWish::script("other", &machine.image, &read("/dev/xvdb", 8));
     other.devices = vec![device("/dev/xvdb", &data, "mrw")];
-    let pod = machine.planned(PodWish::new("disks", "cocoon"), &[&work, &other], &[], |plan| {
+    let change = |plan: &mut Plan| {
         plan.volumes = ["data", "fixed", "lent"]
             .map(|name| VolumePlan { name: name.into(), source: VolumeSource::Block {} })
             .to_vec();
@@ -72,8 +72,9 @@ async fn disks(machine: Machine) -> Machine {
         ];
         plan.containers[1].devices = vec![planned("/dev/xvdb", "data", false)];
         plan.containers[1].restart = Restart::Always;
-    });
-    let pod = pod.await.unwrap();
+    };
+    let wish = PodWish::new("disks", "cocoon");
+    let pod = machine.planned(wish, &[&work, &other], &[], change).await.unwrap();
 
     // A disk that the plan does not have.
     let mut outsider = work.clone();

@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use cocoon_plan::Plan;
 use cocoon_stage::Code;
 use cocoon_tests::containerd::{ContainerWish, Machine, Pod, PodWish, Story, Version};
 use cocoon_tests::run;
@@ -66,10 +67,9 @@ async fn several(mut machine: Machine) -> Machine {
     let script = "mkdir -p /www; echo content >/www/index.html; head -c 300000 /dev/zero >/www/large; \
                   busybox httpd -p 8080 -h /www; echo ready; sleep 100000";
     let work = ContainerWish::script("work", &machine.image, script);
-    let pod = machine.planned(PodWish::new("several", "cocoon"), &[&work], &[], |plan| {
-        plan.forward_ports = vec![8080];
-    });
-    let pod = pod.await.unwrap();
+    let wish = PodWish::new("several", "cocoon");
+    let forward = |plan: &mut Plan| plan.forward_ports = vec![8080];
+    let pod = machine.planned(wish, &[&work], &[], forward).await.unwrap();
     let id = pod.container(&work).await.unwrap();
     pod.wait_for_log("work", 0, "ready\n").await.unwrap();
 
