@@ -92,11 +92,12 @@ pub(super) fn lean(version: Version, class: &Path, socket: &Path) -> String {
         if version == Version::V2 { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
     let at = format!("plugins.'{cri}'.containerd.runtimes.lean");
     let images = "plugins.'io.containerd.cri.v1.images'";
+    let unpacks = "plugins.'io.containerd.transfer.v1.local'.unpack_config";
     // containerd 2 prepares images apart from runtimes, and unpacks into what it is told.
     let of_images = format!(
         "[{images}.runtime_platforms.lean]\nplatform = 'linux/amd64'\nsnapshotter = 'cocoon'\n\
-         [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]\n\
-         platform = 'linux/amd64'\nsnapshotter = 'cocoon'\n"
+         [[{unpacks}]]\nplatform = 'linux/amd64'\nsnapshotter = 'overlayfs'\n\
+         [[{unpacks}]]\nplatform = 'linux/amd64'\nsnapshotter = 'cocoon'\n"
     );
     format!(
         "[proxy_plugins.cocoon]\ntype = 'snapshot'\naddress = '{}'\n{}\
