@@ -121,19 +121,19 @@ async fn refused(machine: &mut Machine, work: &ContainerWish) {
     let error = machine.planned(host, &[work], &[], |_| {}).await.map(drop).unwrap_err().to_string();
     assert!(error.contains(Code::PlanRequestRefused.as_str()) && error.contains("hostNetwork"), "{error}");
 
-    // A device without a hardware address of its own.
-    run("ip", ["link", "add", "parent0", "type", "dummy"]).unwrap();
-    run("ip", ["link", "set", "parent0", "up"]).unwrap();
+    // A device that is a program's on the node: no pod's to take over.
+    run("ip", ["tuntap", "add", "dev", "program0", "mode", "tap"]).unwrap();
     let range = json!([[{"subnet": "10.90.0.0/24"}]]);
-    let routed = json!({"type": "ipvlan", "mode": "l3", "master": "parent0",
-        "ipam": addresses(machine, range, json!([]))});
-    write_network(machine, "20-direct.conflist", "routed", &routed);
+    let moved =
+        json!({"type": "host-device", "device": "program0", "ipam": addresses(machine, range, json!([]))});
+    write_network(machine, "20-direct.conflist", "moved", &moved);
     machine.containerd.end(&machine.node, Signal::TERM).unwrap();
     machine.containerd.start_again(&machine.node).unwrap();
-    let routed = machine.planned(PodWish::new("routed", "cocoon"), &[work], &[], |_| {}).await;
-    let error = routed.map(drop).unwrap_err().to_string();
+    let moved = machine.planned(PodWish::new("moved", "cocoon"), &[work], &[], |_| {}).await;
+    let error = moved.map(drop).unwrap_err().to_string();
     assert!(error.contains(Code::BootNetworkUnsupported.as_str()) && error.contains("eth1"), "{error}");
-    run("ip", ["link", "delete", "parent0"]).unwrap();
+    // It is the node's again.
+    run("ip", ["link", "delete", "program0"]).unwrap();
 }
 
 #[test]
