@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Error;
 use crate::check::check_uri;
+use crate::{Error, MAX_PLAN_BYTES};
 
 /// Layers of one image that may be attached as block devices: what a manifest may list at most.
 pub const MAX_SHARED_LAYERS: usize = 128;
@@ -98,6 +98,19 @@ pub struct SharedLayer {
 }
 
 impl ImageSettings {
+    /// Settings that stand for themselves, without a plan: JSON.
+    ///
+    /// # Errors
+    /// [`Error`] for what is malformed or not allowed.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.len() > MAX_PLAN_BYTES {
+            return Err(Error::TooLarge(text.len()));
+        }
+        let settings: Self = serde_json::from_str(text).map_err(Error::Malformed)?;
+        settings.check("images")?;
+        Ok(settings)
+    }
+
     pub(crate) fn is_default(&self) -> bool {
         *self == ImageSettings::default()
     }

@@ -5,6 +5,8 @@
 //! sides of the trust boundary, so a [`Failure`] has two forms: the full one for the workload's owner and
 //! [`Failure::for_host`], which carries stage and code only.
 
+#[macro_use]
+mod code_table;
 mod codes;
 mod failure;
 mod timeline;

@@ -1,6 +1,7 @@
 //! Disks that a running VM is given: each goes into a port of its own, made at the VM's start.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,7 +54,8 @@ pub(crate) async fn plug<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn backend(node: &str, disk: &Disk) -> Result<Value, Error> {
-    let path = std::str::from_utf8(disk.path.as_os_str().as_bytes());
+    let path = named(&disk.path);
+    let path = std::str::from_utf8(path.as_os_str().as_bytes());
     let path = path.map_err(|_| Error::Qmp("a disk's path that is no text".into()))?;
     // What it holds outlives the pod: what the guest flushes reaches the medium.
     let driver = if disk.path.starts_with("/dev") { "host_device" } else { "file" };
@@ -61,6 +63,18 @@ fn backend(node: &str, disk: &Disk) -> Result<Value, Error> {
         "driver": "raw", "node-name": node, "read-only": disk.read_only,
         "file": { "driver": driver, "filename": path },
     }))
+}
+
+/// A device by its name, where nobody (udev, that is) made the link `/dev/block/MAJOR:MINOR` that was asked for: as the kernel
+/// has it (sysfs, `uevent` of a block device).
+fn named(path: &Path) -> PathBuf {
+    let number = path.strip_prefix("/dev/block").ok().filter(|_| !path.exists());
+    let known = number.and_then(|number| {
+        let about = std::fs::read_to_string(Path::new("/sys/dev/block").join(number).join("uevent")).ok()?;
+        let name = about.lines().find_map(|line| line.strip_prefix("DEVNAME="))?.to_owned();
+        Some(Path::new("/dev").join(name))
+    });
+    known.unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -78,5 +92,20 @@ mod tests {
         let disk = |path: &str| Disk { path: path.into(), serial: "vol-1".into(), read_only: true };
         let driver = |path: &str| backend("n", &disk(path)).unwrap()["file"]["driver"].clone();
         assert_eq!((driver("/dev/block/7:0"), driver("/x.img")), (json!("host_device"), json!("file")));
+    }
+    #[test]
+    fn a_device_is_found_by_its_number_where_no_link_has_it() {
+        let Some(disk) = std::fs::read_dir("/sys/dev/block").into_iter().flatten().flatten().next() else {
+            return println!("skipped: this machine has no disk");
+        };
+        let number = disk.file_name();
+        let asked = Path::new("/dev/block").join(&number);
+        let found = named(&asked);
+        // Where the link is, it is as good.
+        assert!(found == asked || found.starts_with("/dev") && !found.starts_with("/dev/block"), "{found:?}");
+        assert!(asked.exists() == (found == asked), "{found:?}");
+        for other in ["/dev/block/999999:1", "/dev/block/../x", "/dev/x", "/a/file"] {
+            assert_eq!(named(Path::new(other)), Path::new(other));
+        }
     }
 }

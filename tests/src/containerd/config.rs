@@ -4,6 +4,9 @@ use std::path::Path;
 
 use super::Version;
 
+/// Annotations of pods and containers reach runtimes only where they are listed.
+const PASSED: &str = "['dev.cocoon.*', 'io.katacontainers.*']";
+
 /// What a configuration says.
 pub(super) struct Config<'a> {
     /// The version that reads it.
@@ -66,7 +69,7 @@ impl Config<'_> {
              restrict_oom_score_adj = true\n\
              stream_server_address = '127.0.0.1'\n\
              stream_server_port = '0'\n\
-             [{cri}.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{folder}/cni'\n\
+             [{cri}.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{folder}/cni'\nmax_conf_num = 0\n\
              [{cri}.registry]\nconfig_path = '{folder}/hosts'\n\
              [{cri}.containerd]\ndefault_runtime_name = 'runc'\nsnapshotter = '{}'\n{}",
             self.pause,
@@ -81,7 +84,7 @@ impl Config<'_> {
         let folder = self.folder.display();
         format!(
             "[{runtime}]\nrestrict_oom_score_adj = true\n\
-             [{runtime}.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{folder}/cni'\n\
+             [{runtime}.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{folder}/cni'\nmax_conf_num = 0\n\
              [{images}]\nsnapshotter = '{}'\ndisable_snapshot_annotations = false\n\
              [{images}.pinned_images]\nsandbox = '{}'\n\
              [{images}.registry]\nconfig_path = '{folder}/hosts'\n\
@@ -94,17 +97,39 @@ impl Config<'_> {
         )
     }
 
-    /// Annotations of pods and containers reach runtimes only where they are listed.
     fn runtimes(&self, at: &str) -> String {
-        let passed = "['dev.cocoon.*', 'io.katacontainers.*']";
         format!(
             "[{at}.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
              [{at}.cocoon]\nruntime_type = 'io.containerd.cocoon.v2'\n\
-             pod_annotations = {passed}\ncontainer_annotations = {passed}\n\
+             pod_annotations = {PASSED}\ncontainer_annotations = {PASSED}\n\
              [{at}.cocoon.options]\nConfigPath = '{}'\n",
             self.class.display()
         )
     }
+}
+
+/// What to add for a runtime `lean`: as `cocoon`, with images in the proxy snapshotter on this socket.
+pub(super) fn lean(version: Version, class: &Path, socket: &Path) -> String {
+    let cri =
+        if version == Version::V2 { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
+    let at = format!("plugins.'{cri}'.containerd.runtimes.lean");
+    let images = "plugins.'io.containerd.cri.v1.images'";
+    let unpacks = "plugins.'io.containerd.transfer.v1.local'.unpack_config";
+    // containerd 2 prepares images apart from runtimes, and unpacks into what it is told.
+    let of_images = format!(
+        "[{images}.runtime_platforms.lean]\nplatform = 'linux/amd64'\nsnapshotter = 'cocoon'\n\
+         [[{unpacks}]]\nplatform = 'linux/amd64'\nsnapshotter = 'overlayfs'\n\
+         [[{unpacks}]]\nplatform = 'linux/amd64'\nsnapshotter = 'cocoon'\n"
+    );
+    format!(
+        "[proxy_plugins.cocoon]\ntype = 'snapshot'\naddress = '{}'\n{}\
+         [{at}]\nruntime_type = 'io.containerd.cocoon.v2'\nsnapshotter = 'cocoon'\n\
+         pod_annotations = {PASSED}\ncontainer_annotations = {PASSED}\n\
+         [{at}.options]\nConfigPath = '{}'\n",
+        socket.display(),
+        if version == Version::V2 { of_images.as_str() } else { "" },
+        class.display()
+    )
 }
 
 /// The CNI network of pods: addresses of both families on the node's bridge.

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::config::{self, Config};
 use super::{Cri, Node, Process, Version};
-use crate::wait_until;
+use crate::{cocoon_program, wait_until};
 
 /// How long a start or an end may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -55,6 +55,10 @@ impl Containerd {
         }
         if let Some(shim) = shim_program() {
             symlink(fs::canonicalize(shim)?, folder.join("bin/containerd-shim-cocoon-v2"))?;
+        }
+        // The shim has it make layers.
+        if let Some(program) = cocoon_program() {
+            symlink(fs::canonicalize(program)?, folder.join("bin/cocoon"))?;
         }
         let class = folder.join("class.toml");
         fs::write(&class, setup.class.to_toml())?;
@@ -106,6 +110,27 @@ impl Containerd {
             bail!("containerd {} does not answer; its log:\n{}", self.version.name(), self.log());
         }
         Ok(())
+    }
+
+    /// Starts it anew with this text at the end of its configuration; pods stay.
+    ///
+    /// # Errors
+    /// Where it does not end or does not come back.
+    pub fn extend(&mut self, node: &Node, more: &str) -> Result<()> {
+        self.end(node, Signal::TERM)?;
+        let file = self.folder.join("config.toml");
+        let text = fs::read_to_string(&file)?;
+        fs::write(&file, format!("{text}{more}"))?;
+        self.start_again(node)
+    }
+
+    /// Starts it anew with the runtime `lean`, whose images are the proxy snapshotter's on this socket.
+    ///
+    /// # Errors
+    /// As [`Containerd::extend`].
+    pub fn extend_with_snapshotter(&mut self, node: &Node, socket: &Path) -> Result<()> {
+        let more = config::lean(self.version, &self.folder.join("class.toml"), socket);
+        self.extend(node, &more)
     }
 
     /// kubelet's side of it.

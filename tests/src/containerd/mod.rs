@@ -6,12 +6,15 @@
 //! - [`Snapshotter`]: Cocoon's own, where a node has it.
 //! - [`Cri`]: kubelet's side of the Container Runtime Interface; [`Stream`]: exec, attach and port forwarding.
 //! - [`PodWish`], [`ContainerWish`], [`Pod`]: pods and what becomes of them.
+//! - [`Disk`]: a disk of the node's.
 //! - [`Owner`]: who plans workloads and registers them with Trustee.
+//! - [`Snapshotter`]: Cocoon's snapshotter, which keeps images off the node.
 //! - [`Story`], [`Machine`]: all of these together, and the question what is left at the end.
 
 mod config;
 pub mod cri;
 mod daemon;
+mod disk;
 mod node;
 mod owner;
 mod peer;
@@ -23,6 +26,7 @@ mod wish;
 
 pub use cri::Cri;
 pub use daemon::{Containerd, Setup, shim_program};
+pub use disk::Disk;
 pub use node::{Node, Process};
 pub use owner::{ANNOTATION, COCO_ANNOTATION, Owner};
 pub use peer::Version;

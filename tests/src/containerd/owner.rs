@@ -1,13 +1,18 @@
 //! The workload's owner: Trustee, plans, and what pods carry of them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cocoon_guest_image::GuestImage;
 use cocoon_http::Method;
+use cocoon_image::{Config, Document, MAX_CONFIG_BYTES, Reference};
+use cocoon_layers::{Roots, plan_roots};
 use cocoon_plan::compile::{ImageDefaults, RunWishes, compile_run};
+use cocoon_plan::images::{ImageSettings, SharedLayer};
 use cocoon_plan::{ContainerPlan, Plan, TrusteeConfig, workload_initdata};
+use cocoon_registry::Auth;
 use cocoon_runtime::{Acceleration, Protection, RuntimeConfig};
 use serde_json::{Value, json};
 
@@ -104,6 +109,31 @@ impl Owner {
         plan.name = wish.name.clone();
         plan.exec.any = true;
         Ok(plan)
+    }
+
+    /// The layers of an image for a plan that wants them attached as disks, with roots that are computed here.
+    ///
+    /// # Errors
+    /// Where the image cannot be read.
+    pub async fn layers(&self, image: &str) -> Result<Vec<SharedLayer>> {
+        let settings = ImageSettings { plain_http: vec![self.registry.clone()], ..ImageSettings::default() };
+        let http = cocoon_registry::http_for_plan(&settings, None)?;
+        let client = cocoon_registry::for_plan(&settings, http, Auth::anonymous())?;
+        let reference = Reference::parse(image)?;
+        let (_, bytes) = client.resolve(&reference).await?;
+        let Document::Manifest(manifest) = Document::parse(&bytes)? else { bail!("{image} is an index") };
+        let config = client.blob_bytes(&reference, &manifest.config, MAX_CONFIG_BYTES).await?;
+        let config = Config::parse(&config)?;
+        let roots = Roots::open(&self.home.file("roots"))?;
+        let planned =
+            plan_roots(&roots, None, &client, &reference, &manifest, &config, Arc::new(|_| {})).await?;
+        let pinned = planned.layers.iter().map(|known| SharedLayer {
+            diff_id: known.diff_id.to_string(),
+            root: hex::encode(known.root),
+            blocks: known.blocks,
+            key: None,
+        });
+        Ok(pinned.collect())
     }
 
     /// A plan of these containers, started in this order.

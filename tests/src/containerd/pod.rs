@@ -75,7 +75,7 @@ impl Pod {
         change(&mut config);
         let image = cri::ImageRequest { image: config.image.clone(), ..Default::default() };
         if self.cri.image(&image).await?.image.is_none() {
-            self.cri.pull(&image).await?;
+            self.pull(&wish.image).await?;
         }
         if let Some(folder) = self.log_file(&wish.name, wish.attempt).parent() {
             fs::create_dir_all(folder)?;
@@ -87,6 +87,21 @@ impl Pod {
             ..Default::default()
         };
         Ok(self.cri.create(&request).await?.container_id)
+    }
+
+    /// Has an image fetched for this pod.
+    ///
+    /// # Errors
+    /// containerd's refusal.
+    pub async fn pull(&self, image: &str) -> Result<()> {
+        let request = cri::ImageRequest {
+            image: MessageField::some(cri::ImageSpec { image: image.into(), ..Default::default() }),
+            // Which runtime it is for decides which snapshotter it is for.
+            sandbox_config: MessageField::some(self.config.clone()),
+            ..Default::default()
+        };
+        self.cri.pull(&request).await?;
+        Ok(())
     }
 
     /// Starts a container that was made.

@@ -163,7 +163,6 @@ impl Machine {
         let planned = containers.iter().map(|c| owner.container(c)).collect::<Result<Vec<_>>>()?;
         let mut plan = owner.plan(&wish.name, planned)?;
         change(&mut plan);
-        wish.runtime = "cocoon".into();
         wish.annotations.insert(super::ANNOTATION.into(), owner.register(&plan, secrets).await?);
         self.pod(wish).await
     }

@@ -40,6 +40,8 @@ pub struct ContainerWish {
     pub env: Vec<(String, String)>,
     /// Folders or files of the node: path in the container, path on the node, whether it is read-only.
     pub mounts: Vec<(String, String, bool)>,
+    /// Block devices of the node: path in the container, path on the node, what the container may (`mrw`, `r`).
+    pub devices: Vec<(String, String, String)>,
     /// Whether it has a terminal.
     pub tty: bool,
     /// Whether it has standard input.
@@ -132,6 +134,7 @@ impl PodWish {
                 .iter()
                 .map(|(target, source, readonly)| mount(target, source, *readonly))
                 .collect(),
+            devices: wish.devices.iter().map(device).collect(),
             log_path: format!("{}/{}.log", wish.name, wish.attempt),
             stdin: wish.stdin,
             tty: wish.tty,
@@ -167,6 +170,15 @@ impl ContainerWish {
 
 fn pair(key: &str, value: &str) -> cri::KeyValue {
     cri::KeyValue { key: key.into(), value: value.into(), ..Default::default() }
+}
+
+fn device((path, source, rights): &(String, String, String)) -> cri::Device {
+    cri::Device {
+        container_path: path.clone(),
+        host_path: source.clone(),
+        permissions: rights.clone(),
+        ..Default::default()
+    }
 }
 
 fn mount(target: &str, source: &str, readonly: bool) -> cri::Mount {
