@@ -1,16 +1,142 @@
 //! Installing beside real containerds: 1.6 of the system, and what `scripts/peers.sh` unpacked of newer ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cocoon_node::containerd::{Containerd, Dialect, Effective};
-use cocoon_node::install::{Install, Places, Store, Uninstall, install, uninstall};
-use cocoon_stage::Code;
-use common::{DEBIAN, NATIVE, Node, Picture, TERSE, WITH_RUNC, assert_same, is, peers};
+use cocoon_node::install::{Choice, Done, Install, Places, Store, Uninstall, install, uninstall};
+use cocoon_stage::{Code, Failure};
+
+/// The containerds that are there.
+fn peers() -> Vec<Containerd> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cache =
+        std::env::var_os("COCOON_PEERS").map_or_else(|| home.join(".cache/cocoon/peers"), PathBuf::from);
+    let mut programs = vec![PathBuf::from("/usr/bin/containerd")];
+    programs.extend(["containerd-1.7", "containerd-2"].map(|v| cache.join(v).join("usr/bin/containerd")));
+    let found: Vec<Containerd> =
+        programs.iter().filter(|p| p.is_file()).filter_map(|p| Containerd::find(Some(p)).ok()).collect();
+    if found.is_empty() {
+        println!("skipped: no containerd here");
+    }
+    found
+}
+
+/// A node of its own: every place below a temporary folder.
+struct Node {
+    base: PathBuf,
+    _dir: Option<tempfile::TempDir>,
+    containerd: Containerd,
+}
+
+impl Node {
+    fn new(containerd: &Containerd, main: Option<&str>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node { base: dir.path().join("node"), _dir: Some(dir), containerd: containerd.clone() };
+        fs::create_dir_all(node.path("etc/containerd")).unwrap();
+        if let Some(text) = main {
+            fs::write(node.config(), text).unwrap();
+        }
+        fs::create_dir_all(node.path("image")).unwrap();
+        for file in ["vmlinuz", "initrd.img", "firmware.bin", "manifest.json"] {
+            fs::write(node.path("image").join(file), file).unwrap();
+        }
+        fs::write(node.path("shim"), "#!/bin/sh\n").unwrap();
+        node
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("etc/containerd/config.toml")
+    }
+
+    fn places(&self) -> Places {
+        Places {
+            root: "/".into(),
+            config: self.config(),
+            prefix: self.path("opt/cocoon"),
+            classes: self.path("etc/cocoon"),
+            state: self.path("var/lib/cocoon/node"),
+            features: self.path("etc/features.d"),
+            pods: self.path("run/cocoon"),
+        }
+    }
+
+    fn wish(&self) -> Install {
+        Install {
+            places: self.places(),
+            containerd: Some(self.containerd.program().into()),
+            shim: self.path("shim"),
+            guest_image: Some(self.path("image")),
+            classes: Choice { simulated: true, named: vec!["cocoon".into(), "cocoon-sim".into()] },
+            ..Install::default()
+        }
+    }
+
+    fn install(&self) -> Result<Done, Failure> {
+        install(&self.wish(), &|| false)
+    }
+
+    fn uninstall(&self) -> Result<Done, Failure> {
+        let wish = Uninstall {
+            places: self.places(),
+            containerd: Some(self.containerd.program().into()),
+            ..Uninstall::default()
+        };
+        uninstall(&wish, &|| false)
+    }
+
+    fn runtimes(&self) -> Vec<String> {
+        self.containerd.effective(&self.config()).unwrap().runtimes().keys().cloned().collect()
+    }
+
+    /// Every file and folder: mode, owner, content, where a link leads.
+    fn picture(&self) -> Picture {
+        let mut all = BTreeMap::new();
+        let mut todo = vec![self.path("")];
+        while let Some(folder) = todo.pop() {
+            for entry in fs::read_dir(&folder).unwrap().flatten() {
+                let path = entry.path();
+                let meta = fs::symlink_metadata(&path).unwrap();
+                let content = if meta.is_symlink() {
+                    fs::read_link(&path).unwrap().to_string_lossy().into_owned().into_bytes()
+                } else if meta.is_dir() {
+                    todo.push(path.clone());
+                    Vec::new()
+                } else {
+                    fs::read(&path).unwrap()
+                };
+                all.insert(path, (meta.mode(), meta.uid(), content));
+            }
+        }
+        all
+    }
+}
+
+type Picture = BTreeMap<PathBuf, (u32, u32, Vec<u8>)>;
+
+fn assert_same(now: &Picture, before: &Picture, case: &str) {
+    let paths: std::collections::BTreeSet<_> = now.keys().chain(before.keys()).collect();
+    let differ: Vec<_> = paths.into_iter().filter(|p| now.get(*p) != before.get(*p)).collect();
+    assert!(differ.is_empty(), "{case}: {differ:?}");
+}
+
+fn is(containerd: &Containerd, dialect: Dialect) -> bool {
+    containerd.dialect().unwrap() == dialect
+}
+
+const DEBIAN: &str = "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"example.org/pause:1\" # ours\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/containerd/opt\"";
+const WITH_RUNC: &str = "# a node\nversion = 2\noom_score = -5\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"runc\"\n  disable_snapshot_annotations = true # why not\n  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n    runtime_type = \"io.containerd.runc.v2\"\n    [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n      SystemdCgroup = true\n";
+/// With a list of the transfer service of its own.
+const NATIVE: &str = "version = 2\n[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux/amd64\"\nsnapshotter = \"native\"\n";
+const TERSE: &str = "version = 2\n";
 
 #[test]
 fn installed_used_installed_again_and_gone_without_a_trace() {
@@ -74,6 +200,120 @@ fn installed_used_installed_again_and_gone_without_a_trace() {
             assert!(node.uninstall().unwrap().is_unchanged());
             assert_same(&node.picture(), &before, &case);
         }
+    }
+}
+
+#[test]
+fn odd_main_files_are_extended_or_refused_but_never_damaged() {
+    for containerd in peers() {
+        let one = is(&containerd, Dialect::One);
+        let huge = format!("{DEBIAN}\n{}", "# filler\n".repeat(100_000));
+        let too_huge = format!("{DEBIAN}\n{}", "# filler\n".repeat(500_000));
+        for (main, fine) in [
+            ("", one), // a configuration of version 1
+            ("[plugins.cri]\nsandbox_image = 'x/y:1'\n", one),
+            ("# only a comment", one),
+            ("version = 2\r\nroot = '/var/lib/x'\r\n", true),
+            ("version = 2\nimports = []\n", true),
+            ("version = 2\nimports = [\n  # none yet\n]\n[debug]\nlevel = 'info'\n", true),
+            (huge.as_str(), true),
+            (too_huge.as_str(), false),
+            ("version = 3\n", !one),
+            ("version = 9\n", false),
+            ("version = 2\n[plugins\n", false),
+            ("\0\x01", false),
+            ("version = 2\nversion = 2\n", false),
+            // containerd 2 overlooks it.
+            ("imports = ['/nonexistent/x.toml']\nversion = 2\n", !one),
+        ] {
+            let case =
+                format!("{} with {:?}", containerd.version(), main.chars().take(60).collect::<String>());
+            let node = Node::new(&containerd, Some(main));
+            let before = node.picture();
+            match node.install() {
+                Ok(_) => {
+                    assert!(fine, "{case}: installed");
+                    assert!(node.runtimes().iter().any(|r| r == "cocoon"), "{case}");
+                }
+                Err(e) => {
+                    assert!(!fine, "{case}: {e:?}");
+                    assert_eq!(e.code, Code::NodeConfigRefused, "{case}: {e:?}");
+                    assert_same(&node.picture(), &before, &case);
+                }
+            }
+            node.uninstall().unwrap();
+            assert_same(&node.picture(), &before, &case);
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    for containerd in peers() {
+        let node = Node::new(&containerd, None);
+        fs::write(node.config(), b"# \xff\xfe\nversion = 2\n").unwrap();
+        assert_eq!(node.install().unwrap_err().code, Code::NodeConfigRefused);
+        assert_eq!(fs::read(node.config()).unwrap(), b"# \xff\xfe\nversion = 2\n");
+    }
+}
+
+#[test]
+fn a_read_only_or_linked_main_file_keeps_what_it_is() {
+    for containerd in peers() {
+        let node = Node::new(&containerd, Some(DEBIAN));
+        fs::set_permissions(node.config(), fs::Permissions::from_mode(0o400)).unwrap();
+        fs::create_dir_all(node.path("srv")).unwrap();
+        fs::rename(node.config(), node.path("srv/real.toml")).unwrap();
+        std::os::unix::fs::symlink("../../srv/real.toml", node.config()).unwrap();
+        let before = node.picture();
+        node.install().unwrap();
+        assert!(fs::symlink_metadata(node.config()).unwrap().is_symlink());
+        assert_eq!(fs::metadata(node.config()).unwrap().mode() & 0o777, 0o400);
+        assert!(node.runtimes().iter().any(|r| r == "cocoon"));
+        node.uninstall().unwrap();
+        assert_same(&node.picture(), &before, "");
+    }
+}
+
+#[test]
+fn imports_of_others_stay_in_force() {
+    for containerd in peers() {
+        let node = Node::new(&containerd, None);
+        fs::create_dir_all(node.path("etc/containerd/conf.d")).unwrap();
+        let other = node.path("etc/containerd/conf.d/other.toml");
+        fs::write(
+            &other,
+            "version = 2\n[proxy_plugins.other]\ntype = 'snapshot'\naddress = '/run/other.sock'\n",
+        )
+        .unwrap();
+        let pattern = node.path("etc/containerd/conf.d/*.toml");
+        // By pattern, which covers Cocoon's own file too, and by a relative name.
+        for imports in [pattern.to_str().unwrap(), "conf.d/other.toml"] {
+            fs::write(node.config(), format!("imports = [\"{imports}\"]\n{DEBIAN}\n")).unwrap();
+            let before = node.picture();
+            node.install().unwrap();
+            let effective = containerd.effective(&node.config()).unwrap();
+            assert!(effective.proxy_plugins().contains_key("other"), "{imports}");
+            assert!(effective.runtimes().contains_key("cocoon"), "{imports}");
+            node.uninstall().unwrap();
+            assert_same(&node.picture(), &before, "");
+        }
+    }
+}
+
+#[test]
+fn an_import_that_would_hide_cocoon_is_refused() {
+    for containerd in peers().iter().filter(|c| is(c, Dialect::One)) {
+        let node = Node::new(containerd, None);
+        let other = node.path("etc/containerd/nvidia.toml");
+        fs::write(&other, "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nvidia]\nruntime_type = 'io.containerd.runc.v2'\n").unwrap();
+        fs::write(node.config(), "version = 2\nimports = ['nvidia.toml']\n").unwrap();
+        let before = node.picture();
+        let error = node.install().unwrap_err();
+        assert_eq!(error.code, Code::NodeConfigRefused);
+        assert!(error.reason.contains("cocoon"), "{}", error.reason);
+        node.uninstall().unwrap();
+        assert_same(&node.picture(), &before, "");
     }
 }
 

@@ -116,13 +116,12 @@ pub(super) fn process(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use protobuf::well_known_types::any::Any;
 
     use super::*;
 
-    /// A container without a terminal or standard input, whose output the host may have.
-    pub(in crate::task_service) fn plan() -> ContainerPlan {
+    fn plan() -> ContainerPlan {
         serde_json::from_value(serde_json::json!({
             "name": "main", "image": {"reference": "x", "digest": "sha256:0"}, "args": ["x"], "cwd": "/",
             "no_new_privileges": true, "seccomp": "runtime-default", "logs": true, "restart": "never",
