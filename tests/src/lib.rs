@@ -10,6 +10,7 @@
 //!   ocicrypt code.
 //! - [`cocoon_program`], [`guest_image`]: what `make test` built, named by `COCOON_BIN` and
 //!   `COCOON_GUEST_IMAGE`.
+//! - [`build_developer_image`]: the guest that runs without a plan.
 //! - [`TrusteeHome`], [`Served`], [`Admin`], [`Guest`]: Trustee served by the program, and who speaks to it.
 //! - [`Postgres`]: a database server.
 //! - [`Home`], [`Job`], [`Outcome`]: `cocoon` with folders of its own, run to its end within limits.
@@ -18,6 +19,7 @@
 
 pub mod arrows;
 pub mod containerd;
+mod developer;
 mod guest;
 mod home;
 mod job;
@@ -27,6 +29,7 @@ mod registry;
 mod tool;
 mod trustee;
 
+pub use developer::build_developer_image;
 pub use guest::{Answer, Attester, Guest, token};
 pub use home::{Home, wait_until};
 pub use job::{Job, Outcome, Refusal, VM_LIMIT};

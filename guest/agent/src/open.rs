@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cocoon_plan::ContainerPlan;
 use cocoon_plan::open::{OpenContainer, OpenMount, OpenRequest};
-use cocoon_plan::{PLAN_FILE, Plan};
-use cocoon_protocol::initdata::InitData;
 use cocoon_sandbox_api::sandbox::ContainerOptions;
 use cocoon_stage::{Code, Failure, Stage};
 
 use crate::Error;
-use crate::pod::{Pod, plan_of};
+use crate::pod::Pod;
 use crate::sysctls;
 
 /// What a developer's image has in its initrd.
@@ -29,32 +28,6 @@ pub(crate) fn is_developer() -> bool {
 pub(crate) struct HostSettings {
     pub(crate) sysctls: BTreeMap<String, String>,
     pub(crate) share_process_namespace: bool,
-}
-
-/// What a guest begins with.
-pub(crate) enum Beginning {
-    /// A plan, and the initdata that holds it.
-    Planned(Box<InitData>, Box<Plan>),
-    /// No plan; the initdata where there is one that names a Trustee.
-    Open(Option<Box<InitData>>),
-}
-
-impl Beginning {
-    /// What this initdata means to a guest that may run open, or may not.
-    ///
-    /// # Errors
-    /// `INITDATA-…`, `PLAN-…`. A plan that cannot be used is never as good as none.
-    pub(crate) fn of(initdata: Result<InitData, Failure>, developer: bool) -> Result<Self, Failure> {
-        match initdata {
-            Err(failure) if developer && failure.code == Code::InitdataMissing => Ok(Beginning::Open(None)),
-            Err(failure) => Err(failure),
-            Ok(data) if developer && data.file(PLAN_FILE).is_none() => {
-                let trustee = data.file("aa.toml").is_some();
-                Ok(Beginning::Open(trustee.then(|| Box::new(data))))
-            }
-            Ok(data) => plan_of(&data).map(|plan| Beginning::Planned(Box::new(data), Box::new(plan))),
-        }
-    }
 }
 
 impl Pod {
@@ -88,35 +61,23 @@ impl Pod {
         self.take(container)?;
         sysctls::apply(Path::new(sysctls::ROOT), &others).map_err(Error::into)
     }
+
+    /// Takes a container of a guest that runs open.
+    ///
+    /// # Errors
+    /// A refusal; see [`cocoon_plan::decide::Sandbox::add`].
+    fn take(&self, container: ContainerPlan) -> Result<(), Failure> {
+        self.with(|running| {
+            running.sandbox.add(container.clone())?;
+            running.preparation.add(container);
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use cocoon_protocol::HashAlgorithm;
-
     use super::*;
-
-    fn data(files: &[(&str, &str)]) -> Result<InitData, Failure> {
-        let files = files.iter().map(|(n, c)| ((*n).to_owned(), (*c).to_owned())).collect();
-        Ok(InitData::new(HashAlgorithm::Sha256, files))
-    }
-
-    #[test]
-    fn only_a_developers_guest_runs_open_and_only_without_a_plan() {
-        let missing = || Err(Failure::new(Code::InitdataMissing, "none"));
-        let code = |initdata, developer| Beginning::of(initdata, developer).err().map(|f| f.code);
-        assert_eq!(code(missing(), false), Some(Code::InitdataMissing));
-        assert_eq!(code(data(&[]), false), Some(Code::InitdataMalformed));
-        assert!(matches!(Beginning::of(missing(), true), Ok(Beginning::Open(None))));
-        assert!(matches!(Beginning::of(data(&[]), true), Ok(Beginning::Open(None))));
-        let named = Beginning::of(data(&[("aa.toml", "x")]), true);
-        assert!(matches!(named, Ok(Beginning::Open(Some(_)))));
-        for developer in [false, true] {
-            assert_eq!(code(data(&[(PLAN_FILE, "{")]), developer), Some(Code::PlanInvalid));
-            let broken = Err(Failure::new(Code::InitdataMalformed, "x"));
-            assert_eq!(code(broken, developer), Some(Code::InitdataMalformed));
-        }
-    }
 
     fn pod(developer: bool) -> Pod {
         let settings = crate::container::Settings {

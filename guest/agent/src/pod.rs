@@ -1,6 +1,8 @@
 //! The pod: one plan, its containers, and how far the guest has come. Both services work on it.
 
+mod beginning;
 mod execs;
+mod instances;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,21 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cocoon_plan::decide::{Phase, Sandbox};
-use cocoon_plan::{ContainerPlan, PLAN_FILE, Plan};
+use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_protocol::initdata::InitData;
 use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::container::{
-    Container, HostPart, Mounts, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
-};
+use crate::container::{Container, Settings, Shared, SharedSettings};
 use crate::events::Events;
 use crate::forward::Ports;
-use crate::open::{Beginning, HostSettings};
+use crate::open::HostSettings;
 use crate::prepare::{Backend, Preparation, Progress};
 use crate::volumes::Volumes;
 use crate::{mounts, sysctls};
+pub(crate) use beginning::{Beginning, plan_of};
 pub(crate) use execs::{Exec, ExecKnown};
 
 /// What finds Trustee and the registries: initdata (none where no Trustee is to be asked), the plan and the address of the host's loopback in, backend out.
@@ -58,10 +59,10 @@ enum State {
     Running(Box<Running>),
 }
 
-struct Running {
-    sandbox: Sandbox,
+pub(crate) struct Running {
+    pub(crate) sandbox: Sandbox,
     shared: Arc<Shared>,
-    preparation: Arc<Preparation>,
+    pub(crate) preparation: Arc<Preparation>,
     instances: BTreeMap<String, Instance>,
 }
 
@@ -109,7 +110,7 @@ impl Pod {
         };
         Pod {
             volumes: Arc::new(Volumes::new(mounts::VOLUMES.into(), planned)),
-            open: matches!(state, State::Booted(Beginning::Open(_))),
+            open: matches!(state, State::Booted(Beginning::Open(..))),
             settings,
             images,
             events,
@@ -175,8 +176,10 @@ impl Pod {
             State::Refused(failure) => return Err(failure.clone()),
             State::Running(_) => return Err(refused("the guest is configured already")),
             State::Booted(Beginning::Planned(data, plan)) => (Some((**data).clone()), (**plan).clone()),
-            State::Booted(Beginning::Open(data)) => {
-                (data.as_deref().cloned(), Plan::open(host.sysctls, host.share_process_namespace)?)
+            State::Booted(Beginning::Open(images, data)) => {
+                let mut plan = Plan::open(host.sysctls, host.share_process_namespace)?;
+                plan.images = (**images).clone();
+                (data.as_deref().cloned(), plan)
             }
         };
         // Half a configuration is as good as none: where this fails the pod can only be shut down.
@@ -205,7 +208,7 @@ impl Pod {
     }
 
     /// Runs something on the configured pod.
-    fn with<T>(&self, act: impl FnOnce(&mut Running) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Running) -> Result<T, Failure>) -> Result<T, Failure> {
         match &mut *self.lock() {
             State::Refused(failure) => Err(failure.clone()),
             State::Booted(..) => Err(refused("the guest is not configured yet")),
@@ -235,180 +238,6 @@ impl Pod {
     #[cfg(test)]
     pub(crate) fn named(&self, name: &str) -> Result<ContainerPlan, Failure> {
         self.with(|running| running.sandbox.named(name).cloned())
-    }
-
-    /// Takes a container of a guest that runs open.
-    ///
-    /// # Errors
-    /// A refusal; see [`Sandbox::add`].
-    pub(crate) fn take(&self, container: ContainerPlan) -> Result<(), Failure> {
-        self.with(|running| {
-            running.sandbox.add(container.clone())?;
-            running.preparation.add(container);
-            Ok(())
-        })
-    }
-
-    /// Builds an instance of a container once an image and all secrets are there. `make` makes what comes from the host by
-    /// the very plan that the instance is built of, and what connects its standard streams.
-    ///
-    /// # Errors
-    /// A refusal, also of `make`, or the coded failure of whatever kept it from being built.
-    pub(crate) async fn create<F: Future<Output = Result<Streams, Failure>>>(
-        self: &Arc<Self>,
-        name: &str,
-        make: impl FnOnce(&ContainerPlan) -> Result<(HostPart, F), Failure>,
-    ) -> Result<Arc<Container>, Failure> {
-        let (host, streams, plan, shared, preparation) = self.with(|running| {
-            let (host, streams) = make(running.sandbox.named(name)?)?;
-            let plan = running.sandbox.create(&host.id, name)?.clone();
-            let instance = Instance { name: plan.name.clone(), built: None, execs: BTreeMap::new() };
-            running.instances.insert(host.id.clone(), instance);
-            Ok((host, streams, plan, Arc::clone(&running.shared), Arc::clone(&running.preparation)))
-        })?;
-        let failure = match self.ready(&host.id, &plan, &preparation).await {
-            Ok((rootfs, secrets, mounts)) => {
-                let parts =
-                    Parts { plan: &plan, rootfs: &rootfs, host: &host, secrets: &secrets, mounts: &mounts };
-                match self.build(&shared, parts, streams).await {
-                    Ok(container) => {
-                        let container = Arc::new(container);
-                        self.with(|running| {
-                            if let Some(instance) = running.instances.get_mut(&host.id) {
-                                instance.built = Some((Arc::clone(&container), rootfs));
-                            }
-                            Ok(())
-                        })?;
-                        return Ok(container);
-                    }
-                    Err(failure) => {
-                        preparation.give_back(&plan.name, &rootfs).await;
-                        failure
-                    }
-                }
-            }
-            Err(failure) => failure,
-        };
-        // Before the id may be asked for again: what it has then is another's.
-        self.volumes.release(&host.id);
-        self.with(|running| {
-            running.sandbox.create_failed(&host.id);
-            running.instances.remove(&host.id);
-            Ok(())
-        })?;
-        Err(preparation.reported(failure).await)
-    }
-
-    /// Waits until all is there of which an instance is made.
-    async fn ready(
-        &self,
-        id: &str,
-        plan: &ContainerPlan,
-        preparation: &Preparation,
-    ) -> Result<(PathBuf, Arc<Vec<SecretFile>>, Mounts), Failure> {
-        let (rootfs, secrets) = preparation.container(&plan.name).await?;
-        match self.volumes.prepare(id, plan, preparation.space()).await {
-            Ok(mounts) => Ok((rootfs, secrets, mounts)),
-            Err(failure) => {
-                preparation.give_back(&plan.name, &rootfs).await;
-                self.events.fail(&failure, &plan.name);
-                Err(failure)
-            }
-        }
-    }
-
-    async fn build(
-        &self,
-        shared: &Shared,
-        parts: Parts<'_>,
-        streams: impl Future<Output = Result<Streams, Failure>>,
-    ) -> Result<Container, Failure> {
-        let name = &parts.plan.name;
-        self.events.begin(Stage::Start, name);
-        let built = async {
-            let streams = streams.await?;
-            Ok(Container::create(&self.settings, shared, parts, streams).await?)
-        };
-        built.await.inspect_err(|failure: &Failure| self.events.fail(failure, name))
-    }
-
-    /// Starts a created instance.
-    ///
-    /// # Errors
-    /// A refusal; `START-…`.
-    pub(crate) async fn start(self: &Arc<Self>, id: &str) -> Result<Arc<Container>, Failure> {
-        let (container, name) = self.with(|running| {
-            // Looked for first: a start that comes too early must not move the plan's state machine.
-            let found = running.built(id)?;
-            running.sandbox.start(id)?;
-            Ok(found)
-        })?;
-        if let Err(e) = container.start().await {
-            let failure = Failure::from(e);
-            self.events.fail(&failure, &name);
-            let preparation = self.with(|running| Ok(Arc::clone(&running.preparation)))?;
-            return Err(preparation.reported(failure).await);
-        }
-        self.events.end(Stage::Start, &name);
-        self.events.begin(Stage::Serve, &name);
-        let (events, watched) = (self.events.clone(), Arc::clone(&container));
-        tokio::spawn(async move {
-            watched.wait().await;
-            events.end(Stage::Serve, &name);
-        });
-        Ok(container)
-    }
-
-    /// Sends a signal to an instance, where the plan lets it through now: to its own process, or to `all` of them.
-    ///
-    /// # Errors
-    /// A refusal.
-    pub(crate) fn signal(&self, id: &str, signal: u32, all: bool) -> Result<(), Failure> {
-        let (container, _) = self.with(|running| {
-            running.sandbox.signal(id, signal)?;
-            running.built(id)
-        })?;
-        let sent = if all { container.signal_all(signal) } else { container.signal(signal) };
-        Ok(sent?)
-    }
-
-    /// Removes an instance that does not run, with its files.
-    ///
-    /// # Errors
-    /// A refusal.
-    pub(crate) async fn remove(&self, id: &str) -> Result<Arc<Container>, Failure> {
-        let (instance, container, rootfs, again, preparation) = self.with(|running| {
-            running.built(id)?;
-            running.sandbox.remove(id)?;
-            let instance = running.instances.remove(id);
-            let instance = instance.ok_or_else(|| refused(format!("{id:?} is not created yet")))?;
-            let (container, rootfs) =
-                instance.built.clone().ok_or_else(|| refused(format!("{id:?} is not created yet")))?;
-            let again = running.sandbox.needs_image(&instance.name);
-            Ok((instance, container, rootfs, again, Arc::clone(&running.preparation)))
-        })?;
-        container.destroy().await;
-        for exec in instance.execs.values() {
-            exec.gone();
-        }
-        self.volumes.release(id);
-        // Space goes back to the pod in the background; nobody waits for it.
-        tokio::spawn(async move { preparation.remove(&instance.name, &rootfs, again).await });
-        Ok(container)
-    }
-
-    /// What an instance that ended has left in the file that the plan names.
-    ///
-    /// # Errors
-    /// A refusal where the plan names none, or it has not ended.
-    pub(crate) fn termination_message(&self, id: &str) -> Result<Vec<u8>, Failure> {
-        let (container, _) = self.with(|running| match running.sandbox.phase(id) {
-            Some(Phase::Ended(_)) => running.built(id),
-            Some(_) => Err(refused(format!("termination message of {id:?}, which has not ended"))),
-            None => Err(refused(format!("termination message of {id:?}, which was not created"))),
-        })?;
-        let message = container.termination_message()?;
-        message.ok_or_else(|| refused(format!("termination message of {id:?}: the plan names no file")))
     }
 
     /// Ends all containers and has the VM powered off.
@@ -461,17 +290,6 @@ impl Ports for Pod {
         let planned = self.with(|running| Ok(running.sandbox.plan().forward_ports.contains(&port)));
         planned.is_ok_and(|planned| planned || self.open)
     }
-}
-
-/// The plan in this initdata.
-///
-/// # Errors
-/// `INITDATA-MALFORMED`, `PLAN-…`.
-pub(crate) fn plan_of(data: &InitData) -> Result<Plan, Failure> {
-    let text = data.file(PLAN_FILE);
-    let text =
-        text.ok_or_else(|| Failure::new(Code::InitdataMalformed, format!("initdata has no {PLAN_FILE}")))?;
-    Ok(Plan::parse(text.as_bytes())?)
 }
 
 fn refused(reason: impl Into<String>) -> Failure {

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 
+use cocoon_plan::PLAN_FILE;
 use cocoon_protocol::HashAlgorithm;
 
 use super::*;
-use crate::container::ExecSpec;
+use crate::container::{ExecSpec, HostPart, Streams};
 use crate::reaper::Reaper;
 use crate::task_service::Ports;
 

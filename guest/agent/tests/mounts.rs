@@ -4,14 +4,13 @@
 // Helpers of tests are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "common/volumes.rs"]
 mod common;
 
 use cocoon_guest::container::SecretFile;
 use cocoon_stage::Code;
 use serde_json::{Value, json};
 
-use common::{Machine, mount, plan};
+use common::volumes::{Machine, mount, plan};
 
 /// A machine with files of the host, whose images have these links and whose pod has secrets at these paths.
 fn machine(links: &[(&'static str, &'static str)], secrets: &[&str]) -> Option<Machine> {

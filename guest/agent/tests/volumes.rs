@@ -5,7 +5,6 @@
 // Helpers of tests are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "common/volumes.rs"]
 mod common;
 
 use std::fs;
@@ -15,7 +14,7 @@ use cocoon_stage::Code;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
-use common::{Machine, mount, plan};
+use common::volumes::{Machine, mount, plan};
 
 #[tokio::test]
 async fn updates_of_files_reach_a_running_container() {
@@ -110,12 +109,12 @@ async fn memory_is_shared_limited_and_anybodys() {
 #[tokio::test]
 async fn links_in_a_shared_volume_lead_nowhere_else() {
     let Some(machine) = Machine::new(&[]) else { return };
-    fs::write(machine.dir.path().join("secret"), "of the guest").unwrap();
+    fs::write(machine.base.dir.path().join("secret"), "of the guest").unwrap();
     let script = "ln -s / /mem/root; ln -s /etc /mem/etc; ln -s ../../../../../../etc /mem/up; mkdir /mem/real; \
         echo in > /mem/real/f; ln -s real /mem/fine; ln -s /dangling /mem/dangling; busybox mkfifo /mem/fifo";
     let set = plan("set", script, json!([mount("/mem", "memory", "", false)]));
-    assert_eq!(machine.run(&set).await.status, 0);
-    let secret = machine.dir.path().join("secret").to_string_lossy().trim_start_matches('/').to_owned();
+    assert_eq!(machine.run(&set).await.exit.status, 0);
+    let secret = machine.base.dir.path().join("secret").to_string_lossy().trim_start_matches('/').to_owned();
     for trap in
         ["root", "etc", "up", "etc/passwd", "dangling", "dangling/x", "fifo", &format!("root/{secret}")]
     {

@@ -319,3 +319,8 @@ fn header(ports: Ports, op: Op, flags: u32, len: u32, (buf_alloc, fwd_cnt): (u32
 #[allow(clippy::cast_possible_truncation)]
 #[path = "mux_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
+#[path = "mux_properties.rs"]
+mod properties;

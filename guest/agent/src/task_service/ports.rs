@@ -103,16 +103,8 @@ async fn output(port: u32, logs: bool) -> std::io::Result<Option<Writer>> {
 mod tests {
     use cocoon_stage::Code;
 
+    use super::super::requests::tests::plan;
     use super::*;
-
-    fn plan() -> ContainerPlan {
-        serde_json::from_value(serde_json::json!({
-            "name": "main", "image": {"reference": "x", "digest": "sha256:0"}, "args": ["x"], "cwd": "/",
-            "no_new_privileges": true, "seccomp": "runtime-default", "logs": true, "restart": "never",
-            "stop_signal": 15
-        }))
-        .unwrap()
-    }
 
     #[test]
     fn streams_are_as_the_plan_says() {

@@ -116,12 +116,13 @@ pub(super) fn process(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use protobuf::well_known_types::any::Any;
 
     use super::*;
 
-    fn plan() -> ContainerPlan {
+    /// A container without a terminal or standard input, whose output the host may have.
+    pub(in crate::task_service) fn plan() -> ContainerPlan {
         serde_json::from_value(serde_json::json!({
             "name": "main", "image": {"reference": "x", "digest": "sha256:0"}, "args": ["x"], "cwd": "/",
             "no_new_privileges": true, "seccomp": "runtime-default", "logs": true, "restart": "never",

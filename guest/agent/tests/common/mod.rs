@@ -3,8 +3,11 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod volumes;
+
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +21,10 @@ use cocoon_stage::Failure;
 use tokio::io::AsyncReadExt;
 
 const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: &[&str] = &[
+    "sh", "cat", "chmod", "chroot", "dd", "dmesg", "grep", "id", "ln", "ls", "mkdir", "mknod", "mount",
+    "readlink", "rm", "stat", "stty", "touch", "unshare",
+];
 
 pub struct Machine {
     pub settings: Settings,
@@ -41,6 +48,11 @@ impl Machine {
 
     /// One whose containers share their process ids, or not.
     pub fn of(pids: bool) -> Option<Self> {
+        Machine::with(pids, &[])
+    }
+
+    /// One with these kernel settings of the pod's.
+    pub fn with(pids: bool, sysctls: &[(&str, &str)]) -> Option<Self> {
         let able = rustix::process::geteuid().is_root() && Path::new(BUSYBOX).exists();
         let namespaces = std::process::Command::new("unshare").args(["-m", "-p", "-f", "true"]).status();
         if !able || !namespaces.is_ok_and(|s| s.success()) {
@@ -65,7 +77,7 @@ impl Machine {
         let shared = Shared::new(SharedSettings {
             hostname: "pod".into(),
             pids,
-            sysctls: Default::default(),
+            sysctls: sysctls.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             oom: tell,
         });
         Some(Machine { settings, shared, oom, dir })
@@ -78,14 +90,13 @@ impl Machine {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-        for applet in
-            ["sh", "cat", "id", "ls", "mount", "unshare", "mknod", "chroot", "dmesg", "stty", "stat"]
-        {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+        for applet in APPLETS {
+            let _ = symlink("busybox", root.join("bin").join(applet));
         }
+        fs::write(root.join("etc/app.conf"), "of the image\n").unwrap();
         fs::write(root.join("etc/passwd"), "root:x:0:0::/root:\nalice:x:1000:1000::/home/alice:\n").unwrap();
         fs::write(root.join("etc/group"), "root:x:0:\nalice:x:1000:\nstaff:x:50:alice\n").unwrap();
-        std::os::unix::fs::symlink("../run/nowhere/resolv.conf", root.join("etc/resolv.conf")).unwrap();
+        let _ = symlink("../run/nowhere/resolv.conf", root.join("etc/resolv.conf"));
         root
     }
 

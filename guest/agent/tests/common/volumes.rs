@@ -1,20 +1,12 @@
-//! Volumes in real containers on this machine, without a VM. Needs root and busybox; says "skipped" otherwise.
-
-#![allow(dead_code, reason = "each test uses some of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! Containers with volumes, on the same machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use cocoon_guest::container::{
-    Container, HostPart, Parts, SecretFile, Settings, Shared, SharedSettings, Streams,
-};
-use cocoon_guest::reaper::Reaper;
+use cocoon_guest::container::{Container, HostPart, Parts, SecretFile, Streams};
 use cocoon_guest::volumes::{Piece, Place, Volumes};
 use cocoon_plan::ContainerPlan;
 use cocoon_plan::pod::{VolumePlan, VolumeSource};
@@ -22,23 +14,16 @@ use cocoon_stage::Failure;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
-const BUSYBOX: &str = "/bin/busybox";
+use super::Outcome;
 
+/// A machine whose pod has volumes.
 pub struct Machine {
     pub volumes: Volumes,
     /// Links that every image has: path below its root, and where it leads.
     pub links: Vec<(&'static str, &'static str)>,
     pub secrets: Vec<SecretFile>,
-    settings: Settings,
-    shared: Shared,
-    /// Last, so that nothing is mounted below it any more when it goes.
-    pub dir: tempfile::TempDir,
-}
-
-pub struct Outcome {
-    pub stdout: String,
-    pub stderr: String,
-    pub status: u32,
+    /// Last, so that nothing is mounted below its folder any more when that goes.
+    pub base: super::Machine,
 }
 
 pub fn volume(name: &str, source: VolumeSource) -> VolumePlan {
@@ -47,29 +32,7 @@ pub fn volume(name: &str, source: VolumeSource) -> VolumePlan {
 
 impl Machine {
     pub fn new(sysctls: &[(&str, &str)]) -> Option<Self> {
-        let able = rustix::process::geteuid().is_root() && Path::new(BUSYBOX).exists();
-        let namespaces = std::process::Command::new("unshare").args(["-m", "-p", "-f", "true"]).status();
-        if !able || !namespaces.is_ok_and(|s| s.success()) {
-            println!("skipped: needs root, namespaces and {BUSYBOX}");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let etc = dir.path().join("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
-        let settings = Settings {
-            exe: OwnedFd::from(File::open(env!("CARGO_BIN_EXE_cocoon-guest")).unwrap()),
-            work: dir.path().join("work"),
-            etc,
-            cgroups: None,
-            reaper: Arc::new(Reaper::default()),
-        };
-        let shared = Shared::new(SharedSettings {
-            hostname: "pod".into(),
-            pids: false,
-            sysctls: sysctls.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-            oom: Arc::new(|_| {}),
-        });
+        let base = super::Machine::with(false, sysctls)?;
         let digests =
             BTreeMap::from([("key".to_owned(), cocoon_image::Digest::sha256(b"pinned").to_string())]);
         let digest = |text: &[u8]| cocoon_image::Digest::sha256(text).to_string();
@@ -85,23 +48,13 @@ impl Machine {
             volume("scratch-2000", VolumeSource::Scratch { size: 0, gid: Some(2000) }),
             volume("limited-2000", VolumeSource::Scratch { size: 2 << 20, gid: Some(2000) }),
         ];
-        let volumes = Volumes::new(dir.path().join("volumes"), &plan).patient(Duration::from_millis(300));
-        Some(Machine { dir, volumes, links: Vec::new(), secrets: Vec::new(), settings, shared })
+        let volumes =
+            Volumes::new(base.dir.path().join("volumes"), &plan).patient(Duration::from_millis(300));
+        Some(Machine { volumes, links: Vec::new(), secrets: Vec::new(), base })
     }
 
     pub fn image(&self, name: &str) -> PathBuf {
-        let root = self.dir.path().join("images").join(name);
-        for folder in ["bin", "etc", "tmp"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-        let applets = [
-            "sh", "cat", "id", "ls", "stat", "mkdir", "rm", "ln", "dd", "touch", "chmod", "grep", "readlink",
-        ];
-        for applet in applets {
-            let _ = symlink("busybox", root.join("bin").join(applet));
-        }
-        fs::write(root.join("etc/app.conf"), "of the image\n").unwrap();
+        let root = self.base.image(name);
         for (path, to) in &self.links {
             fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
             let _ = symlink(to, root.join(path));
@@ -119,11 +72,11 @@ impl Machine {
 
     pub async fn create(&self, plan: &ContainerPlan, streams: Streams) -> Result<Container, Failure> {
         let image = self.image(&plan.name);
-        let space = async { Ok(Place { folder: self.dir.path().join("space"), memory: true }) };
+        let space = async { Ok(Place { folder: self.base.dir.path().join("space"), memory: true }) };
         let mounts = self.volumes.prepare(&plan.name, plan, space).await?;
         let host = HostPart { id: plan.name.clone(), ..HostPart::default() };
         let parts = Parts { plan, rootfs: &image, host: &host, secrets: &self.secrets, mounts: &mounts };
-        Ok(Container::create(&self.settings, &self.shared, parts, streams).await?)
+        Ok(Container::create(&self.base.settings, &self.base.shared, parts, streams).await?)
     }
 
     pub async fn run(&self, plan: &ContainerPlan) -> Outcome {
@@ -173,7 +126,7 @@ impl Running {
         }
         let exit = self.container.wait().await;
         self.container.destroy().await;
-        Outcome { stdout, stderr, status: exit.status }
+        Outcome { stdout, stderr, exit }
     }
 }
 
@@ -186,13 +139,7 @@ impl Drop for Running {
 }
 
 pub fn plan(name: &str, script: &str, mounts: Value) -> ContainerPlan {
-    serde_json::from_value(json!({
-        "name": name, "image": {"reference": "x", "digest": "sha256:0"}, "args": ["sh", "-c", script], "cwd": "/",
-        "env": ["PATH=/bin"], "no_new_privileges": false, "seccomp": "runtime-default", "logs": true,
-        "restart": "never", "stop_signal": 15, "mounts": mounts,
-        "capabilities": cocoon_plan::compile::DEFAULT_CAPABILITIES
-    }))
-    .unwrap()
+    ContainerPlan { mounts: serde_json::from_value(mounts).unwrap(), ..super::plan(name, script) }
 }
 
 pub fn mount(target: &str, volume: &str, sub_path: &str, read_only: bool) -> Value {
