@@ -4,6 +4,7 @@
 
 mod lies;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cocoon_plan::pod::{VolumePlan, VolumeSource};
@@ -31,6 +32,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Host {
     pod: Pod,
     client: Client,
+    console: PathBuf,
     answers: Vec<(String, String)>,
 }
 
@@ -74,8 +76,13 @@ impl Host {
         match self.send(service, method, payload, LIMIT).await {
             Some(Answer::Bytes(bytes)) => bytes,
             Some(Answer::Refused(error)) => panic!("{method}: {error}"),
-            None => panic!("{method}: no answer"),
+            None => panic!("{method}: no answer; {}", self.console()),
         }
+    }
+
+    /// What the guest has said on its console.
+    fn console(&self) -> String {
+        std::fs::read_to_string(&self.console).unwrap_or_default()
     }
 
     /// A lie: it must be answered in time, without the secret.
@@ -85,7 +92,7 @@ impl Host {
         let answer = match self.send(service, method, payload, limit).await {
             Some(answer) => answer,
             None if method == "Wait" => Answer::Bytes(Vec::new()),
-            None => panic!("{what}: no answer"),
+            None => panic!("{what}: no answer; {}", self.console()),
         };
         let said = match &answer {
             Answer::Bytes(bytes) => {
@@ -317,7 +324,8 @@ async fn lied_to(machine: Machine) -> Machine {
     let annotation = owner.register(&plan, &[("default/secret/token", SECRET)]).await.unwrap();
     let pod = boot(&machine, &annotation).await;
     let client = Host::connect(&pod).await;
-    let mut host = Host { pod, client, answers: Vec::new() };
+    let console = machine.node.folder().join("console.log");
+    let mut host = Host { pod, client, console, answers: Vec::new() };
     create(&mut host, "witness").await;
     create(&mut host, "victim").await;
     host.unharmed("nothing").await;
@@ -331,8 +339,9 @@ async fn lied_to(machine: Machine) -> Machine {
     if std::env::var_os("COCOON_LIES").is_some() {
         host.answers.iter().for_each(|(what, said)| println!("{what}: {said}"));
     }
-    host.pod.stop().await;
-    let console = std::fs::read_to_string(machine.node.folder().join("console.log")).unwrap_or_default();
+    let Host { pod, console, .. } = host;
+    pod.stop().await;
+    let console = std::fs::read_to_string(console).unwrap();
     assert!(!console.contains("panicked") && !console.contains(SECRET), "{console}");
     machine
 }

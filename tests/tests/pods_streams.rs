@@ -1,7 +1,13 @@
 //! What goes in and out of a pod's containers: programs with a terminal or pipes, attach, forwarded ports, logs, figures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
-use cocoon_tests::containerd::{ContainerWish, Machine, Pod, PodWish, Story, Version, cri};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cocoon_evidence::collateral::Collateral;
+use cocoon_evidence::{Evidence, Expectation, Trust, Verifier};
+use cocoon_protocol::initdata::InitData;
+use cocoon_protocol::{PROOF_PATH, PROOF_PORT, Proof, b64, proof_report_data};
+use cocoon_tests::containerd::{ANNOTATION, ContainerWish, Machine, Pod, PodWish, Story, Version, cri};
 
 const WORK: &str = r#"
 mkdir -p /www; echo content >/www/index.html; busybox httpd -p 8080 -h /www; busybox httpd -p 8081 -h /www
@@ -38,6 +44,40 @@ async fn ports_are_forwarded(pod: &Pod) {
     let mut other = pod.forward(8081).await.unwrap();
     let _ = other.write(b"GET /index.html HTTP/1.0\r\n\r\n").await;
     assert!(other.wait_for("content\n").await.is_err());
+}
+
+/// The guest's evidence over a nonce of ours, for whoever asks.
+async fn the_pod_proves_itself(machine: &Machine, pod: &Pod) {
+    let prove = async |nonce: &[u8]| {
+        let mut guest = pod.forward(PROOF_PORT).await.unwrap();
+        let request =
+            format!("GET {PROOF_PATH}?nonce={} HTTP/1.1\r\nHost: pod\r\n\r\n", b64::url_encode(nonce));
+        guest.write(request.as_bytes()).await.unwrap();
+        let answer = String::from_utf8(guest.wait_for("}}").await.unwrap()).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str::<Proof>(body).unwrap()
+    };
+    let proof = prove(&[7; 32]).await;
+    let judge = |nonce: &[u8], digest: &[u8]| {
+        let trust = Trust { snp: machine.owner().unwrap().simulated_roots().unwrap(), ..Trust::default() };
+        let evidence = Evidence::from_json(proof.tee, &proof.evidence).unwrap();
+        let data = proof_report_data(nonce);
+        let expected = Expectation {
+            report_data: Some(&data),
+            init_data_digest: Some(digest),
+            now_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+        };
+        let verdicts = Verifier::new(trust).verify(&evidence, &Collateral::none(), &expected, &[]).unwrap();
+        verdicts.iter().all(|v| v.verdict.ok())
+    };
+    let plan = InitData::from_annotation(pod.annotation(ANNOTATION).unwrap()).unwrap().digest();
+    assert!(judge(&[7; 32], &plan));
+    // Neither is it the answer to another nonce, nor a proof of another plan.
+    assert!(!judge(&[8; 32], &plan));
+    assert!(!judge(&[7; 32], &[0; 32]));
+    let mut guest = pod.forward(PROOF_PORT).await.unwrap();
+    guest.write(b"GET /aa/token?token_type=kbs HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
+    guest.wait_for("404 Not Found").await.unwrap();
 }
 
 async fn figures_are_those_of_the_guest(pod: &Pod, work: &str) {
@@ -85,6 +125,7 @@ async fn streams(machine: Machine) -> Machine {
     pod.wait_for_log("work", 0, "ready\n").await.unwrap();
     programs_run_with_streams(&pod, &working).await;
     ports_are_forwarded(&pod).await;
+    the_pod_proves_itself(&machine, &pod).await;
 
     let echoing = pod.container(&echo).await.unwrap();
     let mut attached = pod.attach(&echoing, false, true).await.unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use cocoon_evidence::snp;
 use cocoon_guest_image::GuestImage;
 use cocoon_http::Method;
 use cocoon_image::{Config, Document, MAX_CONFIG_BYTES, Reference};
@@ -67,6 +68,15 @@ impl Owner {
             console: true,
             ..RuntimeConfig::default()
         }
+    }
+
+    /// Whom to trust as maker of the node's simulated processor, and nobody else.
+    ///
+    /// # Errors
+    /// Where the processor's files cannot be read.
+    pub fn simulated_roots(&self) -> Result<snp::Roots> {
+        let (ark_der, ask_der) = self.home.processor()?.root();
+        Ok(snp::Roots { vendor: false, simulated: vec![snp::SimulatedRoot { ark_der, ask_der }] })
     }
 
     /// Lets Trustee affirm the guests.

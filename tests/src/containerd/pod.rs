@@ -62,6 +62,14 @@ impl Pod {
         self.create_changed(wish, |_| {}).await
     }
 
+    /// An annotation that it was wished with.
+    ///
+    /// # Errors
+    /// Where it has none of this name.
+    pub fn annotation(&self, name: &str) -> Result<&str> {
+        self.wish.annotations.get(name).map(String::as_str).with_context(|| format!("no annotation {name}"))
+    }
+
     /// [`Pod::create`] with another description of the container than a wish can be of.
     ///
     /// # Errors
