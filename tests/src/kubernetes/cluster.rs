@@ -318,7 +318,7 @@ impl Cluster {
 fn runtime_class(name: &str) -> Value {
     json!({
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name,
-        "overhead": {"podFixed": {"memory": "160Mi", "cpu": "100m"}},
+        "overhead": {"podFixed": {"memory": "256Mi", "cpu": "100m"}},
     })
 }
 
