@@ -135,7 +135,7 @@ fn logs_and_streams(cluster: &Cluster) {
 
 /// By its address, by a service, by a forwarded port.
 fn reached(cluster: &Cluster, ip: &str) {
-    let get = |url: &str| run("busybox", ["wget", "-q", "-T", "10", "-O", "-", url]).unwrap();
+    let get = |url: &str| run("timeout", ["10", "busybox", "wget", "-q", "-O", "-", url]).unwrap();
     assert_eq!(get(&format!("http://{ip}:8080/")), b"content\n");
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "first"},
@@ -144,16 +144,12 @@ fn reached(cluster: &Cluster, ip: &str) {
     cluster.apply(&service.to_string()).unwrap();
     // The proxy's rules follow the endpoint; nobody announces them.
     let reach = |from: &mut Command| from.output().is_ok_and(|out| out.stdout == b"content\n");
-    let wget = ["wget", "-q", "-T", "5", "-O", "-", "http://10.96.0.77/"];
-    assert!(
-        cocoon_tests::wait_until(LIMIT, || reach(Command::new("busybox").args(wget))),
-        "the service from the node"
-    );
-    let wget = ["exec", "first", "--", "busybox", "wget", "-q", "-T", "5", "-O", "-", "http://first/"];
-    assert!(
-        cocoon_tests::wait_until(LIMIT, || reach(&mut cluster.kubectl_command(wget))),
-        "the service from its pod"
-    );
+    let wget = ["10", "busybox", "wget", "-q", "-O", "-", "http://10.96.0.77/"];
+    let from_node = || reach(Command::new("timeout").args(wget));
+    assert!(cocoon_tests::wait_until(LIMIT, from_node), "the service from the node");
+    let inside = [&["exec", "first", "--", "busybox", "timeout"], &wget[..]].concat();
+    let from_pod = || reach(&mut cluster.kubectl_command(&inside));
+    assert!(cocoon_tests::wait_until(LIMIT, from_pod), "the service from its own pod");
 
     let mut forward = cluster
         .kubectl_command(["port-forward", "pod/first", ":8081", "--address=127.0.0.1"])
