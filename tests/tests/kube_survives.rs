@@ -24,11 +24,13 @@ fn killed_and_back(cluster: &mut Cluster) {
     let machine = vm(cluster);
     assert_eq!(machine.len(), 1);
 
-    cluster.kill_kubelet().unwrap();
+    // A new kubelet says so before it has heard of its pods.
     let exec = ["exec", "steady", "--", "echo", "here"];
-    assert_eq!(cluster.kubectl(&exec).unwrap(), "here\n");
+    let answers = |cluster: &Cluster| cluster.kubectl(&exec).is_ok_and(|out| out == "here\n");
+    cluster.kill_kubelet().unwrap();
+    assert!(cocoon_tests::wait_until(LIMIT, || answers(cluster)), "nothing runs in it after kubelet's end");
     cluster.kill_containerd().unwrap();
-    assert!(cocoon_tests::wait_until(LIMIT, || cluster.kubectl(&exec).is_ok_and(|out| out == "here\n")));
+    assert!(cocoon_tests::wait_until(LIMIT, || answers(cluster)), "nothing runs in it after containerd's end");
     let after = cluster.wait_for_pod("steady", "Ready", LIMIT).unwrap();
     assert_eq!((restarts(&before), restarts(&after)), (0, 0));
     assert_eq!(before.pointer("/status/podIP"), after.pointer("/status/podIP"));
