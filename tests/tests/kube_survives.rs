@@ -30,7 +30,10 @@ fn killed_and_back(cluster: &mut Cluster) {
     cluster.kill_kubelet().unwrap();
     assert!(cocoon_tests::wait_until(LIMIT, || answers(cluster)), "nothing runs in it after kubelet's end");
     cluster.kill_containerd().unwrap();
-    assert!(cocoon_tests::wait_until(LIMIT, || answers(cluster)), "nothing runs in it after containerd's end");
+    assert!(
+        cocoon_tests::wait_until(LIMIT, || answers(cluster)),
+        "nothing runs in it after containerd's end"
+    );
     let after = cluster.wait_for_pod("steady", "Ready", LIMIT).unwrap();
     assert_eq!((restarts(&before), restarts(&after)), (0, 0));
     assert_eq!(before.pointer("/status/podIP"), after.pointer("/status/podIP"));

@@ -15,6 +15,9 @@ pub(super) const NAME: &str = "node";
 /// The name server's address among the services.
 const DNS: &str = "10.96.0.10";
 
+/// How much the pods together may take of the machine's CPUs where these are scarce; a process has 1024.
+const CPU_SHARES: &str = "16384";
+
 /// Starts kubelet.
 pub(super) fn start_kubelet(place: &Place) -> Result<Part> {
     let (node, authority) = (place.node, place.authority);
@@ -133,6 +136,11 @@ fn make_cgroups(node: &Node) -> Result<()> {
                 {
                     fs::write(own.join(file), parents)?;
                 }
+            }
+            // All pods together would count as one process beside those of the machine: on a busy one, no VM would boot in time.
+            let shares = own.join("cpu.shares");
+            if shares.exists() {
+                fs::write(shares, CPU_SHARES)?;
             }
         }
     }
