@@ -12,10 +12,10 @@ use super::{Common, DeliveryArgs, Demands, PlatformArg, RunArgs};
 #[group(id = "manifests", required = true, multiple = true)]
 pub struct ManifestArgs {
     /// A manifest, YAML or JSON: a file, a folder of them, or - for standard input.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", group = "manifests")]
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
     pub files: Vec<PathBuf>,
     /// A folder with a kustomization, which kubectl builds.
-    #[arg(short = 'k', long, value_name = "DIR", group = "manifests")]
+    #[arg(short = 'k', long, value_name = "DIR")]
     pub kustomize: Option<PathBuf>,
 }
 

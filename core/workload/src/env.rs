@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
 
 use crate::expand::{OpenReference, Variable, expand};
 use crate::fields::Fields;
@@ -236,8 +235,9 @@ impl Env {
                 }
             }
         }
+        found += usize::from(from.has("fileKeyRef"));
         from.refuse("fileKeyRef", log, "a variable from a file of a volume is not supported");
-        if found != 1 && !from.has("fileKeyRef") {
+        if found != 1 {
             log.wrong(
                 &from.at,
                 "must have one of configMapKeyRef, secretKeyRef, fieldRef and resourceFieldRef",
@@ -357,9 +357,4 @@ pub(crate) fn expanded(texts: &[String], at: &str, env: &Env, log: &mut Log) -> 
         }
     }
     out
-}
-
-/// Whether a value is `true`.
-pub(crate) fn is_true(value: Option<&Value>) -> bool {
-    value.and_then(Value::as_bool).unwrap_or(false)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cocoon_plan::pod::VolumeSource;
-use cocoon_plan::{ContainerPlan, MountPlan, Plan, Restart};
+use cocoon_plan::{ContainerPlan, MountPlan, Plan};
 use serde_json::Value;
 
 use crate::Error;

@@ -71,7 +71,7 @@ pub(crate) struct Log {
 impl Log {
     fn decide(&mut self, state: State, field: &str, value: impl Into<String>, why: &str) {
         let value = shown(&value.into());
-        self.decisions.push(Decision { field: field.into(), state, value, why: why.into() });
+        self.decisions.push(Decision { field: shown(field), state, value, why: shown_long(why) });
     }
 
     /// The plan holds it.

@@ -7,12 +7,11 @@ use serde_json::Value;
 
 use crate::env::absent;
 use crate::fields::Fields;
-use crate::inputs::Content;
 use crate::log::Log;
 use crate::manifest::Document;
 use crate::quantity::Quantity;
 use crate::settings::Trust;
-use crate::template::{Kind, Pod};
+use crate::template::Pod;
 
 /// Size of a volume in memory for which none is written, in bytes: the VM's own memory is the limit that counts.
 const UNLIMITED: u64 = 1 << 44;
@@ -88,13 +87,13 @@ pub(crate) fn read(
         }
     }
     if pod.kind.is_stateful() {
-        claims(document, pod.kind, &mut volumes, log);
+        claims(document, &mut volumes, log);
     }
     volumes
 }
 
 /// `volumeClaimTemplates`: each becomes a claim of the same name, in place of a volume of that name.
-fn claims(document: &Document, _: &Kind, volumes: &mut Volumes, log: &mut Log) {
+fn claims(document: &Document, volumes: &mut Volumes, log: &mut Log) {
     let Some(templates) = document.value.pointer("/spec/volumeClaimTemplates") else { return };
     let Some(templates) = templates.as_array() else {
         if !templates.is_null() {
@@ -263,7 +262,7 @@ fn pinned(
         None => absent(secret, &format!("{name}[{key}]"), optional, at, log),
     };
     if items.is_empty() {
-        keys(content).for_each(|key| add(key, key, &at, log));
+        content.keys().for_each(|key| add(key, key, &at, log));
     } else {
         items.iter().for_each(|(at, key, path)| add(path, key, at, log));
     }
@@ -271,10 +270,6 @@ fn pinned(
     let value = format!("{name}: {} files", digests.len());
     log.fixed(&at, value, &format!("the {kind}'s content as it was when the plan was made, by digest"));
     Some(digests)
-}
-
-fn keys(content: &Content) -> impl Iterator<Item = &str> {
-    content.keys()
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -306,10 +301,13 @@ fn projection(mut projected: Fields<'_>, pod: &Pod<'_>, log: &mut Log) -> Volume
             let name = content.text("name", log).unwrap_or_default().to_owned();
             let digests = pinned_quietly(&mut content, &name, secret, pod, log);
             content.finish(log);
-            match (&mut all, digests) {
-                (Some(all), Some(digests)) => all.extend(digests),
-                _ => all = None,
-            }
+            all = match (all, digests) {
+                (Some(mut all), Some(digests)) => {
+                    all.extend(digests);
+                    Some(all)
+                }
+                _ => None,
+            };
         }
         if let Some(mut downward) = source.object("downwardAPI", log) {
             found += 1;
