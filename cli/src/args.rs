@@ -22,7 +22,7 @@ pub use collateral::*;
 pub use delivery::*;
 pub use evidence::*;
 pub use image::*;
-pub use kube::*;
+pub use self::kube::*;
 pub use layers::*;
 pub use node::*;
 pub use policy::*;
