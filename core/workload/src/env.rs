@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-
 use crate::expand::{OpenReference, Variable, expand};
 use crate::fields::Fields;
 use crate::inputs::Content;

@@ -45,6 +45,11 @@ impl<'v> Fields<'v> {
         self.left.contains(name)
     }
 
+    /// Whether every field was taken.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.left.is_empty()
+    }
+
     /// Takes a field as it is; `null` is no value.
     pub(crate) fn take(&mut self, name: &str) -> Option<&'v Value> {
         self.left.remove(name);

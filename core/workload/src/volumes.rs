@@ -164,9 +164,10 @@ fn one(volume: &mut Fields<'_>, pod: &Pod<'_>, fs_group: Option<u32>, log: &mut 
     }
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => one,
-        // An empty volume is an emptyDir (defaulting of the API server).
+        // A kind of volume that nobody knows is told as the field that it is.
+        (None, _) if !volume.is_exhausted() => Volume::Refused,
         (None, _) => {
-            log.wrong(&volume.at, "has no source that this version knows");
+            log.wrong(&volume.at, "has no source");
             Volume::Refused
         }
         (Some(_), false) => {
