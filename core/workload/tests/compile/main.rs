@@ -1,6 +1,7 @@
 //! Ordinary manifests, what they come to, and what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
+mod asked;
 mod charts;
 mod contents;
 mod environment;
