@@ -368,3 +368,28 @@ seed snapshotter update '\x06\x12\x03\x0a\x01a\x1a\x08\x0a\x06labels'
 seed snapshotter list '\x09\x12\x0fkind==committed'
 seed volume_path deep '%s' 'conf.d/10-app/key.pem'
 seed seccomp_profile list '%s' '{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,"architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["read","socketcall"],"action":"SCMP_ACT_ALLOW"},{"names":["clone"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":2114060288,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}]}]}'
+seed workload deployment '%s' 'apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  template:
+    metadata: {annotations: {cocoon.dev/exec: allowed}}
+    spec:
+      initContainers: [{name: mesh, image: b, restartPolicy: Always}]
+      containers:
+      - name: app
+        image: registry.example/app:1
+        args: ["$(A)"]
+        env: [{name: A, value: b}, {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+        envFrom: [{configMapRef: {name: c}}]
+        livenessProbe: {exec: {command: [ok]}}
+        securityContext: {runAsUser: 5, capabilities: {drop: [ALL]}}
+        volumeMounts: [{name: v, mountPath: /v, subPath: a/b}]
+      volumes: [{name: v, projected: {sources: [{configMap: {name: c}}, {serviceAccountToken: {path: t}}]}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: c, namespace: shop}
+data: {k: v}
+'
+seed workload list '%s' '{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"a","image":"b"}]}}]}'

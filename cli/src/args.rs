@@ -6,6 +6,7 @@ mod common;
 mod delivery;
 mod evidence;
 mod image;
+mod kube;
 mod layers;
 mod node;
 mod policy;
@@ -21,6 +22,7 @@ pub use collateral::*;
 pub use delivery::*;
 pub use evidence::*;
 pub use image::*;
+pub use self::kube::*;
 pub use layers::*;
 pub use node::*;
 pub use policy::*;
@@ -43,7 +45,12 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Plan what `run` would run, register it with the Trustee at a URL, and print initdata as a pod's annotation holds it
     /// (dev.cocoon.initdata). What concerns only the VM is left to the node.
-    Plan(Box<RunArgs>),
+    Plan(Box<PlanArgs>),
+    /// Run ordinary Kubernetes manifests as confidential pods: compile, register with Trustee, apply, wait, and say what was
+    /// verified.
+    Apply(Box<ApplyArgs>),
+    /// Confidential pods of a cluster, and what Trustee knows of their plans.
+    Status(Box<StatusArgs>),
     /// The measured guest image.
     #[command(subcommand)]
     Guest(GuestCommand),
@@ -61,8 +68,8 @@ pub enum Command {
     /// Reference values: what good guests and platforms measure to.
     #[command(subcommand)]
     Reference(ReferenceCommand),
-    /// Show why Trustee decided as it did.
-    Explain(ExplainArgs),
+    /// Show why Trustee decided as it did, or why a pod does not run.
+    Explain(Box<ExplainArgs>),
     /// The audit log: read it, verify it, prove from it.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -89,6 +96,11 @@ pub enum Command {
     Trustee(TrusteeCommand),
     /// Print every error code with its meaning and next step (Markdown).
     Errors,
+    /// Print the script by which a shell completes this program's commands.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// `cocoon run`.

@@ -14,6 +14,7 @@ mod embedded;
 mod evidence;
 mod guest;
 mod image;
+mod kube;
 mod layers;
 mod logging;
 mod moments;
@@ -31,14 +32,28 @@ mod wishes;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use cocoon_stage::{Code, Failure};
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
 
+/// By which name it was started: as a plugin kubectl starts it as `kubectl-cocoon`.
+fn own_name() -> &'static str {
+    let name = std::env::args_os().next().map(std::path::PathBuf::from);
+    let plugin = name.and_then(|p| Some(p.file_name()?.to_str()? == "kubectl-cocoon"));
+    if plugin == Some(true) { "kubectl-cocoon" } else { "cocoon" }
+}
+
+/// The command line under this name.
+fn named(name: &'static str) -> clap::Command {
+    let shown = if name == "cocoon" { name } else { "kubectl cocoon" };
+    Cli::command().name(name).bin_name(shown)
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = named(own_name()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     logging::start();
     let output = Output { json: cli.command.wants_json(), quiet: false };
 
@@ -69,14 +84,25 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match command {
         Command::Run(args) => run::main(*args).await,
-        Command::Plan(args) => done(run::plan(*args).await),
+        Command::Plan(args) => match (args.command, args.run) {
+            (Some(args::PlanCommand::Explain(explain)), _) => kube::explain_plan(*explain).await,
+            (None, Some(run)) => done(run::plan(run).await),
+            (None, None) => {
+                Err(Failure::new(Code::UsageInvalid, "plan needs an image, or a command such as explain"))
+            }
+        },
+        Command::Apply(args) => kube::apply(*args).await,
+        Command::Status(args) => kube::status(*args).await,
         Command::Guest(command) => done(guest::main(command)),
         Command::Doctor(args) => doctor::main(&args).await,
         Command::Secret(command) => done(admin::secret(command).await),
         Command::Workload(command) => done(admin::workload(command).await),
         Command::Policy(command) => done(admin::policy(command).await),
         Command::Reference(command) => done(admin::reference(command).await),
-        Command::Explain(args) => done(admin::explain(&args).await),
+        Command::Explain(args) => match args.request.as_deref().and_then(kube::is_pod) {
+            Some(pod) => kube::explain_pod(pod, &args.cluster, args.common.json).await,
+            None => done(admin::explain(&args).await),
+        },
         Command::Audit(command) => done(admin::audit(command).await),
         Command::Tenant(command) => done(admin::tenant(command).await),
         Command::Collateral(command) => done(collateral::main(command).await),
@@ -87,6 +113,11 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Trustee(command) => done(trustee::main(command).await),
         Command::Errors => {
             print!("{}", cocoon_stage::render_errors_page());
+            Ok(0)
+        }
+        Command::Completion { shell } => {
+            let name = own_name();
+            clap_complete::generate(shell, &mut named(name), name, &mut std::io::stdout());
             Ok(0)
         }
     }

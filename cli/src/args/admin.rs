@@ -193,11 +193,15 @@ pub enum WorkloadCommand {
 /// `cocoon explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The request id that a refusal named; without it, the latest verdicts are listed.
+    /// The request id that a refusal named, or a pod of the cluster (NAME or pod/NAME); without it, the latest verdicts are
+    /// listed.
+    #[arg(value_name = "REQUEST|POD")]
     pub request: Option<String>,
     /// List at most so many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "request")]
     pub limit: u32,
+    #[command(flatten)]
+    pub cluster: super::ClusterArgs,
     #[command(flatten)]
     pub common: Common,
 }

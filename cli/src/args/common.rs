@@ -9,7 +9,11 @@ impl Command {
     /// Whether failures are to be told in JSON.
     pub fn wants_json(&self) -> bool {
         match self {
-            Command::Run(args) | Command::Plan(args) => args.json,
+            Command::Run(args) => args.json,
+            Command::Plan(args) => match &args.command {
+                Some(super::PlanCommand::Explain(explain)) => explain.json,
+                None => args.run.as_ref().is_some_and(|run| run.json),
+            },
             Command::Doctor(args) => args.json,
             Command::Collateral(command) => command.json(),
             Command::Layers(command) => command.json(),
@@ -38,6 +42,8 @@ impl Command {
             Command::Policy(command) => Some(policy(command)),
             Command::Reference(command) => reference(command),
             Command::Explain(args) => Some(&args.common),
+            Command::Apply(args) => Some(&args.common),
+            Command::Status(args) => Some(&args.common),
             Command::Audit(
                 AuditCommand::Head { common }
                 | AuditCommand::Verify { common, .. }

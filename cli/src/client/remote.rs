@@ -68,6 +68,14 @@ impl Remote {
         })
     }
 
+    /// Whether secrets may go to this URL.
+    ///
+    /// # Errors
+    /// `REGISTER-FAILED` with what is wrong with it.
+    pub fn check(url: &str) -> Result<(), Failure> {
+        check_url(url).map_err(|reason| Failure::new(Code::RegisterFailed, format!("{url:?}: {reason}")))
+    }
+
     /// Without token and certificate.
     #[cfg(test)]
     pub fn for_tests(url: &str) -> Self {

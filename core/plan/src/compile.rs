@@ -88,10 +88,7 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
     if args.is_empty() {
         return Err(Error::field("args", "the image names no program and none was given after --"));
     }
-    let mut env = vec![DEFAULT_PATH.to_owned()];
-    for entry in image.env.iter().chain(&wishes.env) {
-        set_env(&mut env, entry);
-    }
+    let env = environment(image.env.iter().chain(&wishes.env));
     let image_cwd = if image.working_dir.is_empty() { "/" } else { &image.working_dir };
     let container = ContainerPlan {
         name: "main".into(),
@@ -138,9 +135,17 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
         sysctls: std::collections::BTreeMap::new(),
         share_process_namespace: false,
         forward_ports: Vec::new(),
+        exact: false,
     };
     plan.to_canonical()?;
     Ok(plan)
+}
+
+/// The environment that these `NAME=value` come to, beginning with the usual `PATH`; of two of one name the last counts.
+pub fn environment<'a>(entries: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut env = vec![DEFAULT_PATH.to_owned()];
+    entries.for_each(|entry| set_env(&mut env, entry));
+    env
 }
 
 fn set_env(env: &mut Vec<String>, entry: &str) {
@@ -153,7 +158,10 @@ fn set_env(env: &mut Vec<String>, entry: &str) {
 }
 
 /// A signal's number from `SIGTERM`, `TERM` or `15`; 15 where empty.
-fn parse_signal(text: &str) -> Result<u32, Error> {
+///
+/// # Errors
+/// [`Error::Field`] for what is no signal.
+pub fn parse_signal(text: &str) -> Result<u32, Error> {
     if text.is_empty() {
         return Ok(15);
     }

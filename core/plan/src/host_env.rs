@@ -26,12 +26,42 @@ pub fn allowed(plan: &ContainerPlan, offered: &[String]) -> Result<Vec<String>, 
     let mut taken = BTreeMap::new();
     for entry in offered {
         let Some((name, value)) = entry.split_once('=') else { continue };
-        let named = plan.host_env.iter().any(|pattern| matches(pattern, name));
+        let named = is_named(plan, name);
         if named && !name.is_empty() && !own(name) && !entry.contains('\0') {
             taken.insert(name, value);
         }
     }
     Ok(taken.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+/// Whether the plan leaves a variable of this name to the host.
+pub fn is_named(plan: &ContainerPlan, name: &str) -> bool {
+    plan.host_env.iter().any(|pattern| matches(pattern, name))
+}
+
+/// Whether it is the name of a variable of service discovery, which kubelet adds to every container
+/// (`k8s.io/kubernetes/pkg/kubelet/envvars`).
+pub fn is_service(name: &str) -> bool {
+    if name.starts_with("KUBERNETES_PORT") || name.starts_with("KUBERNETES_SERVICE_") {
+        return true;
+    }
+    let plain = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_';
+    if !name.bytes().all(plain) {
+        return false;
+    }
+    let port = name.rsplit_once("_PORT").is_some_and(|(service, rest)| {
+        let rest = ["_PROTO", "_PORT", "_ADDR"].iter().find_map(|e| rest.strip_suffix(e)).unwrap_or(rest);
+        let numbered = ["_TCP", "_UDP", "_SCTP"]
+            .iter()
+            .find_map(|e| rest.strip_suffix(e))
+            .and_then(|n| n.strip_prefix('_'))
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()));
+        !service.is_empty() && (rest.is_empty() || numbered)
+    });
+    // `X_PORT_80_TCP_PORT`: the last `_PORT` is not the one that counts.
+    port || name.contains("_SERVICE_PORT")
+        || name.ends_with("_SERVICE_HOST")
+        || name.strip_suffix("_PORT").is_some_and(is_service)
 }
 
 /// Whether a name is meant by a pattern: itself, or anything in place of one `*` at the beginning or the end.
@@ -72,6 +102,26 @@ mod tests {
         assert_eq!(taken, ["DB_PORT=1=2", "KUBERNETES_SERVICE=x", "NODE=n2", "_PORT="]);
         plan.host_env.clear();
         assert!(allowed(&plan, &offered).unwrap().is_empty());
+    }
+
+    #[test]
+    fn variables_of_services_are_known_by_their_names() {
+        for name in [
+            "KUBERNETES_SERVICE_HOST",
+            "DB_SERVICE_HOST",
+            "DB_SERVICE_PORT",
+            "DB_SERVICE_PORT_SQL",
+            "DB_PORT",
+            "DB_PORT_5432_TCP",
+            "DB_PORT_5432_TCP_PROTO",
+            "DB_PORT_5432_TCP_PORT",
+            "DB_PORT_5432_TCP_ADDR",
+        ] {
+            assert!(is_service(name), "{name}");
+        }
+        for name in ["PATH", "DB_HOST", "PORT", "_PORT_X", "DB_PORTS", "db_port", "DB_PORT_TCP", ""] {
+            assert!(!is_service(name), "{name}");
+        }
     }
 
     #[test]

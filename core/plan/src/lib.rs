@@ -6,6 +6,7 @@
 //! [`decide::Sandbox`] answers each ask. Nothing here reads a clock, a file or the network, and nothing that
 //! the plan does not say is allowed.
 
+pub mod asked;
 mod check;
 pub mod compile;
 pub mod decide;

@@ -142,7 +142,7 @@ struct Linux {
 }
 
 /// What every container has without being asked; `/etc/…` is the guest's to write.
-const STANDARD: &[&str] = &[
+pub(crate) const STANDARD: &[&str] = &[
     "/proc",
     "/dev",
     "/dev/pts",
@@ -176,6 +176,7 @@ impl Plan {
             sysctls,
             share_process_namespace,
             forward_ports: Vec::new(),
+            exact: false,
         })
     }
 }

@@ -55,6 +55,10 @@ pub struct Plan {
     /// TCP ports of the pod's loopback to which the host may forward connections (`kubectl port-forward`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forward_ports: Vec<u16>,
+    /// Whether a container that the host describes otherwise than the plan (another image, argument, variable, mount or
+    /// user) is refused, with what differs. Without it the plan's is run all the same, whatever the host says of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 /// One container.

@@ -23,6 +23,12 @@ codes! {
     PlanTooLarge = "PLAN-TOO-LARGE", Plan,
         "Plan and initdata exceed 256 KiB.",
         "Move long values into secrets or the image.";
+    PlanManifestInvalid = "PLAN-MANIFEST-INVALID", Plan,
+        "A Kubernetes manifest is malformed, contradicts itself or lacks something.",
+        "Correct the field that the reason names.";
+    PlanFieldUnsupported = "PLAN-FIELD-UNSUPPORTED", Plan,
+        "A field of a Kubernetes manifest asks for what no confidential pod can have.",
+        "See the reason for what to use instead, and `cocoon plan explain -f FILE` for every field.";
     PlanRequestRefused = "PLAN-REQUEST-REFUSED", Start,
         "The host asked for something that the plan does not allow.",
         "If it should be allowed, add it to the plan; otherwise look at who drives the node.";
@@ -302,6 +308,15 @@ codes! {
     UsageInvalid = "USAGE-INVALID", Plan,
         "The command line is not valid.",
         "See --help.";
+    ClusterUnreachable = "CLUSTER-UNREACHABLE", Plan,
+        "The cluster's API could not be reached, or no configuration says where it is.",
+        "Check --kubeconfig, --context and that `kubectl get nodes` works.";
+    ClusterRefused = "CLUSTER-REFUSED", Register,
+        "The cluster's API refused an object or a request.",
+        "See its words in the reason: rights, a field, or another who manages it (--force-conflicts).";
+    ClusterTimeout = "CLUSTER-TIMEOUT", Serve,
+        "Pods did not become ready in time.",
+        "See the reason, `cocoon explain POD` and `kubectl describe pod`; give more --timeout if the node is slow.";
     NodeContainerdUnusable = "NODE-CONTAINERD-UNUSABLE", Boot,
         "containerd was not found on this node, does not run, or is of a version that Cocoon does not know.",
         "Install containerd 1.6, 1.7 or 2.x, or name its program and configuration with --containerd and --config.";

@@ -31,13 +31,14 @@ pub(crate) struct HostSettings {
 }
 
 impl Pod {
-    /// Takes a container from the host's options, where this guest runs open; nothing where it has a plan.
+    /// Takes a container from the host's options, where this guest runs open. Where it has a plan, they are at most held
+    /// against it.
     ///
     /// # Errors
-    /// A refusal with what of them cannot be done.
+    /// A refusal with what of them cannot be done, or is not the plan's.
     pub(crate) fn admit(&self, name: &str, options: &ContainerOptions) -> Result<(), Failure> {
         if !self.is_open() {
-            return Ok(());
+            return self.compare(name, options);
         }
         let mounts: Vec<_> = options
             .mounts

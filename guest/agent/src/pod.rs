@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cocoon_plan::decide::{Phase, Sandbox};
 use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_protocol::initdata::InitData;
+use cocoon_sandbox_api::sandbox::ContainerOptions;
 use cocoon_stage::{Code, Failure, Stage};
 use tokio::sync::Notify;
 
@@ -123,6 +124,20 @@ impl Pod {
     /// Whether this guest has no plan and takes the host's word.
     pub(crate) fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// Holds what the host says of a container against the plan, where the plan wants that.
+    ///
+    /// # Errors
+    /// A refusal that names what differs.
+    pub(crate) fn compare(&self, name: &str, options: &ContainerOptions) -> Result<(), Failure> {
+        let State::Running(running) = &*self.lock() else { return Ok(()) };
+        let plan = running.sandbox.plan();
+        if !plan.exact {
+            return Ok(());
+        }
+        let container = running.sandbox.named(name)?;
+        cocoon_plan::asked::check(plan, container, &options.image, &options.spec)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

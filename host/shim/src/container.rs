@@ -283,8 +283,8 @@ fn options(
         env: spec.process.env.clone(),
         hosts: spec.mounted_text("/etc/hosts").unwrap_or_default(),
         image: spec.image_name().unwrap_or_default().to_owned(),
-        // With a plan it would be ignored.
-        spec: if vm.plan.is_some() { Vec::new() } else { bundle.json.clone() },
+        // A plan that does not want it compared would have it ignored.
+        spec: if vm.plan.as_ref().is_some_and(|p| !p.exact) { Vec::new() } else { bundle.json.clone() },
         ..ContainerOptions::default()
     })
 }

@@ -18,7 +18,7 @@ use cocoon_runtime::{Acceleration, Protection, RuntimeConfig};
 use serde_json::{Value, json};
 
 use super::{ContainerWish, Node};
-use crate::{Registry, Served, TrusteeHome, guest_image, run, wait_until};
+use crate::{Job, Outcome, Registry, Served, TrusteeHome, guest_image, run, wait_until};
 
 /// Cocoon's annotation of a pod.
 pub const ANNOTATION: &str = "dev.cocoon.initdata";
@@ -192,6 +192,20 @@ impl Owner {
     /// Trustee.
     pub fn trustee(&self) -> &Served {
         &self.trustee
+    }
+
+    /// `cocoon` with these arguments, as this owner, against this Trustee, to its end.
+    ///
+    /// # Errors
+    /// Where it cannot be started or takes longer than `limit`.
+    pub fn cocoon(&self, args: &[&str], limit: Duration) -> Result<Outcome> {
+        let token = self.home.state().join("admin.token");
+        let certificate = self.home.file("trustee.pem");
+        std::fs::write(&certificate, self.trustee.certificate_pem()?)?;
+        let mut command = self.home.command(args);
+        command.args(["--trustee", self.trustee.url(), "--trustee-token"]).arg(token);
+        command.arg("--trustee-cert").arg(certificate);
+        Job::start(command)?.finish(limit)
     }
 
     /// Waits until Trustee's log holds a text; whether it came to.
