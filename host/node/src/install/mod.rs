@@ -59,6 +59,10 @@ pub struct Install {
     pub reset_classes: bool,
     /// How to restart containerd, if at all.
     pub restart: Option<Restart>,
+    /// Settings of class files beside protection and guest image (docs/runtime-reference.md has the keys); no tables.
+    pub settings: toml::Table,
+    /// Folders whose installed files stay although this installation has them not: earlier versions that pods run with.
+    pub keep: Vec<PathBuf>,
 }
 
 /// What came of it.
