@@ -1,6 +1,7 @@
 //! What guests are and may use.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::containerd::PATH;
@@ -17,7 +18,7 @@ pub struct GuestImage {
 }
 
 /// What executes guests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Acceleration {
     /// KVM where it works, else emulation.
     #[default]

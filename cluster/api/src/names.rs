@@ -12,8 +12,6 @@ pub const MANAGER: &str = "cocoon-operator";
 pub const NODE_MANAGER: &str = "cocoon-node";
 /// The finalizer of [`crate::CocoonRuntime`]: nodes are cleaned before it goes.
 pub const FINALIZER: &str = "cocoon.dev/nodes-are-cleaned";
-/// The finalizer of [`crate::Trustee`].
-pub const TRUSTEE_FINALIZER: &str = "cocoon.dev/trustee";
 /// Node label: the revision whose process runs on the node. Daemon sets select by it.
 pub const REVISION_LABEL: &str = "cocoon.dev/revision";
 /// Label of all that belongs to a runtime: its name.

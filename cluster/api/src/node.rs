@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Containerd, GuestImage, Guests, Paths, Platform};
@@ -48,7 +49,7 @@ pub struct CocoonNodeSpec {
 }
 
 /// What is wished of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum WantedState {
     /// Cocoon is installed.
     #[default]
@@ -113,7 +114,7 @@ pub struct CocoonNodeStatus {
 }
 
 /// How far a node is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Phase {
     /// Nothing was done yet.
     #[default]

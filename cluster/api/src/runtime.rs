@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{CocoonRuntimeStatus, Containerd, GuestImage, Guests, NodeSettings, Paths, Update};
@@ -110,7 +111,7 @@ impl CocoonRuntimeSpec {
 }
 
 /// What protects pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 pub enum Platform {
     /// The TEE that a node has.
     Auto,
@@ -138,7 +139,7 @@ impl Platform {
 }
 
 /// When an image is pulled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum PullPolicy {
     /// Always.
     Always,
@@ -197,7 +198,7 @@ pub struct Uninstall {
 }
 
 /// What is done where confidential pods run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum UninstallPolicy {
     /// Wait until they have ended, and say which they are.
     #[default]

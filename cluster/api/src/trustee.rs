@@ -78,7 +78,7 @@ impl Default for TrusteeSpec {
 /// Where state is kept: one of them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(validation = Rule::new("[has(self.volume), has(self.postgres)].filter(x, x).size() <= 1")
+#[x_kube(validation = Rule::new("!(has(self.volume) && has(self.postgres))")
     .message("give volume or postgres, not both"))]
 pub struct TrusteeState {
     /// An embedded store on a volume; the default, with 1Gi.

@@ -2,14 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How nodes get a new revision.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(validation = Rule::new(
-    "type(self.maxUnavailable) == int ? self.maxUnavailable >= 1 : self.maxUnavailable.matches('^([1-9][0-9]?|100)%$')"
-).message("maxUnavailable is a number from 1, or a share from 1% to 100%"))]
 pub struct Update {
     /// Whether nodes follow by themselves.
     pub strategy: UpdateStrategy,
@@ -48,7 +46,7 @@ impl Update {
 }
 
 /// Whether nodes follow by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum UpdateStrategy {
     /// One after another within the budget.
     #[default]
@@ -58,7 +56,7 @@ pub enum UpdateStrategy {
 }
 
 /// What happens where a node fails with the new revision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum OnFailure {
     /// All nodes get the revision before it back.
     #[default]
@@ -85,7 +83,11 @@ impl Default for Canary {
 }
 
 fn int_or_share(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+    // The pattern binds texts alone, the limits numbers.
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "pattern": "^([1-9][0-9]?|100)%$", "minimum": 1, "maximum": 100_000,
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use cocoon_cluster_api::{CANARY_LABEL, CocoonNode, CocoonRuntime, Phase, RUNTIME_LABEL};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -16,10 +15,8 @@ use tracing::warn;
 
 use crate::Error;
 use crate::health::Metrics;
+use crate::runtime::backoff::Failures;
 use crate::watch::{Ticks, cache};
-
-/// The longest pause before a failed pass is tried again.
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// What controllers share.
 pub struct Context {
@@ -45,8 +42,9 @@ pub struct Context {
     pub classes: Store<RuntimeClass>,
     /// Canary pods.
     pub canaries: Store<Pod>,
+    /// Failures in a row.
+    pub failures: Failures,
     recorder: Recorder,
-    failures: Mutex<HashMap<String, u32>>,
     told: Mutex<HashMap<String, (Phase, u32)>>,
 }
 
@@ -91,7 +89,7 @@ impl Context {
             image: image.to_owned(),
             metrics,
             ticks,
-            failures: Mutex::default(),
+            failures: Failures::default(),
             told: Mutex::default(),
         };
         let lost = |_| Error::Own("a watch ended".into());
@@ -133,20 +131,6 @@ impl Context {
         let age = |r: &CocoonRuntime| (r.metadata.creation_timestamp.clone().map(|t| t.0), r.name_any());
         let own = age(runtime);
         self.runtimes.state().iter().filter(|r| age(r) < own).map(|r| r.name_any()).min()
-    }
-
-    /// A pass succeeded.
-    pub fn succeeded(&self, name: &str) {
-        held(&self.failures).remove(name);
-    }
-
-    /// A pass failed: after how long it is tried again.
-    pub fn failed(&self, name: &str) -> Duration {
-        let mut failures = held(&self.failures);
-        let count = failures.entry(name.to_owned()).or_default();
-        let pause = Duration::from_secs(1_u64.checked_shl(*count).unwrap_or(u64::MAX)).min(LONGEST);
-        *count = count.saturating_add(1).min(16);
-        pause
     }
 
     /// Publishes an Event. That it could not be published changes nothing.

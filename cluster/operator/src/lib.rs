@@ -17,6 +17,7 @@ mod lease;
 pub mod manifests;
 mod run;
 pub mod runtime;
+pub mod trustee;
 mod watch;
 
 pub use context::Context;

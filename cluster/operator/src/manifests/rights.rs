@@ -75,7 +75,7 @@ pub const RIGHTS: &[Right] = &[
         "the canary pod of a new revision"),
     right(Who::Operator, Scope::Own, "coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "update"],
         "one operator at a time"),
-    right(Who::Operator, Scope::Trustees, "cocoon.dev", &["trustees"], &["get", "list", "watch", "patch"],
+    right(Who::Operator, Scope::Trustees, "cocoon.dev", &["trustees"], &["get", "list", "watch"],
         "Trustees that are asked for"),
     right(Who::Operator, Scope::Trustees, "cocoon.dev", &["trustees/status", "trustees/finalizers"],
         &["patch", "update"], "conditions; owning what it makes"),
@@ -125,6 +125,20 @@ pub fn table() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_lists_these_rights() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/install-on-a-cluster.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (begin, end) = ("<!-- rights: generated -->\n", "<!-- end of rights -->");
+        let (before, rest) = page.split_once(begin).unwrap();
+        let (listed, after) = rest.split_once(end).unwrap();
+        if std::env::var_os("COCOON_UPDATE_DOCS").is_some() {
+            std::fs::write(&path, format!("{before}{begin}{}{end}{after}", table())).unwrap();
+        } else {
+            assert_eq!(listed, table(), "COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew");
+        }
+    }
 
     #[test]
     fn nobody_has_everything() {

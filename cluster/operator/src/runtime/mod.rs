@@ -1,5 +1,6 @@
 //! The controller of CocoonRuntime.
 
+pub mod backoff;
 mod canary;
 pub mod classes;
 pub mod daemonset;
@@ -46,7 +47,7 @@ pub async fn reconcile(runtime: Arc<CocoonRuntime>, ctx: Arc<Context>) -> Result
     };
     ctx.metrics.seconds.observe(begun.elapsed().as_secs_f64());
     match &result {
-        Ok(_) => ctx.succeeded(&runtime.name_any()),
+        Ok(_) => ctx.failures.succeeded(&runtime.name_any()),
         Err(_) => drop(ctx.metrics.failed.get_or_create(&of).inc()),
     }
     result
@@ -54,7 +55,7 @@ pub async fn reconcile(runtime: Arc<CocoonRuntime>, ctx: Arc<Context>) -> Result
 
 /// When a failed pass is tried again: after 1, 2, 4 … seconds, at most five minutes.
 pub fn again(runtime: Arc<CocoonRuntime>, error: &Error, ctx: Arc<Context>) -> Action {
-    let after = ctx.failed(&runtime.name_any());
+    let after = ctx.failures.failed(&runtime.name_any());
     warn!(runtime = runtime.name_any(), seconds = after.as_secs(), "to be tried again: {error}");
     Action::requeue(after)
 }
