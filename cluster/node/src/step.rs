@@ -122,7 +122,7 @@ fn installed(settings: &NodeSettings) -> (Option<String>, Vec<Class>, Vec<PathBu
     let chosen = choose(&place::choice(settings), &places.root, true).unwrap_or_default();
     let classes = there.into_iter().map(|c| chosen.iter().find(|o| o.name == c.name).copied().unwrap_or(c)).collect();
     // The class files say which version new pods get.
-    let image = places.class_file(&files).and_then(|file| cocoon_runtime::RuntimeConfig::read(&file).ok());
+    let image = class_file(&places, &files).and_then(|file| cocoon_runtime::RuntimeConfig::read(&file).ok());
     let version = image.and_then(|config| {
         let below = config.guest_image.strip_prefix(&settings.paths.prefix).ok()?.to_path_buf();
         Some(below.components().next()?.as_os_str().to_str()?.to_owned())
@@ -130,15 +130,9 @@ fn installed(settings: &NodeSettings) -> (Option<String>, Vec<Class>, Vec<PathBu
     (version, classes, files)
 }
 
-trait ClassFile {
-    fn class_file(&self, files: &[PathBuf]) -> Option<PathBuf>;
-}
-
-impl ClassFile for Places {
-    /// The first class file that is installed.
-    fn class_file(&self, files: &[PathBuf]) -> Option<PathBuf> {
-        files.iter().find(|f| f.parent() == Some(self.classes.as_path())).cloned()
-    }
+/// The first class file that is installed.
+fn class_file(places: &Places, files: &[PathBuf]) -> Option<PathBuf> {
+    files.iter().find(|f| f.parent() == Some(places.classes.as_path())).cloned()
 }
 
 fn state(settings: &NodeSettings) -> State {

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::protocol::{Reply, Request};
 
 /// Longest reply, in bytes.
-const MOST: u64 = 4 * 1024 * 1024;
+const MOST: usize = 4 * 1024 * 1024;
 
 /// How the child is started.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub struct Worker {
 pub struct Running {
     child: tokio::process::Child,
     stdin: Option<tokio::process::ChildStdin>,
+    said: Vec<u8>,
 }
 
 impl Worker {
@@ -47,7 +48,7 @@ impl Worker {
         let mut stdin = child.stdin.take().ok_or("the child process has no standard input")?;
         stdin.write_all(&line).await.map_err(failed)?;
         stdin.flush().await.map_err(failed)?;
-        Ok(Running { child, stdin: Some(stdin) })
+        Ok(Running { child, stdin: Some(stdin), said: Vec::new() })
     }
 }
 
@@ -57,18 +58,17 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Waits for its reply. Cancel-safe until it has begun to answer.
+    /// Waits for its reply. Cancel-safe.
     ///
     /// # Errors
     /// A sentence where it ended without one.
     pub async fn reply(&mut self) -> Result<Reply, String> {
         let failed = |e: std::io::Error| format!("the child process: {e}");
-        let mut text = Vec::new();
         if let Some(stdout) = self.child.stdout.as_mut() {
-            stdout.take(MOST).read_to_end(&mut text).await.map_err(failed)?;
+            while self.said.len() < MOST && stdout.read_buf(&mut self.said).await.map_err(failed)? > 0 {}
         }
         let status = self.child.wait().await.map_err(failed)?;
-        match serde_json::from_slice(&text) {
+        match serde_json::from_slice(&self.said) {
             Ok(reply) if status.success() => Ok(reply),
             _ => Err(format!("the child process ended without an answer ({status})")),
         }

@@ -26,7 +26,7 @@ pub struct Of {
 }
 
 /// What the operator counts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Metrics {
     /// Passes.
     pub reconciled: Family<Of, Counter>,

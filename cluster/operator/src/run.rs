@@ -41,7 +41,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// Where the lease was lost, or the process cannot do its work: it is to be started anew.
-pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + Sync + 'static) -> Result<(), Error> {
+pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let metrics = Metrics::default();
     let mut server = tokio::spawn(health::serve(settings.address, metrics.clone()));
     let client = Client::try_default().await?;
@@ -74,7 +74,7 @@ async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(
     let trustees = trustees(settings, &client, &metrics);
     let controller = Controller::new(Api::<CocoonRuntime>::all(client.clone()), watcher::Config::default());
     let runtimes = controller.store();
-    let context = Context::start(client, namespace, image, &settings.identity, metrics, runtimes).await?;
+    let context = Context::start(client.clone(), namespace, image, &settings.identity, metrics, runtimes).await?;
     let context = Arc::new(context);
     info!(namespace, image, "the operator works");
     let runtimes = controller

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use futures::{Stream, StreamExt};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, reflector::Lookup};
+use kube::runtime::WatchStreamExt;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,7 +50,7 @@ pub fn cache<K>(
     trim: impl Fn(&mut K) + Send + 'static,
 ) -> Store<K>
 where
-    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let sender = ticks.sender.clone();
@@ -65,7 +65,7 @@ where
         while let Some(event) = stream.next().await {
             let changed = match &event {
                 Err(e) => {
-                    warn!("watching {}: {e}", K::plural(&()));
+                    warn!("watching {}: {e}", <K as Resource>::plural(&()));
                     false
                 }
                 Ok(Event::Init) => {

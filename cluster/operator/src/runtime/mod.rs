@@ -48,7 +48,9 @@ pub async fn reconcile(runtime: Arc<CocoonRuntime>, ctx: Arc<Context>) -> Result
     ctx.metrics.seconds.observe(begun.elapsed().as_secs_f64());
     match &result {
         Ok(_) => ctx.failures.succeeded(&runtime.name_any()),
-        Err(_) => drop(ctx.metrics.failed.get_or_create(&of).inc()),
+        Err(_) => {
+            ctx.metrics.failed.get_or_create(&of).inc();
+        }
     }
     result
 }
@@ -81,7 +83,7 @@ async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Error> {
     let mut known = runtime.status.clone().unwrap_or_default().revisions;
     let settings_of = |revision: &str| settings_of(ctx, &name, &target, revision);
     // A revision whose daemon set is gone cannot be gone back to.
-    known.stable = known.stable.filter(|s| settings_of(s).is_some());
+    known.stable = known.stable.take().filter(|s| settings_of(s).is_some());
     let views = nodes::views(ctx, &name, &runtime.spec, false);
     let update = &runtime.spec.update;
     let refused = known.refused.clone().map(|r| (r, known.refused_because.clone().unwrap_or_default()));
