@@ -27,7 +27,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo demo-containerd test bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary
+.PHONY: help setup build guest demo demo-containerd test bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary kubernetes cluster
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -65,11 +65,19 @@ demo-containerd: build shim ## the same through containerd's runtime v2, with ct
 	$(call image,$(COCOON))
 	@COCOON='$(COCOON)' COCOON_SHIM='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' scripts/demo-containerd.sh
 
-test: guest-binary ## all tests, unit and story
+kubernetes: setup
+	@scripts/kubernetes.sh
+
+test: guest-binary kubernetes ## all tests, unit and story; COCOON_SKIP_KUBERNETES=1 goes without a cluster
 	cargo build --locked -p cocoon -p cocoon-shim
 	$(call image,$(COCOON_DEBUG))
 	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace --no-fail-fast
 	$(if $(filter nextest%,$(TEST)),cargo test --locked --workspace --doc)
+
+cluster: guest-binary kubernetes ## a Kubernetes of one node to try things on, until Ctrl-C (as root)
+	cargo build --locked -p cocoon -p cocoon-shim
+	$(call image,$(COCOON_DEBUG))
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo run --locked -p cocoon-tests --example cluster -- --owner
 
 bench: build ## the figures: latency, memory, throughput
 	$(call image,$(COCOON))

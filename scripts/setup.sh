@@ -53,6 +53,9 @@ needs=(
     containernetworking-plugins:/usr/lib/cni/bridge # the network of tests' pods
     iproute2:ip
     util-linux:nsenter
+    etcd-server:etcd # Kubernetes' store; Kubernetes itself comes by scripts/kubernetes.sh
+    conntrack:conntrack
+    iptables:iptables
 )
 
 present() {
@@ -132,15 +135,17 @@ apt update || say "note: the package lists could not be refreshed, trying with w
 had_registry=1
 had_postgres=1
 had_containerd=1
+had_etcd=1
 case " ${missing[*]} " in *" docker-registry "*) had_registry=0 ;; esac
 case " ${missing[*]} " in *" postgresql "*) had_postgres=0 ;; esac
 case " ${missing[*]} " in *" containerd "*) had_containerd=0 ;; esac
+case " ${missing[*]} " in *" etcd-server "*) had_etcd=0 ;; esac
 if ! apt install --no-install-recommends "${suite[@]}" "${missing[@]}"; then
     tail -n 15 "$log" >&2
     die "apt-get could not install: ${missing[*]}"
 fi
 
-# Only the programs are wanted. Debian's packages also start a registry, a database and containerd for everybody;
+# Only the programs are wanted. Debian's packages also start a registry, databases and containerd for everybody;
 # what was running before is left alone.
 if [ "$had_registry" = 0 ] && command -v systemctl >/dev/null 2>&1; then
     systemctl disable --now docker-registry.service >/dev/null 2>&1 || true
@@ -150,6 +155,9 @@ if [ "$had_postgres" = 0 ] && command -v systemctl >/dev/null 2>&1; then
 fi
 if [ "$had_containerd" = 0 ] && command -v systemctl >/dev/null 2>&1; then
     systemctl disable --now containerd.service >/dev/null 2>&1 || true
+fi
+if [ "$had_etcd" = 0 ] && command -v systemctl >/dev/null 2>&1; then
+    systemctl disable --now etcd.service >/dev/null 2>&1 || true
 fi
 
 for need in "${needs[@]}"; do

@@ -30,6 +30,7 @@ const APPLETS: &[&str] = &[
     "sleep",
     "stat",
     "tail",
+    "tar",
     "test",
     "touch",
     "tr",

@@ -14,6 +14,7 @@
 //! - [`Postgres`]: a database server.
 //! - [`Home`], [`Job`], [`Outcome`]: `cocoon` with folders of its own, run to its end within limits.
 //! - [`containerd`]: containerd and pods in namespaces of their own.
+//! - [`kubernetes`]: a cluster of one node.
 //! - [`arrows`]: the rule which folder may use which.
 
 pub mod arrows;
@@ -21,6 +22,7 @@ pub mod containerd;
 mod guest;
 mod home;
 mod job;
+pub mod kubernetes;
 mod layout;
 mod postgres;
 mod registry;

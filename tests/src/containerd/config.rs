@@ -86,7 +86,7 @@ impl Config<'_> {
 }
 
 /// The CNI network of pods: addresses of both families on the node's bridge.
-pub(super) fn network(folder: &Path) -> String {
+pub(crate) fn network(folder: &Path) -> String {
     format!(
         r#"{{"cniVersion": "1.0.0", "name": "cocoon", "plugins": [{{
             "type": "bridge", "bridge": "cocoon0", "isGateway": true, "hairpinMode": true,

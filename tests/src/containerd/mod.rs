@@ -19,6 +19,7 @@ mod story;
 mod stream;
 mod wish;
 
+pub(crate) use config::network;
 pub use cri::Cri;
 pub use daemon::{Containerd, Setup, shim_program};
 pub use node::{Node, Process};

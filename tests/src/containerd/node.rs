@@ -29,6 +29,7 @@ ip link add cocoon0 type bridge
 ip addr add 10.88.0.1/16 dev cocoon0
 ip -6 addr add fd00:88::1/64 dev cocoon0 nodad
 ip link set cocoon0 up
+eval "$MORE"
 echo ready
 cat >/dev/null
 "#;
@@ -91,6 +92,14 @@ impl Node {
     /// # Errors
     /// Where it cannot be made although it should.
     pub fn start() -> Result<Option<Self>> {
+        Self::start_with("")
+    }
+
+    /// [`Node::start`] with more for the shell of its first process to do, in `$FOLDER`, before the node is ready.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(more: &str) -> Result<Option<Self>> {
         if let Some(tool) = missing(NEEDED) {
             println!("skipped: {tool} is not installed");
             return Ok(None);
@@ -104,6 +113,8 @@ impl Node {
         let mut keeper = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"])
             .args(["--propagation", "private", "sh", "-c", INIT])
+            .env("MORE", more)
+            .env("FOLDER", folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -128,6 +139,16 @@ impl Node {
     /// A folder of the node's own, in which programs have theirs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A path of the node as one that leads there from outside, through the node's own mounts.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init))
+    }
+
+    /// The id of its first process: the one whose namespaces are the node's.
+    pub fn init(&self) -> u32 {
+        self.init
     }
 
     /// The cgroup below which pods of this node belong, as CRI's `cgroup_parent`.
@@ -188,8 +209,7 @@ impl Node {
     /// The unix sockets in one of its folders, as paths that lead there from outside.
     pub fn sockets(&self, folder: &str) -> Vec<PathBuf> {
         use std::os::unix::fs::FileTypeExt;
-        let folder = PathBuf::from(format!("/proc/{}/root{folder}", self.init));
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
         let sockets = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_socket()));
         sockets.map(|e| e.path()).collect()
     }
