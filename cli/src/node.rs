@@ -122,7 +122,7 @@ fn tell(done: &Done, json: bool, warning: Option<&str>) -> Result<u8, Failure> {
     }
     if done.restarted {
         println!("containerd was restarted and answers");
-    } else if !done.is_unchanged() {
+    } else if done.to_restart {
         println!(
             "containerd takes it up when it is restarted (running pods go on): systemctl restart containerd"
         );

@@ -74,6 +74,8 @@ pub struct Done {
     pub notes: Vec<String>,
     /// Whether containerd has been restarted, and answered.
     pub restarted: bool,
+    /// Whether it must still be, for its configuration was changed.
+    pub to_restart: bool,
 }
 
 impl Done {
@@ -137,15 +139,19 @@ fn install_into(
         containerd: Some(containerd),
         tried: Cell::new(false),
     };
+    // Class files, shim and guest image are read when a pod starts.
+    let own = places.on_disk(&places.drop_in());
+    let configures = plan.changes.iter().any(|c| c.path == main.path || c.path == own);
     let result = change::carry_out(store, &plan, &mut done, stop, &|done| {
         if places.is_live() {
             draft
                 .confirm(containerd, &places.config)
                 .map_err(|reason| Failure::new(Code::NodeInstallFailed, reason))?;
         }
-        restarting.run(places, done)
+        if configures { restarting.run(places, done) } else { Ok(()) }
     });
     result.map_err(|failure| restarting.back_to_before(places, failure))?;
+    done.to_restart = configures && !done.restarted;
     Ok(done)
 }
 
