@@ -1,12 +1,12 @@
 //! Where a node's containerd is, and how it is restarted.
 
-use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const PATH: &str = "^/[^\\n\\r\\x00]*$";
 
 /// A node's containerd.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Containerd {
     /// Its main configuration file on the node. Distributions that bring a containerd of their own keep it elsewhere.
@@ -27,9 +27,11 @@ impl Default for Containerd {
 }
 
 /// How containerd is restarted.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(validation = Rule::new("!(has(self.command) && self.unit != 'containerd')").message("give either unit or command"))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!(has(self.command) && self.unit != 'containerd')", "message": "give either unit or command"}
+]))]
 pub struct Restart {
     /// The systemd unit, such as containerd, k3s or rke2-agent.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9@_.:-]+$"))]
@@ -62,7 +64,7 @@ impl Restart {
 }
 
 /// Folders on a node.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Paths {
     /// Where programs and guest images go, one folder a version.

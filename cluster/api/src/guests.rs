@@ -1,13 +1,12 @@
 //! What guests are and may use.
 
-use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::containerd::PATH;
 
 /// Where the guest image comes from.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GuestImage {
     /// A folder on the node that holds a guest image (`cocoon guest build --out`); else the one in the node's container image,
@@ -30,12 +29,12 @@ pub enum Acceleration {
 }
 
 /// Limits of pods' guests; the class files of nodes get them.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(
-    validation = Rule::new("self.defaultCpus <= self.maxCpus").message("defaultCpus must not be above maxCpus"),
-    validation = Rule::new("self.defaultMemoryMiB <= self.maxMemoryMiB").message("defaultMemoryMiB must not be above maxMemoryMiB")
-)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.defaultCpus <= self.maxCpus", "message": "defaultCpus must not be above maxCpus"},
+    {"rule": "self.defaultMemoryMiB <= self.maxMemoryMiB", "message": "defaultMemoryMiB must not be above maxMemoryMiB"}
+]))]
 pub struct Guests {
     /// What executes guests.
     pub acceleration: Acceleration,

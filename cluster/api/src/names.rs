@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule};
 
 /// The group of all resources.
 pub const GROUP: &str = "cocoon.dev";
@@ -36,6 +36,9 @@ pub const COMPATIBLE_NAMES: [(&str, &str); 3] = [
     ("kata-qemu-coco-dev", "cocoon-sim"),
 ];
 
+/// Most characters of a resource's name that people choose.
+const LONGEST_NAME: usize = 40;
+
 /// The recommended labels of everything that the operator makes.
 pub fn labels(component: &str, instance: &str) -> BTreeMap<String, String> {
     [
@@ -56,5 +59,18 @@ pub(crate) fn finished(mut definition: CustomResourceDefinition) -> CustomResour
         .labels
         .get_or_insert_default()
         .extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    // Names of what is made for it are longer, and have limits of their own.
+    let rule = ValidationRule {
+        rule: format!("size(self.metadata.name) <= {LONGEST_NAME}"),
+        message: Some(format!("the name may have at most {LONGEST_NAME} characters")),
+        ..ValidationRule::default()
+    };
+    let is_made_by_people = definition.spec.names.kind != "CocoonNode";
+    for version in definition.spec.versions.iter_mut().filter(|_| is_made_by_people) {
+        let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            schema.x_kubernetes_validations = Some(vec![rule.clone()]);
+        }
+    }
     definition
 }

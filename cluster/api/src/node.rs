@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::{Containerd, GuestImage, Guests, Paths, Platform};
 
 /// One node of a CocoonRuntime. Its name is the node's. The operator writes `spec`; the process on that node alone writes
 /// `status`, which an admission policy of the cluster sees to.
-#[derive(Clone, CustomResource, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, CustomResource, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "cocoon.dev",
     version = "v1alpha1",
@@ -59,7 +59,7 @@ pub enum WantedState {
 }
 
 /// What a node needs to know of a CocoonRuntime.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeSettings {
     /// What protects pods.
@@ -75,7 +75,7 @@ pub struct NodeSettings {
 }
 
 /// What a node has.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CocoonNodeStatus {
     /// The generation that this is about.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub(crate) const IMAGE: &str = "^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$";
 const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
 
 /// Confidential pods on a cluster's nodes: the operator installs Cocoon on them and makes the RuntimeClasses.
-#[derive(Clone, CustomResource, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, CustomResource, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "cocoon.dev",
     version = "v1alpha1",
@@ -30,8 +30,7 @@ const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.nodes.failed"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Revision", type_ = "string", priority = 1, json_path = ".status.revisions.target"),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("the name may have at most 40 characters")
+    printcolumn(name = "Revision", type_ = "string", priority = 1, json_path = ".status.revisions.target")
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct CocoonRuntimeSpec {
@@ -162,7 +161,7 @@ impl PullPolicy {
 }
 
 /// The RuntimeClasses.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RuntimeClasses {
     /// Also make the names of Confidential Containers: kata-qemu-snp, kata-qemu-tdx, kata-qemu-coco-dev.
@@ -172,7 +171,7 @@ pub struct RuntimeClasses {
 }
 
 /// What a pod takes beside what its containers ask for.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Overhead {
     /// The guest's own memory, QEMU and the shim.
@@ -190,7 +189,7 @@ impl Default for Overhead {
 }
 
 /// What happens when the resource is deleted.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Uninstall {
     /// What is done where confidential pods run.

@@ -1,11 +1,11 @@
 //! How far a CocoonRuntime is.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far a CocoonRuntime is.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CocoonRuntimeStatus {
     /// The generation that this is about.
@@ -24,7 +24,7 @@ pub struct CocoonRuntimeStatus {
 }
 
 /// Nodes, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeCounts {
     /// That the selector names.
@@ -42,7 +42,7 @@ pub struct NodeCounts {
 }
 
 /// Revisions: each is an image together with settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Revisions {
     /// What the spec comes to.
@@ -62,7 +62,7 @@ pub struct Revisions {
 }
 
 /// A node that fails.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Failing {
     /// Its name.

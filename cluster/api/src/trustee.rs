@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::PullPolicy;
@@ -13,7 +14,7 @@ const NAME: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
 
 /// A Trustee in the cluster. Whoever controls the cluster controls it: only for a cluster that the workloads' owner trusts, or
 /// for trying out.
-#[derive(Clone, CustomResource, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, CustomResource, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "cocoon.dev",
     version = "v1alpha1",
@@ -29,14 +30,12 @@ const NAME: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("the name may have at most 40 characters")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(
-    validation = Rule::new("self.replicas <= 1 || has(self.state.postgres)")
-        .message("more than one replica needs state.postgres: an embedded store has one writer"),
-)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.replicas <= 1 || has(self.state.postgres)", "message": "more than one replica needs state.postgres: an embedded store has one writer"}
+]))]
 pub struct TrusteeSpec {
     /// Processes.
     #[schemars(range(min = 0, max = 16))]
@@ -76,10 +75,11 @@ impl Default for TrusteeSpec {
 }
 
 /// Where state is kept: one of them.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(validation = Rule::new("!(has(self.volume) && has(self.postgres))")
-    .message("give volume or postgres, not both"))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!(has(self.volume) && has(self.postgres))", "message": "give volume or postgres, not both"}
+]))]
 pub struct TrusteeState {
     /// An embedded store on a volume; the default, with 1Gi.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct TrusteeState {
 }
 
 /// A volume.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Volume {
     /// Its size.
@@ -111,7 +111,7 @@ impl Default for Volume {
 }
 
 /// PostgreSQL.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseReference {
     /// The Secret's entry that holds the connection URL.
@@ -119,7 +119,7 @@ pub struct DatabaseReference {
 }
 
 /// An entry of a Secret in the same namespace.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
     /// The Secret.
@@ -131,7 +131,7 @@ pub struct SecretKey {
 }
 
 /// Where the server's certificate comes from.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsSource {
     /// A Secret of type kubernetes.io/tls, cert-manager's for one; else the operator makes a CA and a certificate.
@@ -144,9 +144,11 @@ pub struct TlsSource {
 }
 
 /// The Service.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[x_kube(validation = Rule::new("self.type in ['ClusterIP', 'NodePort', 'LoadBalancer']").message("type is ClusterIP, NodePort or LoadBalancer"))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.type in ['ClusterIP', 'NodePort', 'LoadBalancer']", "message": "type is ClusterIP, NodePort or LoadBalancer"}
+]))]
 pub struct Exposure {
     /// ClusterIP, NodePort or LoadBalancer.
     #[serde(rename = "type")]
@@ -164,7 +166,7 @@ impl Default for Exposure {
 }
 
 /// How far a Trustee is.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrusteeStatus {
     /// The generation that this is about.

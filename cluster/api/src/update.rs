@@ -1,12 +1,11 @@
 //! How nodes get a new revision.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How nodes get a new revision.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Update {
     /// Whether nodes follow by themselves.
@@ -66,7 +65,7 @@ pub enum OnFailure {
 }
 
 /// The pod that tries a new revision on the first node.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Canary {
     /// Whether there is one.

@@ -48,7 +48,7 @@ impl Watched {
                 }
             }
         }
-        Ok(Watched { fd: AsyncFd::new(fd)?, names })
+        Ok(Watched { fd: register(fd)?, names })
     }
 
     /// Whether one of the files was changed, or may have been, since it was last asked.
@@ -69,6 +69,13 @@ impl Watched {
             ready.clear_ready();
         }
     }
+}
+
+// The runtime asks for a promise about the descriptor.
+#[allow(unsafe_code)]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open as long as it lives, and is neither closed nor replaced while `AsyncFd` owns it.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// Reads all events that are there; whether one counts.
