@@ -36,6 +36,8 @@ pub fn said(wanted: WantedState, reply: &Reply) -> (Phase, Option<String>, Strin
             let phase = match (code.as_str(), wanted) {
                 (UNSUPPORTED, WantedState::Installed) => Phase::Unsupported,
                 (BUSY, WantedState::Absent) => Phase::Blocked,
+                // Someone else is at it, by hand; soon it is our turn.
+                (BUSY, WantedState::Installed) => Phase::Installing,
                 _ => Phase::Failed,
             };
             let mut message = reason.clone();
@@ -133,7 +135,7 @@ mod tests {
         assert_eq!(installed(&Reply::default()), Phase::Ready);
         assert_eq!(absent(&Reply::default()), Phase::Removed);
         assert_eq!(installed(&failed("HOST-UNSUPPORTED")), Phase::Unsupported);
-        assert_eq!(installed(&failed("NODE-BUSY")), Phase::Failed);
+        assert_eq!(installed(&failed("NODE-BUSY")), Phase::Installing);
         assert_eq!(absent(&failed("NODE-BUSY")), Phase::Blocked);
         assert_eq!(absent(&failed("NODE-INSTALL-FAILED")), Phase::Failed);
     }

@@ -275,6 +275,7 @@ impl Process {
                 warn!(seconds = pause.as_secs(), "to be tried again: {message}");
                 self.due(Cause::Again, pause);
             }
+            Phase::Installing => self.due(Cause::Again, PAUSES.0),
             Phase::Blocked => {
                 // A shim that crashes leaves its socket, of which no file tells.
                 self.due(Cause::Again, PAUSES.1);
