@@ -7,8 +7,8 @@ use cocoon_stage::{Code, Failure};
 use serde_json::json;
 
 use crate::args::{
-    NodeServeArgs, OperatorCommand, OperatorImageArgs, OperatorInstallArgs, OperatorManifestsArgs, OperatorRunArgs,
-    OperatorShape, OperatorUninstallArgs,
+    NodeServeArgs, OperatorCommand, OperatorImageArgs, OperatorInstallArgs, OperatorManifestsArgs,
+    OperatorRunArgs, OperatorShape, OperatorUninstallArgs,
 };
 use crate::signals::Signals;
 
@@ -79,7 +79,9 @@ async fn run(args: OperatorRunArgs) -> Result<(), Failure> {
 }
 
 async fn client() -> Result<kube::Client, Failure> {
-    kube::Client::try_default().await.map_err(|e| Failure::new(Code::UsageInvalid, format!("kubeconfig: {e}")))
+    kube::Client::try_default()
+        .await
+        .map_err(|e| Failure::new(Code::UsageInvalid, format!("kubeconfig: {e}")))
 }
 
 async fn install(args: OperatorInstallArgs) -> Result<(), Failure> {
@@ -100,7 +102,9 @@ async fn install(args: OperatorInstallArgs) -> Result<(), Failure> {
 
 async fn uninstall(args: OperatorUninstallArgs) -> Result<(), Failure> {
     let objects = manifests::objects(&shape(&args.shape), true);
-    deploy::uninstall(&client().await?, &objects, &mut |line| println!("{line}")).await.map_err(|e| failed(&e))
+    deploy::uninstall(&client().await?, &objects, &mut |line| println!("{line}"))
+        .await
+        .map_err(|e| failed(&e))
 }
 
 fn print(args: &OperatorManifestsArgs) -> Result<(), Failure> {
@@ -111,7 +115,10 @@ fn print(args: &OperatorManifestsArgs) -> Result<(), Failure> {
     };
     for file in manifests::chart(&shape) {
         let path = folder.join(&file.path);
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, file.content));
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&path, file.content));
         written.map_err(|e| Failure::new(Code::UsageInvalid, format!("{}: {e}", path.display())))?;
         println!("{}", path.display());
     }

@@ -27,8 +27,11 @@ impl<'a> Admin<'a> {
     /// Puts the image of all roles into the registry, and a service manager beside containerd. `None` where this call of the tests
     /// lacks something.
     fn new(cluster: &'a mut Cluster) -> Option<Self> {
-        let (Some(program), Some(shim), Some(guest)) = (cocoon_program(), shim_program(), guest_image()) else {
-            println!("skipped: COCOON_BIN, COCOON_SHIM_BIN, COCOON_GUEST_IMAGE do not name what to test (make test does)");
+        let (Some(program), Some(shim), Some(guest)) = (cocoon_program(), shim_program(), guest_image())
+        else {
+            println!(
+                "skipped: COCOON_BIN, COCOON_SHIM_BIN, COCOON_GUEST_IMAGE do not name what to test (make test does)"
+            );
             return None;
         };
         let image = push(cluster, &program, Path::new(&shim), &guest, "1");
@@ -50,7 +53,9 @@ impl<'a> Admin<'a> {
         let manifest = self.cocoon(&["operator", "manifests", "--image", &self.image]);
         self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], manifest.as_bytes()).unwrap();
         self.cluster
-            .wait_for(&["deployments", "-n", "cocoon-system"], "cocoon-operator", LONG, |d| holds(d, "Available"))
+            .wait_for(&["deployments", "-n", "cocoon-system"], "cocoon-operator", LONG, |d| {
+                holds(d, "Available")
+            })
             .unwrap();
     }
 
@@ -79,7 +84,9 @@ impl<'a> Admin<'a> {
     }
 
     fn ready(&self) -> Value {
-        self.cluster.wait_for(&["cocoonruntimes"], "cocoon", LONG, |r| holds(r, "Ready")).unwrap_or_else(|e| self.give_up(&e))
+        self.cluster
+            .wait_for(&["cocoonruntimes"], "cocoon", LONG, |r| holds(r, "Ready"))
+            .unwrap_or_else(|e| self.give_up(&e))
     }
 
     /// Waits until a condition has a reason; gives its message.
@@ -95,7 +102,15 @@ impl<'a> Admin<'a> {
             "{error}\n{}\n{}\n{}\n{}",
             look(&["get", "cocoonruntimes,cocoonnodes,daemonsets,pods", "-A", "-o", "wide"]),
             look(&["get", "cocoonnodes", "-o", "yaml"]),
-            look(&["logs", "-n", "cocoon-system", "-l", "app.kubernetes.io/name=cocoon", "--tail=60", "--prefix"]),
+            look(&[
+                "logs",
+                "-n",
+                "cocoon-system",
+                "-l",
+                "app.kubernetes.io/name=cocoon",
+                "--tail=60",
+                "--prefix"
+            ]),
             look(&["describe", "pods", "-n", "cocoon-system"]),
         );
     }
@@ -120,12 +135,33 @@ fn push(cluster: &Cluster, program: &Path, shim: &Path, guest: &Path, tag: &str)
     let text = |path: &Path| path.display().to_string();
     run(
         &text(&cocoon_program().unwrap()),
-        ["operator", "image", "--program", &text(&program), "--shim", &text(&shim), "--guest-image", &text(guest),
-            "--out", &text(&layout), "--tag", tag],
+        [
+            "operator",
+            "image",
+            "--program",
+            &text(&program),
+            "--shim",
+            &text(&shim),
+            "--guest-image",
+            &text(guest),
+            "--out",
+            &text(&layout),
+            "--tag",
+            tag,
+        ],
     )
     .unwrap();
     let name = format!("{}/cocoon:{tag}", cluster.registry().address());
-    run("skopeo", ["copy", "--dest-tls-verify=false", &format!("oci:{}:{tag}", text(&layout)), &format!("docker://{name}")]).unwrap();
+    run(
+        "skopeo",
+        [
+            "copy",
+            "--dest-tls-verify=false",
+            &format!("oci:{}:{tag}", text(&layout)),
+            &format!("docker://{name}"),
+        ],
+    )
+    .unwrap();
     name
 }
 
@@ -194,7 +230,11 @@ fn installed_used_healed_and_removed_byte_for_byte() {
         assert_eq!(class["handler"], "cocoon");
         assert!(labels(admin.cluster).contains(&"cocoon.dev/class.cocoon".to_owned()));
         let node = admin.cluster.get(&["node", "node"]).unwrap();
-        assert!(node["status"]["capacity"].get("cocoon.dev/slots").is_some(), "{}", node["status"]["capacity"]);
+        assert!(
+            node["status"]["capacity"].get("cocoon.dev/slots").is_some(),
+            "{}",
+            node["status"]["capacity"]
+        );
         let changed = admin.cluster.changed_files();
         let of_ours = |p: &str| p.contains("cocoon") || p == CONFIG || p.starts_with("/etc/containerd");
         assert!(!changed.is_empty() && changed.iter().all(|(p, _)| of_ours(p)), "{changed:?}");
@@ -203,7 +243,10 @@ fn installed_used_healed_and_removed_byte_for_byte() {
         let script = "cat /run/secrets/token; echo; sleep 1";
         let work = pod("work", vec![container("main", admin.cluster.image(), script)]);
         let manifest = admin.cluster.planned(work, &[("default/secret/token", "swordfish")], |plan| {
-            plan.secrets = serde_json::from_value(json!([{"uri": "kbs:///default/secret/token", "file": "/run/secrets/token"}])).unwrap_or_default();
+            plan.secrets = serde_json::from_value(
+                json!([{"uri": "kbs:///default/secret/token", "file": "/run/secrets/token"}]),
+            )
+            .unwrap_or_default();
         });
         let manifest = manifest.unwrap();
         admin.cluster.apply(&manifest.to_string()).unwrap();
@@ -231,7 +274,8 @@ fn heals(admin: &Admin) {
             None => std::fs::remove_file(file).unwrap(),
         }
         let began = std::time::Instant::now();
-        admin.cluster
+        admin
+            .cluster
             .wait_for(&["cocoonnodes"], "node", LONG, |n| healed(n) > count && holds(n, "Ready"))
             .unwrap_or_else(|e| admin.give_up(&e));
         println!("{} was put right after {:?}", file.display(), began.elapsed());
@@ -242,7 +286,8 @@ fn heals(admin: &Admin) {
     admin.cluster.kubectl(&["delete", "runtimeclass", "cocoon"]).unwrap();
     admin.cluster.wait_for(&["runtimeclasses"], "cocoon", LONG, |_| true).unwrap();
     admin.cluster.kubectl(&["label", "node", "node", "cocoon.dev/class.cocoon-"]).unwrap();
-    admin.cluster
+    admin
+        .cluster
         .wait_for(&["nodes"], "node", LONG, |n| n["metadata"]["labels"]["cocoon.dev/class.cocoon"] == "true")
         .unwrap();
 }
@@ -279,7 +324,10 @@ fn bad_resources_are_refused_or_say_why() {
         let refused = |spec: Value| {
             let object = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonRuntime", "metadata": {"name": "bad"}, "spec": spec});
             let error = admin.cluster.apply(&object.to_string()).expect_err(&spec_of(&object)).to_string();
-            assert!(error.contains("invalid") || error.contains("Invalid") || error.contains("unknown field"), "{error}");
+            assert!(
+                error.contains("invalid") || error.contains("Invalid") || error.contains("unknown field"),
+                "{error}"
+            );
             error
         };
         let long = "x".repeat(5000);
@@ -313,7 +361,10 @@ fn bad_resources_are_refused_or_say_why() {
         ] {
             refused(spec);
         }
-        assert!(refused(json!({"guests": {"defaultCpus": 9, "maxCpus": 8}})).contains("defaultCpus must not be above maxCpus"));
+        assert!(
+            refused(json!({"guests": {"defaultCpus": 9, "maxCpus": 8}}))
+                .contains("defaultCpus must not be above maxCpus")
+        );
 
         // What the schema cannot know is said in a condition.
         let mut runtime = admin.runtime();
@@ -348,7 +399,8 @@ fn bad_resources_are_refused_or_say_why() {
         admin.cluster.apply(&lie.to_string()).unwrap();
         let patch = r#"{"status":{"phase":"Ready"}}"#;
         let account = "--as=system:serviceaccount:cocoon-system:cocoon-node";
-        let args = [account, "patch", "cocoonnode", "other", "--subresource=status", "--type=merge", "-p", patch];
+        let args =
+            [account, "patch", "cocoonnode", "other", "--subresource=status", "--type=merge", "-p", patch];
         let output = admin.cluster.try_kubectl(&args).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("its own node alone"), "{said}");
@@ -367,19 +419,36 @@ fn an_operator_that_is_killed_again_and_again_still_arrives() {
         let Some(admin) = Admin::new(cluster) else { return };
         admin.apply_operator();
         let kill = || {
-            let args = ["delete", "pods", "-n", "cocoon-system", "--all", "--grace-period=0", "--force", "--wait=false"];
+            let args = [
+                "delete",
+                "pods",
+                "-n",
+                "cocoon-system",
+                "--all",
+                "--grace-period=0",
+                "--force",
+                "--wait=false",
+            ];
             admin.cluster.kubectl(&args).unwrap();
         };
         admin.cluster.apply(&admin.runtime().to_string()).unwrap();
         for phase in ["", "Installing"] {
-            let reached = |n: &Value| phase.is_empty() || n["status"]["phase"] == phase || n["status"]["phase"] == "Ready";
-            admin.cluster.wait_for(&["cocoonnodes"], "node", LONG, reached).unwrap_or_else(|e| admin.give_up(&e));
+            let reached = |n: &Value| {
+                phase.is_empty() || n["status"]["phase"] == phase || n["status"]["phase"] == "Ready"
+            };
+            admin
+                .cluster
+                .wait_for(&["cocoonnodes"], "node", LONG, reached)
+                .unwrap_or_else(|e| admin.give_up(&e));
             kill();
         }
         admin.ready();
         admin.cluster.kubectl(&["delete", "cocoonruntime", "cocoon", "--wait=false"]).unwrap();
         kill();
-        admin.cluster.kubectl(&["wait", "--for=delete", "cocoonruntime/cocoon", "--timeout=240s"]).unwrap_or_else(|e| admin.give_up(&e));
+        admin
+            .cluster
+            .kubectl(&["wait", "--for=delete", "cocoonruntime/cocoon", "--timeout=240s"])
+            .unwrap_or_else(|e| admin.give_up(&e));
         assert_eq!(admin.cluster.changed_files(), []);
         admin.remove_operator();
     });

@@ -22,7 +22,11 @@ pub struct Containerd {
 
 impl Default for Containerd {
     fn default() -> Self {
-        Containerd { config: "/etc/containerd/config.toml".into(), program: None, restart: Restart::default() }
+        Containerd {
+            config: "/etc/containerd/config.toml".into(),
+            program: None,
+            restart: Restart::default(),
+        }
     }
 }
 

@@ -32,15 +32,15 @@ pub use condition::{ConditionKind, condition, set_condition};
 pub use containerd::{Containerd, Paths, Restart};
 pub use guests::{Acceleration, GuestImage, Guests};
 pub use names::*;
-pub use node::{
-    CocoonNode, CocoonNodeSpec, CocoonNodeStatus, NodeSettings, Phase, WantedState,
-};
+pub use node::{CocoonNode, CocoonNodeSpec, CocoonNodeStatus, NodeSettings, Phase, WantedState};
 pub use runtime::{
-    CocoonRuntime, CocoonRuntimeSpec, Overhead, Platform, PullPolicy, RuntimeClasses, Uninstall, UninstallPolicy,
+    CocoonRuntime, CocoonRuntimeSpec, Overhead, Platform, PullPolicy, RuntimeClasses, Uninstall,
+    UninstallPolicy,
 };
 pub use status::{CocoonRuntimeStatus, Failing, NodeCounts, Revisions};
 pub use trustee::{
-    DatabaseReference, Exposure, SecretKey, TlsSource, Trustee, TrusteeSpec, TrusteeState, TrusteeStatus, Volume,
+    DatabaseReference, Exposure, SecretKey, TlsSource, Trustee, TrusteeSpec, TrusteeState, TrusteeStatus,
+    Volume,
 };
 pub use update::{Canary, OnFailure, Update, UpdateStrategy};
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 
 /// The group of all resources.
 pub const GROUP: &str = "cocoon.dev";
@@ -30,11 +32,8 @@ pub const BEST_CLASS: &str = "cocoon";
 pub const NAMESPACE: &str = "cocoon-system";
 
 /// Names under which Confidential Containers' users know classes, and ours for the same.
-pub const COMPATIBLE_NAMES: [(&str, &str); 3] = [
-    ("kata-qemu-snp", "cocoon-snp"),
-    ("kata-qemu-tdx", "cocoon-tdx"),
-    ("kata-qemu-coco-dev", "cocoon-sim"),
-];
+pub const COMPATIBLE_NAMES: [(&str, &str); 3] =
+    [("kata-qemu-snp", "cocoon-snp"), ("kata-qemu-tdx", "cocoon-tdx"), ("kata-qemu-coco-dev", "cocoon-sim")];
 
 /// Most characters of a resource's name that people choose.
 const LONGEST_NAME: usize = 40;
@@ -54,11 +53,7 @@ pub fn labels(component: &str, instance: &str) -> BTreeMap<String, String> {
 /// A definition with the labels of the rest.
 pub(crate) fn finished(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let own = [("app.kubernetes.io/name", "cocoon"), ("app.kubernetes.io/component", "crd")];
-    definition
-        .metadata
-        .labels
-        .get_or_insert_default()
-        .extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    definition.metadata.labels.get_or_insert_default().extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
     // Names of what is made for it are longer, and have limits of their own.
     let rule = ValidationRule {
         rule: format!("size(self.metadata.name) <= {LONGEST_NAME}"),

@@ -24,11 +24,19 @@ const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
     status = "CocoonRuntimeStatus",
     derive = "PartialEq",
     doc = "Confidential pods on this cluster's nodes: the operator installs Cocoon on them and makes the RuntimeClasses.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes.selected"),
     printcolumn(name = "Able", type_ = "integer", json_path = ".status.nodes.ready"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.nodes.failed"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Revision", type_ = "string", priority = 1, json_path = ".status.revisions.target")
 )]

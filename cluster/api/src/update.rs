@@ -36,7 +36,8 @@ impl Update {
         let wished = match &self.max_unavailable {
             IntOrString::Int(n) => usize::try_from(*n).unwrap_or(1),
             IntOrString::String(text) => {
-                let share = text.strip_suffix('%').and_then(|t| t.parse::<usize>().ok()).unwrap_or(0).min(100);
+                let share =
+                    text.strip_suffix('%').and_then(|t| t.parse::<usize>().ok()).unwrap_or(0).min(100);
                 nodes.saturating_mul(share).div_ceil(100)
             }
         };

@@ -13,7 +13,10 @@ fn definitions_are_as_they_were() {
         std::fs::write(path, &now).unwrap();
     }
     let before = std::fs::read_to_string(path).unwrap();
-    assert!(before == now, "definitions have changed; COCOON_UPDATE_DOCS=1 cargo test -p cocoon-cluster-api writes them anew");
+    assert!(
+        before == now,
+        "definitions have changed; COCOON_UPDATE_DOCS=1 cargo test -p cocoon-cluster-api writes them anew"
+    );
 }
 
 /// Every schema below `at`, with its path.
@@ -46,10 +49,14 @@ fn everything_a_person_writes_has_a_description_and_a_bound() {
             assert!(!named || schema.get("description").is_some(), "{kind}{path} has no description");
             let kind_of = schema.get("type").and_then(Value::as_str).unwrap_or_default();
             let bounded = match kind_of {
-                "string" => schema.get("enum").is_some() || schema.get("maxLength").is_some() || path.ends_with("[]"),
+                "string" => {
+                    schema.get("enum").is_some() || schema.get("maxLength").is_some() || path.ends_with("[]")
+                }
                 "integer" => schema.get("maximum").is_some(),
                 "array" => schema.get("maxItems").is_some() || kind == "CocoonNode",
-                "object" if schema.get("additionalProperties").is_some() => schema.get("maxProperties").is_some(),
+                "object" if schema.get("additionalProperties").is_some() => {
+                    schema.get("maxProperties").is_some()
+                }
                 _ => true,
             };
             assert!(bounded, "{kind}{path} has no bound: {schema}");

@@ -90,7 +90,8 @@ fn drain(fd: &OwnedFd, names: &HashMap<i32, BTreeSet<OsString>>) -> io::Result<b
             Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(e.into()),
         };
-        let lost = ReadFlags::QUEUE_OVERFLOW | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED;
+        let lost =
+            ReadFlags::QUEUE_OVERFLOW | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED;
         let name = event.file_name().map(|n| OsString::from(n.to_string_lossy().into_owned()));
         counts |= event.events().intersects(lost)
             || name.is_some_and(|n| names.get(&event.wd()).is_some_and(|known| known.contains(&n)));

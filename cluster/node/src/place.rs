@@ -82,12 +82,17 @@ mod tests {
 
     #[test]
     fn platforms_become_classes() {
-        let of = |platforms: &[Platform]| choice(&NodeSettings { platforms: platforms.to_vec(), ..NodeSettings::default() });
+        let of = |platforms: &[Platform]| {
+            choice(&NodeSettings { platforms: platforms.to_vec(), ..NodeSettings::default() })
+        };
         assert_eq!(of(&[]), Choice::default());
         assert_eq!(of(&[Platform::Auto, Platform::Sim]), Choice { simulated: true, named: vec![] });
         assert_eq!(of(&[Platform::Snp]).named, ["cocoon-snp", "cocoon"]);
         assert_eq!(of(&[Platform::Tpm]).named, ["cocoon-tpm"]);
-        assert_eq!(of(&[Platform::Sim]), Choice { simulated: true, named: vec!["cocoon-sim".into(), "cocoon".into()] });
+        assert_eq!(
+            of(&[Platform::Sim]),
+            Choice { simulated: true, named: vec!["cocoon-sim".into(), "cocoon".into()] }
+        );
     }
 
     #[test]

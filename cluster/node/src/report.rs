@@ -25,7 +25,8 @@ pub fn said(wanted: WantedState, reply: &Reply) -> (Phase, Option<String>, Strin
             (Phase::Ready, None, message)
         }
         (Outcome::Done { notes, .. }, WantedState::Absent) => {
-            let kept: Vec<&str> = notes.iter().map(String::as_str).filter(|n| n.contains("was left")).collect();
+            let kept: Vec<&str> =
+                notes.iter().map(String::as_str).filter(|n| n.contains("was left")).collect();
             let message = match kept.is_empty() {
                 true => "every file is as it was before".to_owned(),
                 false => kept.join("; "),
@@ -81,7 +82,10 @@ impl Reporter {
         let reason = code.as_deref().map_or_else(|| format!("{phase:?}"), words);
         let ready = phase == Phase::Ready;
         let now = Time(Timestamp::now());
-        set_condition(&mut conditions, condition(ConditionKind::Ready, ready, &reason, message, generation, now));
+        set_condition(
+            &mut conditions,
+            condition(ConditionKind::Ready, ready, &reason, message, generation, now),
+        );
         let status = CocoonNodeStatus {
             observed_generation: generation,
             phase,

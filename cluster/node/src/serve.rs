@@ -146,7 +146,10 @@ impl Process {
         };
     }
 
-    fn hear(&mut self, event: Option<Result<watcher::Event<CocoonNode>, watcher::Error>>) -> Result<(), Error> {
+    fn hear(
+        &mut self,
+        event: Option<Result<watcher::Event<CocoonNode>, watcher::Error>>,
+    ) -> Result<(), Error> {
         match event.ok_or(Error::Ended)? {
             Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) => {
                 let asked = |n: &CocoonNode| (n.metadata.uid.clone(), n.metadata.generation);
@@ -169,7 +172,11 @@ impl Process {
     }
 
     /// Does what is wished. Whether the process was asked to stop meanwhile.
-    async fn act(&mut self, cause: Cause, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, Error> {
+    async fn act(
+        &mut self,
+        cause: Cause,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<bool, Error> {
         let Some(node) = self.node.clone() else { return Ok(false) };
         if node.spec.revision != self.settings.revision {
             // Another process is, or will be, the one that sees to this node.
@@ -182,7 +189,8 @@ impl Process {
             WantedState::Absent => Action::Uninstall { force: node.spec.force },
         };
         let status = node.status.clone().unwrap_or_default();
-        let settled = status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
+        let settled =
+            status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
         if !settled {
             let state = self.look(&node).await.unwrap_or_default();
             self.say(&node, Phase::Installing, None, "being changed", &state).await;
@@ -270,7 +278,10 @@ impl Process {
     fn after(&mut self, phase: Phase, message: &str) {
         match phase {
             Phase::Failed => {
-                let pause = PAUSES.0.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(PAUSES.1);
+                let pause = PAUSES
+                    .0
+                    .saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX))
+                    .min(PAUSES.1);
                 self.failures = self.failures.saturating_add(1).min(16);
                 warn!(seconds = pause.as_secs(), "to be tried again: {message}");
                 self.due(Cause::Again, pause);
@@ -284,7 +295,14 @@ impl Process {
         }
     }
 
-    async fn say(&mut self, node: &CocoonNode, phase: Phase, code: Option<String>, message: &str, state: &State) {
+    async fn say(
+        &mut self,
+        node: &CocoonNode,
+        phase: Phase,
+        code: Option<String>,
+        message: &str,
+        state: &State,
+    ) {
         // What the watch has brought meanwhile is newer than what this was begun with.
         let seen = self.node.as_ref().filter(|n| n.metadata.uid == node.metadata.uid);
         let mut about = node.clone();

@@ -72,8 +72,10 @@ fn perform(request: &Request, payload: &Path, stop: &dyn Fn() -> bool) -> Reply 
 fn put(settings: &NodeSettings, payload: &Path, stop: &dyn Fn() -> bool) -> Result<Outcome, Failure> {
     let shim = payload.join("bin").join(pods::SHIM);
     let guest = settings.guest_image.host_path.as_ref().map_or_else(|| payload.join("guest"), PathBuf::from);
-    let lacking = |e: io::Error| Failure::new(Code::HostUnsupported, format!("the node's image is not whole: {e}"));
-    let version = versions::name(env!("CARGO_PKG_VERSION"), &shim, &guest.join("manifest.json")).map_err(lacking)?;
+    let lacking =
+        |e: io::Error| Failure::new(Code::HostUnsupported, format!("the node's image is not whole: {e}"));
+    let version =
+        versions::name(env!("CARGO_PKG_VERSION"), &shim, &guest.join("manifest.json")).map_err(lacking)?;
     let others = versions::others(Path::new(&settings.paths.prefix), &version);
     let mut keep = versions::in_use(Path::new("/proc"), &others);
     if keep.is_empty() && !pods::running(Path::new(&settings.paths.pods), &shim).is_empty() {
@@ -120,7 +122,8 @@ fn installed(settings: &NodeSettings) -> (Option<String>, Vec<Class>, Vec<PathBu
     let there: Vec<Class> = CLASSES.into_iter().filter(|c| files.contains(&places.class(c.name))).collect();
     // On a node without a TEE the best class is a simulated one, and is to be called so.
     let chosen = choose(&place::choice(settings), &places.root, true).unwrap_or_default();
-    let classes = there.into_iter().map(|c| chosen.iter().find(|o| o.name == c.name).copied().unwrap_or(c)).collect();
+    let classes =
+        there.into_iter().map(|c| chosen.iter().find(|o| o.name == c.name).copied().unwrap_or(c)).collect();
     // The class files say which version new pods get.
     let image = class_file(&places, &files).and_then(|file| cocoon_runtime::RuntimeConfig::read(&file).ok());
     let version = image.and_then(|config| {
@@ -143,9 +146,11 @@ fn state(settings: &NodeSettings) -> State {
     let capacity = |tee: &str| labels.0.get(&format!("cocoon.dev/capacity.{tee}"))?.parse().ok();
     let program = settings.containerd.program.as_ref().map(PathBuf::from);
     State {
-        older: version.iter().flat_map(|v| versions::others(prefix, v)).filter_map(|p| {
-            Some(p.file_name()?.to_str()?.to_owned())
-        }).collect(),
+        older: version
+            .iter()
+            .flat_map(|v| versions::others(prefix, v))
+            .filter_map(|p| Some(p.file_name()?.to_str()?.to_owned()))
+            .collect(),
         containerd: Containerd::find(program.as_deref()).ok().map(|c| c.version().to_string()),
         classes: classes.iter().map(|c| c.name.to_owned()).collect(),
         slots: capacity("snp").or(capacity("tdx")),

@@ -42,8 +42,11 @@ impl io::Write for Sink<'_> {
 /// Folders of versions below `prefix`, other than `current`.
 pub fn others(prefix: &Path, current: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(prefix).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.filter(|e| e.file_name().to_str() != Some(current)).map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|e| e.file_name().to_str() != Some(current))
+        .map(|e| e.path())
+        .filter(|p| p.is_dir())
+        .collect();
     found.sort();
     found
 }

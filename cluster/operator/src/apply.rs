@@ -13,10 +13,12 @@ use crate::Error;
 /// Whether everything that `wished` says is so in `live`. Lists must be equal in length and order.
 pub fn is_so(wished: &Value, live: &Value) -> bool {
     match (wished, live) {
-        (Value::Object(wished), Value::Object(live)) => wished.iter().all(|(key, value)| match live.get(key) {
-            Some(live) => is_so(value, live),
-            None => is_empty(value),
-        }),
+        (Value::Object(wished), Value::Object(live)) => {
+            wished.iter().all(|(key, value)| match live.get(key) {
+                Some(live) => is_so(value, live),
+                None => is_empty(value),
+            })
+        }
         (Value::Array(wished), Value::Array(live)) => {
             wished.len() == live.len() && wished.iter().zip(live).all(|(w, l)| is_so(w, l))
         }

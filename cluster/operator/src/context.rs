@@ -73,9 +73,14 @@ impl Context {
             nodes: cache(Api::all(client.clone()), every.clone(), &ticks, crate::runtime::trim_node),
             cocoon_nodes: cache(Api::all(client.clone()), every, &ticks, |_| ()),
             runtimes,
-            sets: cache(Api::namespaced(client.clone(), namespace), ours.clone(), &ticks, |set: &mut DaemonSet| {
-                set.status = None;
-            }),
+            sets: cache(
+                Api::namespaced(client.clone(), namespace),
+                ours.clone(),
+                &ticks,
+                |set: &mut DaemonSet| {
+                    set.status = None;
+                },
+            ),
             classes: cache(Api::all(client.clone()), ours, &ticks, |_| ()),
             canaries: cache(
                 Api::namespaced(client.clone(), namespace),
@@ -158,7 +163,8 @@ impl Context {
         }
         let about = node.object_ref(&());
         if before.is_some_and(|(_, healed)| status.healed > healed) {
-            self.event(&about, true, "Healed", "files of Cocoon that someone had changed were put right").await;
+            self.event(&about, true, "Healed", "files of Cocoon that someone had changed were put right")
+                .await;
         }
         let bad = matches!(status.phase, Phase::Failed | Phase::Blocked);
         // After a restart of the operator nobody wants to hear again that all is well.

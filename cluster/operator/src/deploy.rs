@@ -87,7 +87,10 @@ pub async fn uninstall(client: &Client, objects: &[Value], tell: &mut dyn FnMut(
     for object in objects.iter().rev() {
         let (api, name) = api(client, object)?;
         match api.delete(&name, &DeleteParams::background()).await {
-            Ok(_) => tell(&format!("{} {name}: removed", object.get("kind").and_then(Value::as_str).unwrap_or_default())),
+            Ok(_) => tell(&format!(
+                "{} {name}: removed",
+                object.get("kind").and_then(Value::as_str).unwrap_or_default()
+            )),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(e) => return Err(e.into()),
         }

@@ -27,7 +27,10 @@ pub fn make(program: &Path, shim: &Path, guest: &Path, out: &Path, tag: &str) ->
     let blobs = out.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
     if !guest.join("manifest.json").is_file() {
-        return Err(io::Error::other(format!("{} is no guest image: it has no manifest.json", guest.display())));
+        return Err(io::Error::other(format!(
+            "{} is no guest image: it has no manifest.json",
+            guest.display()
+        )));
     }
     let mut base = vec![(PathBuf::from(PROGRAM), program.to_path_buf(), 0o755)];
     for library in libraries(program)? {
@@ -44,7 +47,8 @@ pub fn make(program: &Path, shim: &Path, guest: &Path, out: &Path, tag: &str) ->
         }
     }
     files.sort();
-    let layers = [base, host, files].iter().map(|files| layer(files, &blobs)).collect::<io::Result<Vec<_>>>()?;
+    let layers =
+        [base, host, files].iter().map(|files| layer(files, &blobs)).collect::<io::Result<Vec<_>>>()?;
     let config = json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Entrypoint": ["/usr/bin/cocoon"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "WorkingDir": "/"},

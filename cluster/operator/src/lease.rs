@@ -137,7 +137,10 @@ impl Held {
                     // Someone edited the lease, and left its holder.
                     (Some(lease), Some(holder)) if holder == self.identity => self.lease = lease,
                     (_, holder) => {
-                        return Err(Error::LeaseLost(format!("it is {}'s", holder.unwrap_or("nobody".into()))));
+                        return Err(Error::LeaseLost(format!(
+                            "it is {}'s",
+                            holder.unwrap_or("nobody".into())
+                        )));
                     }
                 }
             }

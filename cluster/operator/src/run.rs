@@ -74,7 +74,9 @@ async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(
     let trustees = trustees(settings, &client, &metrics);
     let controller = Controller::new(Api::<CocoonRuntime>::all(client.clone()), watcher::Config::default());
     let runtimes = controller.store();
-    let context = Context::start(client.clone(), namespace, image, &settings.identity, metrics.clone(), runtimes).await?;
+    let context =
+        Context::start(client.clone(), namespace, image, &settings.identity, metrics.clone(), runtimes)
+            .await?;
     let context = Arc::new(context);
     info!(namespace, image, "the operator works");
     let runtimes = controller

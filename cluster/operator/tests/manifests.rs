@@ -18,7 +18,10 @@ fn the_manifest_is_as_it_was() {
         std::fs::write(path, &now).unwrap();
     }
     let before = std::fs::read_to_string(path).unwrap();
-    assert!(before == now, "it has changed; COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew");
+    assert!(
+        before == now,
+        "it has changed; COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew"
+    );
 }
 
 #[test]
@@ -48,13 +51,21 @@ fn no_object_is_named_twice_and_all_accounts_exist() {
     let count = keys.len();
     keys.dedup();
     assert_eq!(keys.len(), count);
-    for binding in objects.iter().filter(|o| o["kind"].as_str().unwrap().ends_with("Binding") && o["subjects"].is_array()) {
+    for binding in objects
+        .iter()
+        .filter(|o| o["kind"].as_str().unwrap().ends_with("Binding") && o["subjects"].is_array())
+    {
         let subject = &binding["subjects"][0];
         let found = objects.iter().any(|o| {
-            o["kind"] == "ServiceAccount" && o["metadata"]["name"] == subject["name"] && o["metadata"]["namespace"] == subject["namespace"]
+            o["kind"] == "ServiceAccount"
+                && o["metadata"]["name"] == subject["name"]
+                && o["metadata"]["namespace"] == subject["namespace"]
         });
         assert!(found, "{binding}");
         let role = &binding["roleRef"];
-        assert!(objects.iter().any(|o| o["kind"] == role["kind"] && o["metadata"]["name"] == role["name"]), "{binding}");
+        assert!(
+            objects.iter().any(|o| o["kind"] == role["kind"] && o["metadata"]["name"] == role["name"]),
+            "{binding}"
+        );
     }
 }

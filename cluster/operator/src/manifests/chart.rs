@@ -71,7 +71,9 @@ mod tests {
             .replace("\"{{ .Values.imagePullPolicy }}\"", &shape.pull_policy)
             .replace("{{ .Values.replicas }}", "1");
         assert_eq!(filled, file(&objects(&shape, false)));
-        assert!(of("values.yaml").contains("platforms:\n    - \"Auto\"") || of("values.yaml").contains("- Auto"));
+        assert!(
+            of("values.yaml").contains("platforms:\n    - \"Auto\"") || of("values.yaml").contains("- Auto")
+        );
         assert_eq!(files.iter().filter(|f| f.path.starts_with("crds/")).count(), 3);
     }
 }

@@ -59,7 +59,9 @@ pub fn objects(shape: &Shape, with_namespace: bool) -> Vec<Value> {
         // The node's process mounts the host's file system, which the other levels of pod security forbid.
         let mut labels = own("namespace");
         labels.insert("pod-security.kubernetes.io/enforce".into(), "privileged".into());
-        list.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ns, "labels": labels}}));
+        list.push(
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ns, "labels": labels}}),
+        );
         list.extend(definitions());
     }
     let meta = |name: &str, component: &str, namespace: Option<&String>| {

@@ -57,37 +57,116 @@ const fn right(
 
 /// All rights.
 pub const RIGHTS: &[Right] = &[
-    right(Who::Operator, Scope::Cluster, "cocoon.dev", &["cocoonruntimes"], &["get", "list", "watch", "patch"],
-        "what is asked for; `patch` for the finalizer"),
-    right(Who::Operator, Scope::Cluster, "cocoon.dev", &["cocoonruntimes/status", "cocoonruntimes/finalizers"],
-        &["patch", "update"], "conditions; owning what it makes"),
+    right(
+        Who::Operator,
+        Scope::Cluster,
+        "cocoon.dev",
+        &["cocoonruntimes"],
+        &["get", "list", "watch", "patch"],
+        "what is asked for; `patch` for the finalizer",
+    ),
+    right(
+        Who::Operator,
+        Scope::Cluster,
+        "cocoon.dev",
+        &["cocoonruntimes/status", "cocoonruntimes/finalizers"],
+        &["patch", "update"],
+        "conditions; owning what it makes",
+    ),
     right(Who::Operator, Scope::Cluster, "cocoon.dev", &["cocoonnodes"], KEEP, "one for each node"),
-    right(Who::Operator, Scope::Cluster, "", &["nodes"], &["list", "watch", "patch"],
-        "which nodes there are; the labels `cocoon.dev/…`"),
-    right(Who::Operator, Scope::Cluster, "", &["nodes/status"], &["patch"],
-        "the extended resource `cocoon.dev/slots`"),
+    right(
+        Who::Operator,
+        Scope::Cluster,
+        "",
+        &["nodes"],
+        &["list", "watch", "patch"],
+        "which nodes there are; the labels `cocoon.dev/…`",
+    ),
+    right(
+        Who::Operator,
+        Scope::Cluster,
+        "",
+        &["nodes/status"],
+        &["patch"],
+        "the extended resource `cocoon.dev/slots`",
+    ),
     right(Who::Operator, Scope::Cluster, "node.k8s.io", &["runtimeclasses"], KEEP, "the RuntimeClasses"),
-    right(Who::Operator, Scope::Cluster, "", &["pods"], &["list"],
-        "which confidential pods still run, before nodes are cleaned"),
+    right(
+        Who::Operator,
+        Scope::Cluster,
+        "",
+        &["pods"],
+        &["list"],
+        "which confidential pods still run, before nodes are cleaned",
+    ),
     right(Who::Operator, Scope::Cluster, "events.k8s.io", &["events"], &["create", "patch"], "Events"),
     right(Who::Operator, Scope::Own, "apps", &["daemonsets"], KEEP, "the process on each node"),
-    right(Who::Operator, Scope::Own, "", &["pods"], &["get", "list", "watch", "create", "delete"],
-        "the canary pod of a new revision"),
-    right(Who::Operator, Scope::Own, "coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "update"],
-        "one operator at a time"),
-    right(Who::Operator, Scope::Trustees, "cocoon.dev", &["trustees"], &["get", "list", "watch"],
-        "Trustees that are asked for"),
-    right(Who::Operator, Scope::Trustees, "cocoon.dev", &["trustees/status", "trustees/finalizers"],
-        &["patch", "update"], "conditions; owning what it makes"),
+    right(
+        Who::Operator,
+        Scope::Own,
+        "",
+        &["pods"],
+        &["get", "list", "watch", "create", "delete"],
+        "the canary pod of a new revision",
+    ),
+    right(
+        Who::Operator,
+        Scope::Own,
+        "coordination.k8s.io",
+        &["leases"],
+        &["get", "list", "watch", "create", "update"],
+        "one operator at a time",
+    ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "cocoon.dev",
+        &["trustees"],
+        &["get", "list", "watch"],
+        "Trustees that are asked for",
+    ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "cocoon.dev",
+        &["trustees/status", "trustees/finalizers"],
+        &["patch", "update"],
+        "conditions; owning what it makes",
+    ),
     right(Who::Operator, Scope::Trustees, "apps", &["deployments"], KEEP, "Trustee's processes"),
-    right(Who::Operator, Scope::Trustees, "", &["services", "configmaps", "persistentvolumeclaims"], KEEP,
-        "Trustee's address, settings and volume"),
-    right(Who::Operator, Scope::Trustees, "", &["secrets"], &["get", "list", "watch", "create", "patch"],
-        "Trustee's certificate and the administrator's token"),
-    right(Who::Operator, Scope::Trustees, "policy", &["poddisruptionbudgets"], KEEP, "a drain leaves one Trustee"),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "",
+        &["services", "configmaps", "persistentvolumeclaims"],
+        KEEP,
+        "Trustee's address, settings and volume",
+    ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "",
+        &["secrets"],
+        &["get", "list", "watch", "create", "patch"],
+        "Trustee's certificate and the administrator's token",
+    ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "policy",
+        &["poddisruptionbudgets"],
+        KEEP,
+        "a drain leaves one Trustee",
+    ),
     right(Who::Node, Scope::Cluster, "cocoon.dev", &["cocoonnodes"], WATCH, "what its node shall have"),
-    right(Who::Node, Scope::Cluster, "cocoon.dev", &["cocoonnodes/status"], &["patch"],
-        "what its node has; an admission policy lets it write that of its own node alone"),
+    right(
+        Who::Node,
+        Scope::Cluster,
+        "cocoon.dev",
+        &["cocoonnodes/status"],
+        &["patch"],
+        "what its node has; an admission policy lets it write that of its own node alone",
+    ),
 ];
 
 /// The rules of a role.
@@ -117,7 +196,11 @@ pub fn table() -> String {
         };
         let group = if r.group.is_empty() { "core" } else { r.group };
         let resources = r.resources.join("`, `");
-        out.push_str(&format!("| {who} | {place} | {group}: `{resources}` | {} | {} |\n", r.verbs.join(", "), r.why));
+        out.push_str(&format!(
+            "| {who} | {place} | {group}: `{resources}` | {} | {} |\n",
+            r.verbs.join(", "),
+            r.why
+        ));
     }
     out
 }
@@ -128,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_page_lists_these_rights() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/install-on-a-cluster.md");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/install-on-a-cluster.md");
         let page = std::fs::read_to_string(&path).unwrap();
         let (begin, end) = ("<!-- rights: generated -->\n", "<!-- end of rights -->");
         let (before, rest) = page.split_once(begin).unwrap();
@@ -148,8 +232,14 @@ mod tests {
                 assert!(!r.verbs.contains(&forbidden), "{r:?}");
             }
             let secret = r.resources.contains(&"secrets");
-            assert!(!secret || r.scope == Scope::Trustees, "secrets are read where a Trustee may be, nowhere else");
-            assert!(r.who == Who::Operator || r.group == "cocoon.dev", "a node's process sees Cocoon's resources alone");
+            assert!(
+                !secret || r.scope == Scope::Trustees,
+                "secrets are read where a Trustee may be, nowhere else"
+            );
+            assert!(
+                r.who == Who::Operator || r.group == "cocoon.dev",
+                "a node's process sees Cocoon's resources alone"
+            );
         }
     }
 }

@@ -32,7 +32,14 @@ pub fn name(runtime: &str, revision: &str) -> String {
     format!("cocoon-canary-{runtime}-{revision}")
 }
 
-fn object(ctx: &Context, owner: &Value, runtime: &str, revision: &Revision, class: &str, node: &str) -> Value {
+fn object(
+    ctx: &Context,
+    owner: &Value,
+    runtime: &str,
+    revision: &Revision,
+    class: &str,
+    node: &str,
+) -> Value {
     let mut own = labels("canary", runtime);
     own.insert(RUNTIME_LABEL.into(), runtime.into());
     own.insert(CANARY_LABEL.into(), revision.name.clone());
@@ -74,7 +81,10 @@ pub async fn run(
     let Some(pod) = ctx.canaries.find(|p| p.name_any() == name) else {
         let classes = node.status.as_ref().map(|s| s.classes.clone()).unwrap_or_default();
         let Some(class) = classes.iter().find(|c| *c == "cocoon").or(classes.first()) else {
-            return Ok(Trial::Failed(format!("node {} says that it is ready, and has no class", node.name_any())));
+            return Ok(Trial::Failed(format!(
+                "node {} says that it is ready, and has no class",
+                node.name_any()
+            )));
         };
         let object = object(ctx, owner, runtime, revision, class, &node.name_any());
         let pod: Pod = serde_json::from_value(object).map_err(|e| Error::Own(e.to_string()))?;
@@ -134,7 +144,8 @@ mod tests {
     use super::*;
 
     fn trial(status: Value, age: i64) -> Trial {
-        let pod = json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status});
+        let pod =
+            json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status});
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let now = pod.metadata.creation_timestamp.as_ref().unwrap().0.as_second() + age;
         judge(&pod, 60, Timestamp::from_second(now).unwrap())
@@ -155,7 +166,9 @@ mod tests {
     #[test]
     fn silence_and_other_failures_are_not() {
         assert_eq!(trial(json!({"phase": "Pending"}), 20), Trial::Running(40));
-        assert!(matches!(trial(json!({"phase": "Pending"}), 61), Trial::Failed(why) if why.contains("60 seconds")));
+        assert!(
+            matches!(trial(json!({"phase": "Pending"}), 61), Trial::Failed(why) if why.contains("60 seconds"))
+        );
         let ended = json!({"phase": "Failed", "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
             "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no QEMU"}}}]});
         assert!(matches!(trial(ended, 5), Trial::Failed(why) if why.contains("no QEMU")));

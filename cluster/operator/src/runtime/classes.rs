@@ -63,7 +63,10 @@ mod tests {
         assert_eq!(names(&spec), ["cocoon", "cocoon-snp", "cocoon-tdx"]);
         spec.platforms = vec![Platform::Snp, Platform::Sim];
         spec.runtime_classes.compatible_names = true;
-        assert_eq!(names(&spec), ["cocoon", "cocoon-sim", "cocoon-snp", "kata-qemu-snp", "kata-qemu-coco-dev"]);
+        assert_eq!(
+            names(&spec),
+            ["cocoon", "cocoon-sim", "cocoon-snp", "kata-qemu-snp", "kata-qemu-coco-dev"]
+        );
     }
 
     #[test]

@@ -30,7 +30,12 @@ impl Revision {
         let image = spec.image.clone().unwrap_or_else(|| default_image.to_owned());
         let settings = spec.settings();
         let content = json!([
-            image, spec.image_pull_policy, spec.image_pull_secrets, spec.tolerations, settings, retry
+            image,
+            spec.image_pull_policy,
+            spec.image_pull_secrets,
+            spec.tolerations,
+            settings,
+            retry
         ]);
         let mut name = hex::encode(Sha256::digest(content.to_string()));
         name.truncate(10);
@@ -50,7 +55,13 @@ pub fn settings(set: &DaemonSet) -> Option<NodeSettings> {
 
 /// The daemon set. Its process runs in a container without privilege: no host namespaces, a read-only file system, and four
 /// capabilities, to enter the node's file system and to write there.
-pub fn object(runtime: &str, owner: &Value, namespace: &str, spec: &CocoonRuntimeSpec, revision: &Revision) -> Value {
+pub fn object(
+    runtime: &str,
+    owner: &Value,
+    namespace: &str,
+    spec: &CocoonRuntimeSpec,
+    revision: &Revision,
+) -> Value {
     let mut labels = labels("node", runtime);
     labels.insert(RUNTIME_LABEL.into(), runtime.into());
     labels.insert(REVISION_LABEL.into(), revision.name.clone());

@@ -161,7 +161,8 @@ async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Error> {
         refused_because: refused.map(|(_, why)| why),
         ..known
     };
-    let status = CocoonRuntimeStatus { nodes: counts, revisions, classes, failing, ..CocoonRuntimeStatus::default() };
+    let status =
+        CocoonRuntimeStatus { nodes: counts, revisions, classes, failing, ..CocoonRuntimeStatus::default() };
     report::write(ctx, runtime, status, &says).await?;
     Ok(action)
 }
@@ -175,7 +176,8 @@ async fn hold(ctx: &Context, runtime: &CocoonRuntime) -> Result<(), Error> {
     let api: Api<CocoonRuntime> = Api::all(ctx.client.clone());
     let mut finalizers = runtime.finalizers().to_vec();
     finalizers.push(FINALIZER.into());
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": runtime.resource_version()}});
+    let patch =
+        json!({"metadata": {"finalizers": finalizers, "resourceVersion": runtime.resource_version()}});
     api.patch(&runtime.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(())
 }

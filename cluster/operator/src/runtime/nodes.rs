@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cocoon_cluster_api::{
-    BEST_CLASS, CocoonNode, CocoonRuntimeSpec, GROUP, LABEL_PREFIX, MANAGER, NodeSettings, Phase, REVISION_LABEL,
-    RUNTIME_LABEL, SLOTS, WantedState, labels,
+    BEST_CLASS, CocoonNode, CocoonRuntimeSpec, GROUP, LABEL_PREFIX, MANAGER, NodeSettings, Phase,
+    REVISION_LABEL, RUNTIME_LABEL, SLOTS, WantedState, labels,
 };
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use kube::ResourceExt;
@@ -49,7 +49,11 @@ pub fn is_selected(spec: &CocoonRuntimeSpec, node: &Node) -> bool {
         && is("kubernetes.io/os", "linux")
         && is("kubernetes.io/arch", "amd64")
         && spec.node_selector.iter().all(|(k, v)| labels.get(k) == Some(v))
-        && node.spec.iter().flat_map(|s| s.taints.iter().flatten()).all(|t| is_tolerated(t, &spec.tolerations))
+        && node
+            .spec
+            .iter()
+            .flat_map(|s| s.taints.iter().flatten())
+            .all(|t| is_tolerated(t, &spec.tolerations))
 }
 
 /// Whether a daemon set's pod goes to a node with this taint.
@@ -61,7 +65,8 @@ fn is_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
             let any = key.is_empty() && t.operator.as_deref() == Some("Exists");
             let value = t.operator.as_deref() == Some("Exists")
                 || t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
-            (any || key == taint.key && value) && t.effect.as_deref().is_none_or(|e| e.is_empty() || e == taint.effect)
+            (any || key == taint.key && value)
+                && t.effect.as_deref().is_none_or(|e| e.is_empty() || e == taint.effect)
         })
 }
 
@@ -73,7 +78,8 @@ fn is_alive(node: &Node) -> bool {
 /// What a node was asked for, and came to.
 pub fn current(node: &CocoonNode) -> Current {
     let status = node.status.clone().unwrap_or_default();
-    let answered = status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
+    let answered =
+        status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
     Current {
         revision: node.spec.revision.clone(),
         wanted: node.spec.state,
@@ -88,7 +94,8 @@ pub fn current(node: &CocoonNode) -> Current {
 
 /// All nodes that a runtime means, or that still have something of it.
 pub fn views(ctx: &Context, name: &str, spec: &CocoonRuntimeSpec, deleted: bool) -> Vec<NodeView> {
-    let own: HashMap<String, Arc<CocoonNode>> = ctx.own_nodes(name).into_iter().map(|n| (n.name_any(), n)).collect();
+    let own: HashMap<String, Arc<CocoonNode>> =
+        ctx.own_nodes(name).into_iter().map(|n| (n.name_any(), n)).collect();
     let mut views: Vec<NodeView> = Vec::new();
     for node in ctx.nodes.state() {
         let known = own.get(&node.name_any());
@@ -175,7 +182,9 @@ pub async fn sync(ctx: &Context, node: &Node, own: Option<&CocoonNode>) -> Resul
 /// Whether a label of a node is one that the operator puts there.
 fn is_ours(key: &str) -> bool {
     let Some(rest) = key.strip_prefix(LABEL_PREFIX) else { return false };
-    key == REVISION_LABEL || rest == "runtime" || ["class.", "platform.", "capacity."].iter().any(|p| rest.starts_with(p))
+    key == REVISION_LABEL
+        || rest == "runtime"
+        || ["class.", "platform.", "capacity."].iter().any(|p| rest.starts_with(p))
 }
 
 /// The labels of a node, and its slots: none, a number, or as many as pods.
@@ -183,8 +192,11 @@ fn said(node: &CocoonNode) -> (BTreeMap<String, String>, Option<Option<u32>>) {
     let mut labels = BTreeMap::from([(REVISION_LABEL.to_owned(), node.spec.revision.clone())]);
     let Some(status) = &node.status else { return (labels, None) };
     // A node may say much of itself, but only so much, and nothing of others.
-    let fits = |value: &str| value.len() <= 63 && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    let told = status.labels.iter().filter(|(k, v)| is_ours(k) && *k != REVISION_LABEL && k.len() <= 80 && fits(v));
+    let fits = |value: &str| {
+        value.len() <= 63 && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let told =
+        status.labels.iter().filter(|(k, v)| is_ours(k) && *k != REVISION_LABEL && k.len() <= 80 && fits(v));
     labels.extend(told.take(32).map(|(k, v)| (k.clone(), v.clone())));
     let takes = status.classes.iter().any(|c| matches!(c.as_str(), BEST_CLASS | "cocoon-snp" | "cocoon-tdx"));
     (labels, takes.then_some(status.slots))
@@ -197,7 +209,10 @@ mod tests {
 
     fn node(labels: &[(&str, &str)], taints: Value) -> Node {
         let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}, "spec": {"taints": taints}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "n", "labels": labels}, "spec": {"taints": taints}}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -209,12 +224,18 @@ mod tests {
         assert!(!is_selected(&spec, &tainted));
         let pressed = node(&[], json!([{"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}]));
         assert!(is_selected(&spec, &pressed));
-        for tolerations in [json!([{"operator": "Exists"}]), json!([{"key": "a", "value": "b"}]),
-            json!([{"key": "a", "operator": "Exists", "effect": "NoSchedule"}])] {
+        for tolerations in [
+            json!([{"operator": "Exists"}]),
+            json!([{"key": "a", "value": "b"}]),
+            json!([{"key": "a", "operator": "Exists", "effect": "NoSchedule"}]),
+        ] {
             spec.tolerations = serde_json::from_value(tolerations).unwrap();
             assert!(is_selected(&spec, &tainted), "{:?}", spec.tolerations);
         }
-        for tolerations in [json!([{"key": "a", "value": "c"}]), json!([{"key": "a", "operator": "Exists", "effect": "NoExecute"}])] {
+        for tolerations in [
+            json!([{"key": "a", "value": "c"}]),
+            json!([{"key": "a", "operator": "Exists", "effect": "NoExecute"}]),
+        ] {
             spec.tolerations = serde_json::from_value(tolerations).unwrap();
             assert!(!is_selected(&spec, &tainted), "{:?}", spec.tolerations);
         }
@@ -224,32 +245,57 @@ mod tests {
 
     #[test]
     fn a_node_cannot_say_whatever_it_likes() {
-        let mut own = CocoonNode::new("n", CocoonNodeSpec {
-            runtime: "r".into(), state: WantedState::Installed, force: false, revision: "r1".into(),
-            settings: NodeSettings::default(),
-        });
+        let mut own = CocoonNode::new(
+            "n",
+            CocoonNodeSpec {
+                runtime: "r".into(),
+                state: WantedState::Installed,
+                force: false,
+                revision: "r1".into(),
+                settings: NodeSettings::default(),
+            },
+        );
         assert_eq!(said(&own), ([(REVISION_LABEL.to_owned(), "r1".to_owned())].into(), None));
-        let labels = [("cocoon.dev/class.cocoon", "true"), (REVISION_LABEL, "r9"), ("node-role.kubernetes.io/control-plane", ""),
-            ("cocoon.dev/platform.snp", "a b"), ("cocoon.dev/runtime", "true")];
+        let labels = [
+            ("cocoon.dev/class.cocoon", "true"),
+            (REVISION_LABEL, "r9"),
+            ("node-role.kubernetes.io/control-plane", ""),
+            ("cocoon.dev/platform.snp", "a b"),
+            ("cocoon.dev/runtime", "true"),
+        ];
         own.status = Some(CocoonNodeStatus {
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            classes: vec!["cocoon".into()], slots: Some(1), ..CocoonNodeStatus::default()
+            classes: vec!["cocoon".into()],
+            slots: Some(1),
+            ..CocoonNodeStatus::default()
         });
         let (labels, slots) = said(&own);
         assert_eq!(slots, Some(Some(1)));
-        assert_eq!(labels.keys().collect::<Vec<_>>(), ["cocoon.dev/class.cocoon", REVISION_LABEL, "cocoon.dev/runtime"]);
+        assert_eq!(
+            labels.keys().collect::<Vec<_>>(),
+            ["cocoon.dev/class.cocoon", REVISION_LABEL, "cocoon.dev/runtime"]
+        );
         assert_eq!(labels[REVISION_LABEL], "r1");
     }
 
     #[test]
     fn an_answer_to_another_question_settles_nothing() {
-        let mut own = CocoonNode::new("n", CocoonNodeSpec {
-            runtime: "r".into(), state: WantedState::Installed, force: false, revision: "r1".into(),
-            settings: NodeSettings::default(),
-        });
+        let mut own = CocoonNode::new(
+            "n",
+            CocoonNodeSpec {
+                runtime: "r".into(),
+                state: WantedState::Installed,
+                force: false,
+                revision: "r1".into(),
+                settings: NodeSettings::default(),
+            },
+        );
         own.metadata.generation = Some(3);
         let mut status = CocoonNodeStatus {
-            observed_generation: Some(3), revision: "r1".into(), phase: Phase::Ready, ..CocoonNodeStatus::default()
+            observed_generation: Some(3),
+            revision: "r1".into(),
+            phase: Phase::Ready,
+            ..CocoonNodeStatus::default()
         };
         own.status = Some(status.clone());
         assert!(current(&own).settled);

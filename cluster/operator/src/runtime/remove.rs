@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cocoon_cluster_api::{CocoonRuntime, CocoonRuntimeStatus, FINALIZER, Phase, UninstallPolicy, WantedState};
+use cocoon_cluster_api::{
+    CocoonRuntime, CocoonRuntimeStatus, FINALIZER, Phase, UninstallPolicy, WantedState,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -43,7 +45,8 @@ pub async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Erro
             if more > 0 {
                 named.push_str(&format!(" and {more} more"));
             }
-            let message = format!("confidential pods still run: {named}; end them, or set uninstall.policy to Force");
+            let message =
+                format!("confidential pods still run: {named}; end them, or set uninstall.policy to Force");
             tell(ctx, runtime, &views, Say::not_ready("PodsRunning", message)).await?;
             return Ok(Action::requeue(AGAIN));
         }
@@ -63,7 +66,9 @@ pub async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Erro
     if ctx.own_nodes(&name).is_empty() && outcome.steps.is_empty() {
         return finish(ctx, runtime).await;
     }
-    let stuck = |v: &&NodeView| v.current.as_ref().is_some_and(|c| c.settled && matches!(c.phase, Phase::Failed | Phase::Blocked));
+    let stuck = |v: &&NodeView| {
+        v.current.as_ref().is_some_and(|c| c.settled && matches!(c.phase, Phase::Failed | Phase::Blocked))
+    };
     let stuck: Vec<String> = views
         .iter()
         .filter(stuck)
@@ -76,7 +81,6 @@ pub async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Erro
     tell(ctx, runtime, &views, say).await?;
     Ok(Action::await_change())
 }
-
 
 async fn tell(ctx: &Context, runtime: &CocoonRuntime, views: &[NodeView], say: Say) -> Result<(), Error> {
     let old = runtime.status.clone().unwrap_or_default();
@@ -130,9 +134,12 @@ async fn running(ctx: &Context, runtime: &CocoonRuntime) -> Result<Vec<String>, 
         let of_ours = |pod: &&Pod| {
             pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_ref()).is_some_and(|c| names.contains(c))
         };
-        found.extend(page.items.iter().filter(of_ours).map(|p| {
-            format!("{}/{}", p.namespace().unwrap_or_default(), p.name_any())
-        }));
+        found.extend(
+            page.items
+                .iter()
+                .filter(of_ours)
+                .map(|p| format!("{}/{}", p.namespace().unwrap_or_default(), p.name_any())),
+        );
         match page.metadata.continue_.filter(|c| !c.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(found),

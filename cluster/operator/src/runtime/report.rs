@@ -1,8 +1,8 @@
 //! Status: counts, conditions, and Events where they change.
 
 use cocoon_cluster_api::{
-    CocoonRuntime, CocoonRuntimeStatus, ConditionKind, Failing, MANAGER, NodeCounts, Phase, WantedState, condition,
-    set_condition,
+    CocoonRuntime, CocoonRuntimeStatus, ConditionKind, Failing, MANAGER, NodeCounts, Phase, WantedState,
+    condition, set_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -59,7 +59,8 @@ pub fn counts(nodes: &[NodeView], target: &str) -> NodeCounts {
 /// The nodes that fail, with what they say.
 pub fn failing(nodes: &[NodeView]) -> Vec<Failing> {
     let failed = nodes.iter().filter_map(|n| {
-        let c = n.current.as_ref().filter(|c| c.settled && matches!(c.phase, Phase::Failed | Phase::Blocked))?;
+        let c =
+            n.current.as_ref().filter(|c| c.settled && matches!(c.phase, Phase::Failed | Phase::Blocked))?;
         let (code, message) = c.message.split_once(": ").unwrap_or(("", &c.message));
         Some(Failing { node: n.name.clone(), code: code.into(), message: message.into() })
     });
@@ -74,7 +75,8 @@ pub fn conditions(
     refused: Option<&(String, String)>,
     classes: &[String],
 ) -> [Say; 3] {
-    let named: Vec<String> = failing.iter().map(|f| format!("{}: {} {}", f.node, f.code, f.message)).collect();
+    let named: Vec<String> =
+        failing.iter().map(|f| format!("{}: {} {}", f.node, f.code, f.message)).collect();
     let named = named.join("; ");
     let tally = format!("{} of {} nodes run confidential pods", counts.ready, counts.selected);
     let say = |kind, holds, reason, message: String| Say { kind, holds, reason, message };
@@ -96,8 +98,10 @@ pub fn conditions(
     } else if outcome.done && counts.removing == 0 {
         say(ConditionKind::Progressing, false, "Done", format!("revision {goal}"))
     } else {
-        let message =
-            format!("revision {goal}: {} of {} nodes; {} being cleaned", counts.updated, counts.selected, counts.removing);
+        let message = format!(
+            "revision {goal}: {} of {} nodes; {} being cleaned",
+            counts.updated, counts.selected, counts.removing
+        );
         say(ConditionKind::Progressing, true, "Changing", message)
     };
     let degraded = match refused {
@@ -106,7 +110,12 @@ pub fn conditions(
                 Some(goal) => format!("nodes get revision {goal} back"),
                 None => "there is none to go back to".into(),
             };
-            say(ConditionKind::Degraded, true, "RevisionRefused", format!("revision {revision} failed ({why}); {back}"))
+            say(
+                ConditionKind::Degraded,
+                true,
+                "RevisionRefused",
+                format!("revision {revision} failed ({why}); {back}"),
+            )
         }
         None if counts.failed > 0 => say(ConditionKind::Degraded, true, "NodesFailed", named),
         None => say(ConditionKind::Degraded, false, "AsExpected", String::new()),
@@ -134,7 +143,14 @@ pub async fn write(
         if before.is_none_or(|c: &Condition| c.reason != say.reason) {
             changed.push(say.clone());
         }
-        let new = condition(say.kind, say.holds, say.reason, &say.message, runtime.metadata.generation, now.clone());
+        let new = condition(
+            say.kind,
+            say.holds,
+            say.reason,
+            &say.message,
+            runtime.metadata.generation,
+            now.clone(),
+        );
         set_condition(&mut status.conditions, new);
     }
     if status == old {
@@ -142,10 +158,12 @@ pub async fn write(
     }
     let api: Api<CocoonRuntime> = Api::all(ctx.client.clone());
     let object = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonRuntime", "status": status});
-    api.patch_status(&runtime.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
+    api.patch_status(&runtime.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object))
+        .await?;
     ctx.metrics.sent.inc();
     for say in changed.iter().filter(|s| !s.message.is_empty()) {
-        let bad = say.holds == (say.kind == ConditionKind::Degraded) && say.kind != ConditionKind::Progressing;
+        let bad =
+            say.holds == (say.kind == ConditionKind::Degraded) && say.kind != ConditionKind::Progressing;
         ctx.event(&runtime.object_ref(&()), bad, say.reason, &say.message).await;
     }
     Ok(())

@@ -196,7 +196,9 @@ fn assign(
             outcome.done = true;
             return;
         }
-        let under_way = selected.iter().any(|n| n.alive && has(n, goal) && !settled(n, &[Phase::Ready, Phase::Unsupported]));
+        let under_way = selected
+            .iter()
+            .any(|n| n.alive && has(n, goal) && !settled(n, &[Phase::Ready, Phase::Unsupported]));
         let first = alive.clone().find(|n| lacking.contains(n.name.as_str()));
         if let (false, Some(node), true) = (under_way, first, take()) {
             outcome.steps.push(Step::Assign { node: node.name.clone(), revision: goal.to_owned() });

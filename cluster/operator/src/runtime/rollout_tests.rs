@@ -73,10 +73,22 @@ impl Cluster {
     /// Until nothing happens any more.
     fn settle(&mut self) -> Outcome {
         for _ in 0..200 {
-            let before = (self.nodes.clone(), self.policy.stable.clone(), self.policy.tried.clone(), self.policy.refused.clone());
+            let before = (
+                self.nodes.clone(),
+                self.policy.stable.clone(),
+                self.policy.tried.clone(),
+                self.policy.refused.clone(),
+            );
             let outcome = self.pass();
             self.answer();
-            if before == (self.nodes.clone(), self.policy.stable.clone(), self.policy.tried.clone(), self.policy.refused.clone()) {
+            if before
+                == (
+                    self.nodes.clone(),
+                    self.policy.stable.clone(),
+                    self.policy.tried.clone(),
+                    self.policy.refused.clone(),
+                )
+            {
                 return outcome;
             }
         }

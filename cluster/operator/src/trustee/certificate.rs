@@ -4,8 +4,8 @@ use cocoon_cluster_api::Trustee;
 use k8s_openapi::jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
 use kube::ResourceExt;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::Error;
@@ -44,7 +44,10 @@ pub fn today() -> civil::Date {
 fn authority(trustee: &Trustee) -> CertificateParams {
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, format!("Trustee {} in {}", trustee.name_any(), trustee.namespace().unwrap_or_default()));
+    name.push(
+        DnType::CommonName,
+        format!("Trustee {} in {}", trustee.name_any(), trustee.namespace().unwrap_or_default()),
+    );
     params.distinguished_name = name;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -67,7 +70,12 @@ pub fn new_authority(trustee: &Trustee, today: civil::Date) -> Result<Identity, 
 ///
 /// # Errors
 /// Where a name is none, or the CA's key is damaged.
-pub fn new_server(trustee: &Trustee, authority_key: &str, names: &[String], today: civil::Date) -> Result<Identity, Error> {
+pub fn new_server(
+    trustee: &Trustee,
+    authority_key: &str,
+    names: &[String],
+    today: civil::Date,
+) -> Result<Identity, Error> {
     let authority_key = KeyPair::from_pem(authority_key).map_err(|e| failed(&e))?;
     let issuer = Issuer::new(authority(trustee), authority_key);
     let key = KeyPair::generate().map_err(|e| failed(&e))?;

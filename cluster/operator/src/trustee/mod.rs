@@ -91,7 +91,8 @@ async fn pass(shared: &Shared, trustee: &Trustee) -> Result<Action, Error> {
         let from = &postgres.url_from;
         let found = secrets.get_opt(&from.name).await?;
         if !found.is_some_and(|s| s.data.is_some_and(|d| d.contains_key(&from.key))) {
-            let message = format!("Secret {} has no entry {}, where the database's URL should be", from.name, from.key);
+            let message =
+                format!("Secret {} has no entry {}, where the database's URL should be", from.name, from.key);
             return wait(shared, trustee, "DatabaseUnknown", message).await;
         }
     }
@@ -100,7 +101,9 @@ async fn pass(shared: &Shared, trustee: &Trustee) -> Result<Action, Error> {
         Some(name) => match secrets.get_opt(name).await?.and_then(|s| authorities(&s)) {
             Some(bundle) => bundle,
             None => {
-                let message = format!("Secret {name} has no tls.crt; cert-manager, or whoever makes it, has not done so yet");
+                let message = format!(
+                    "Secret {name} has no tls.crt; cert-manager, or whoever makes it, has not done so yet"
+                );
                 return wait(shared, trustee, "CertificateMissing", message).await;
             }
         },
@@ -130,7 +133,8 @@ async fn pass(shared: &Shared, trustee: &Trustee) -> Result<Action, Error> {
         ..TrusteeStatus::default()
     };
     let reason = if ready >= wished { "Serving" } else { "Starting" };
-    say(shared, trustee, status, ready >= wished, reason, format!("{ready} of {wished} replicas answer")).await?;
+    say(shared, trustee, status, ready >= wished, reason, format!("{ready} of {wished} replicas answer"))
+        .await?;
     Ok(Action::requeue(DAY))
 }
 
@@ -143,7 +147,11 @@ async fn wait(shared: &Shared, trustee: &Trustee, reason: &str, message: String)
 
 async fn keep<K>(shared: &Shared, ns: &str, object: &Value) -> Result<bool, Error>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize,
 {
     let api: Api<K> = Api::namespaced(shared.client.clone(), ns);
     let name = object.pointer("/metadata/name").and_then(Value::as_str).ok_or(Error::Nameless)?;
@@ -172,7 +180,8 @@ async fn say(
     }
     let api: Api<Trustee> = Api::namespaced(shared.client.clone(), &trustee.namespace().unwrap_or_default());
     let object = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "Trustee", "status": status});
-    api.patch_status(&trustee.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
+    api.patch_status(&trustee.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object))
+        .await?;
     Ok(())
 }
 
@@ -180,7 +189,8 @@ async fn say(
 fn authorities(secret: &Secret) -> Option<String> {
     let data = secret.data.as_ref()?;
     data.get("tls.crt")?;
-    let text = |key: &str| data.get(key).and_then(|b| String::from_utf8(b.0.clone()).ok()).filter(|t| !t.is_empty());
+    let text =
+        |key: &str| data.get(key).and_then(|b| String::from_utf8(b.0.clone()).ok()).filter(|t| !t.is_empty());
     text("ca.crt").or_else(|| text("tls.crt"))
 }
 
@@ -237,13 +247,16 @@ impl Own<'_> {
         let authority = self
             .once(&names.authority, || {
                 let Identity { certificate, key } = certificate::new_authority(self.trustee, today)?;
-                Ok([("ca.crt".to_owned(), certificate.into_bytes()), ("ca.key".to_owned(), key.into_bytes())].into())
+                Ok([("ca.crt".to_owned(), certificate.into_bytes()), ("ca.key".to_owned(), key.into_bytes())]
+                    .into())
             })
             .await?;
         let of = |key: &str| {
             let bytes = authority.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.clone());
             let text = bytes.and_then(|b| String::from_utf8(b).ok());
-            text.ok_or_else(|| Error::Own(format!("Secret {} has no {key}; delete it to have it made anew", names.authority)))
+            text.ok_or_else(|| {
+                Error::Own(format!("Secret {} has no {key}; delete it to have it made anew", names.authority))
+            })
         };
         let (ca, key) = (of("ca.crt")?, of("ca.key")?);
         let wished = objects::dns(self.trustee);
@@ -257,14 +270,17 @@ impl Own<'_> {
             let server = certificate::new_server(self.trustee, &key, &wished, today)?;
             let data = [("tls.crt", server.certificate), ("tls.key", server.key), ("ca.crt", ca.clone())];
             let data = data.map(|(k, v)| (k.to_owned(), v.into_bytes())).into();
-            let notes = [(FOR.to_owned(), wished.join(",")), (RENEW.to_owned(), certificate::renewal(today))].into();
+            let notes =
+                [(FOR.to_owned(), wished.join(",")), (RENEW.to_owned(), certificate::renewal(today))].into();
             let secret = self.secret(&names.tls, "kubernetes.io/tls", data, notes);
             let mut object = serde_json::to_value(&secret).unwrap_or_default();
             if let Some(map) = object.as_object_mut() {
                 map.insert("apiVersion".into(), json!("v1"));
                 map.insert("kind".into(), json!("Secret"));
             }
-            self.secrets.patch(&names.tls, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
+            self.secrets
+                .patch(&names.tls, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object))
+                .await?;
         }
         Ok(ca)
     }

@@ -49,7 +49,12 @@ impl Names {
 /// The names under which it is reached in the cluster, the usual one first.
 pub fn dns(trustee: &Trustee) -> Vec<String> {
     let (name, ns) = (Names::of(trustee).main, trustee.namespace().unwrap_or_default());
-    let mut names = vec![format!("{name}.{ns}.svc"), format!("{name}.{ns}.svc.cluster.local"), format!("{name}.{ns}"), name];
+    let mut names = vec![
+        format!("{name}.{ns}.svc"),
+        format!("{name}.{ns}.svc.cluster.local"),
+        format!("{name}.{ns}"),
+        name,
+    ];
     names.extend(trustee.spec.tls.names.iter().cloned());
     names.push("localhost".into());
     names
@@ -90,9 +95,7 @@ pub fn objects(trustee: &Trustee, owner: &Value, image: &str) -> Vec<Value> {
     let spec = &trustee.spec;
     let names = Names::of(trustee);
     let instance = trustee.name_any();
-    let meta = |name: &str| {
-        json!({"name": name, "namespace": trustee.namespace(), "labels": labels("trustee", &instance), "ownerReferences": [owner]})
-    };
+    let meta = |name: &str| json!({"name": name, "namespace": trustee.namespace(), "labels": labels("trustee", &instance), "ownerReferences": [owner]});
     let select = json!({"app.kubernetes.io/component": "trustee", "app.kubernetes.io/instance": instance});
     let text = settings(trustee);
     let mut list = vec![
@@ -116,7 +119,9 @@ pub fn objects(trustee: &Trustee, owner: &Value, image: &str) -> Vec<Value> {
         if let (Some(class), Some(map)) = (&volume.storage_class, claim.as_object_mut()) {
             map.insert("storageClassName".into(), json!(class));
         }
-        list.push(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim}));
+        list.push(
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim}),
+        );
     }
     if spec.replicas > 1 {
         list.push(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(&names.main), "spec": {
@@ -136,13 +141,21 @@ pub fn objects(trustee: &Trustee, owner: &Value, image: &str) -> Vec<Value> {
     list
 }
 
-fn template(trustee: &Trustee, names: &Names, image: &str, text: &str, has_volume: bool, select: &Value) -> Value {
+fn template(
+    trustee: &Trustee,
+    names: &Names,
+    image: &str,
+    text: &str,
+    has_volume: bool,
+    select: &Value,
+) -> Value {
     let spec = &trustee.spec;
     let database = spec.state.postgres.as_ref();
     // The sealing key must be readable by its owner alone, and files of a Secret are root's: with a database the process is root, of
     // this container and without any capability.
     let user = if database.is_some() { 0 } else { 65532 };
-    let mut security = json!({"runAsUser": user, "runAsGroup": user, "seccompProfile": {"type": "RuntimeDefault"}});
+    let mut security =
+        json!({"runAsUser": user, "runAsGroup": user, "seccompProfile": {"type": "RuntimeDefault"}});
     if let (None, Some(map)) = (database, security.as_object_mut()) {
         map.insert("fsGroup".into(), json!(user));
         map.insert("runAsNonRoot".into(), json!(true));
@@ -223,7 +236,9 @@ mod tests {
     #[test]
     fn settings_are_ones_that_trustee_takes() {
         let postgres = TrusteeState {
-            postgres: Some(DatabaseReference { url_from: SecretKey { name: "db".into(), key: "url".into() } }),
+            postgres: Some(DatabaseReference {
+                url_from: SecretKey { name: "db".into(), key: "url".into() },
+            }),
             volume: None,
         };
         for state in [TrusteeState::default(), postgres] {
