@@ -9,6 +9,7 @@ mod image;
 mod kube;
 mod layers;
 mod node;
+mod operator;
 mod policy;
 mod snapshotter;
 mod trustee;
@@ -25,6 +26,7 @@ pub use image::*;
 pub use self::kube::*;
 pub use layers::*;
 pub use node::*;
+pub use operator::*;
 pub use policy::*;
 pub use snapshotter::*;
 pub use trustee::*;
@@ -91,6 +93,9 @@ pub enum Command {
     /// A Kubernetes node: make its containerd know Cocoon's runtimes, or forget them; say what it can do.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Kubernetes: the operator that installs Cocoon on a cluster's nodes.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Run and operate Trustee as a server.
     #[command(subcommand)]
     Trustee(TrusteeCommand),

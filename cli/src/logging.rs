@@ -38,3 +38,10 @@ pub fn set(level: LogLevel) {
         LogLevel::Trace => "trace",
     }));
 }
+
+/// What the roles of a cluster log: what they do, and what goes wrong.
+pub fn set_cluster() {
+    if let Some(set) = SET.get() {
+        set(EnvFilter::new("warn,cocoon=info,cocoon_operator=info,cocoon_cluster_node=info"));
+    }
+}

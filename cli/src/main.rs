@@ -19,6 +19,7 @@ mod layers;
 mod logging;
 mod moments;
 mod node;
+mod operator;
 mod output;
 mod platform;
 mod registrar;
@@ -110,6 +111,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Image(command) => done(image::main(command).await),
         Command::Layers(command) => done(layers::main(command).await),
         Command::Node(command) => node::main(command).await,
+        Command::Operator(command) => done(operator::main(command).await),
         Command::Trustee(command) => done(trustee::main(command).await),
         Command::Errors => {
             print!("{}", cocoon_stage::render_errors_page());

@@ -11,13 +11,21 @@ use cocoon_stage::{Code, Failure};
 
 use crate::args::{NodeCheckArgs, NodeCommand, NodeInstallArgs, NodePlaces, NodeRestart};
 use crate::signals::Signals;
-use crate::snapshotter;
+use crate::{operator, snapshotter};
 
 /// Runs a subcommand. The status is 1 where `check` finds that something is missing.
 pub async fn main(command: NodeCommand) -> Result<u8, Failure> {
     match command {
         NodeCommand::Check(args) => look(&args).await,
         NodeCommand::Snapshotter(args) => snapshotter::main(&args).await.map(|()| 0),
+        NodeCommand::Serve(args) => operator::serve(args).await.map(|()| 0),
+        NodeCommand::Step => {
+            let done = tokio::task::spawn_blocking(cocoon_cluster_node::step).await;
+            done.map_err(std::io::Error::other)
+                .flatten()
+                .map(|()| 0)
+                .map_err(|e| Failure::new(Code::Internal, e.to_string()))
+        }
         NodeCommand::Install(args) => {
             let wish = wish(&args)?;
             let played = |name: &String| name == "cocoon-sim" || name == "cocoon-tpm";
@@ -72,6 +80,7 @@ fn wish(args: &NodeInstallArgs) -> Result<Install, Failure> {
         features: args.nfd,
         reset_classes: args.reset_classes,
         restart: restart(&args.restart),
+        ..Install::default()
     })
 }
 
@@ -113,7 +122,7 @@ fn tell(done: &Done, json: bool, warning: Option<&str>) -> Result<u8, Failure> {
     }
     if done.restarted {
         println!("containerd was restarted and answers");
-    } else if !done.is_unchanged() {
+    } else if done.to_restart {
         println!(
             "containerd takes it up when it is restarted (running pods go on): systemctl restart containerd"
         );

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::SnapshotterArgs;
+use super::{NodeServeArgs, SnapshotterArgs};
 
 /// `cocoon node`.
 #[derive(Debug, Subcommand)]
@@ -17,6 +17,11 @@ pub enum NodeCommand {
     Check(NodeCheckArgs),
     /// Serve containerd as the snapshotter of images whose layers only guests need.
     Snapshotter(SnapshotterArgs),
+    /// In a cluster: make this node what its CocoonNode asks for (what the operator's DaemonSet runs).
+    Serve(NodeServeArgs),
+    /// One step of `serve` in the node's file system.
+    #[command(hide = true)]
+    Step,
 }
 
 /// Where things are on the node.
@@ -114,7 +119,7 @@ impl NodeCommand {
             NodeCommand::Install(args) => args.places.json,
             NodeCommand::Uninstall(args) => args.places.json,
             NodeCommand::Check(args) => args.places.json,
-            NodeCommand::Snapshotter(_) => false,
+            NodeCommand::Snapshotter(_) | NodeCommand::Serve(_) | NodeCommand::Step => false,
         }
     }
 }

@@ -38,6 +38,11 @@ impl Plan {
         let mut entries = Vec::new();
         for file in &files.desired {
             let now = print(&file.path)?;
+            if file.edited && now != main.print {
+                // What someone has written since it was read would be lost.
+                let reason = format!("{} was changed meanwhile; try again", file.path.display());
+                return Err(Failure::new(Code::NodeBusy, reason));
+            }
             let entry = old.as_ref().and_then(|m| m.entry(&file.path));
             let original = match entry {
                 Some(entry) if !file.edited || now.as_ref() == Some(&entry.installed) => {

@@ -93,7 +93,7 @@ pub fn choose(choice: &Choice, root: &Path, live: bool) -> Result<Vec<Class>, Fa
 }
 
 /// The text of a class's file. `guest_image` is the image's folder as the shim will see it.
-pub fn file(class: &Class, guest_image: &Path) -> String {
+pub fn file(class: &Class, guest_image: &Path, settings: &toml::Table) -> String {
     let protection = toml::Value::try_from(class.protection).map(|v| v.to_string()).unwrap_or_default();
     let warning = match class.protection {
         Protection::Sim => {
@@ -105,9 +105,11 @@ pub fn file(class: &Class, guest_image: &Path) -> String {
         _ => "",
     };
     let image = toml::Value::String(text(guest_image));
+    let settings = toml::to_string(settings).unwrap_or_default();
     format!(
         "# RuntimeClass {}: written by `cocoon node install`. Settings that are changed here stay as they are when it is\n\
-         # installed again. docs/runtime-reference.md has every key.\n{warning}protection = {protection}\nguest_image = {image}\n",
+         # installed again. docs/runtime-reference.md has every key.\n{warning}protection = {protection}\nguest_image = {image}\n\
+         {settings}",
         class.name
     )
 }
@@ -171,12 +173,14 @@ mod tests {
 
     #[test]
     fn every_file_is_a_runtime_configuration() {
+        let settings: toml::Table = toml::from_str("default_cpus = 2\nstate = \"/run/x\"\n").unwrap();
         let dir = tempfile::tempdir().unwrap();
         for class in CLASSES {
             let path = dir.path().join(class.name);
-            std::fs::write(&path, file(&class, Path::new("/opt/co\"coon/guest"))).unwrap();
+            std::fs::write(&path, file(&class, Path::new("/opt/co\"coon/guest"), &settings)).unwrap();
             let config = cocoon_runtime::RuntimeConfig::read(&path).unwrap();
             assert_eq!(config.protection, class.protection);
+            assert_eq!((config.default_cpus, config.state.to_str()), (2, Some("/run/x")));
             assert_eq!(config.guest_image, Path::new("/opt/co\"coon/guest"));
         }
     }

@@ -65,7 +65,8 @@ pub fn files(
             files.kept.push(path);
             continue;
         }
-        let text = classes::file(class, &places.guest_image());
+        let text = classes::file(class, &places.guest_image(), &wish.settings);
+        RuntimeConfig::parse(&text, &path).map_err(|e| Failure::new(Code::UsageInvalid, e.to_string()))?;
         files.desired.push(desired(path, Content::Bytes(text.into()), 0o644)?);
     }
     if wish.features || places.on_disk(&places.features).is_dir() {
@@ -87,6 +88,12 @@ pub fn files(
             file.print = Print { sha256: file.print.sha256, ..print.clone() };
         }
         files.desired.push(Desired { edited: true, ..file });
+    }
+    for entry in manifest.iter().flat_map(|m| &m.entries) {
+        let stays = wish.keep.iter().any(|folder| entry.path.starts_with(places.on_disk(folder)));
+        if stays && !files.desired.iter().any(|f| f.path == entry.path) {
+            files.kept.push(entry.path.clone());
+        }
     }
     Ok(files)
 }

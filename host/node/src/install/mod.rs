@@ -59,6 +59,10 @@ pub struct Install {
     pub reset_classes: bool,
     /// How to restart containerd, if at all.
     pub restart: Option<Restart>,
+    /// Settings of class files beside protection and guest image (docs/runtime-reference.md has the keys); no tables.
+    pub settings: toml::Table,
+    /// Folders whose installed files stay although this installation has them not: earlier versions that pods run with.
+    pub keep: Vec<PathBuf>,
 }
 
 /// What came of it.
@@ -70,6 +74,8 @@ pub struct Done {
     pub notes: Vec<String>,
     /// Whether containerd has been restarted, and answered.
     pub restarted: bool,
+    /// Whether it must still be, for its configuration was changed.
+    pub to_restart: bool,
 }
 
 impl Done {
@@ -133,15 +139,19 @@ fn install_into(
         containerd: Some(containerd),
         tried: Cell::new(false),
     };
+    // Class files, shim and guest image are read when a pod starts.
+    let own = places.on_disk(&places.drop_in());
+    let configures = plan.changes.iter().any(|c| c.path == main.path || c.path == own);
     let result = change::carry_out(store, &plan, &mut done, stop, &|done| {
         if places.is_live() {
             draft
                 .confirm(containerd, &places.config)
                 .map_err(|reason| Failure::new(Code::NodeInstallFailed, reason))?;
         }
-        restarting.run(places, done)
+        if configures { restarting.run(places, done) } else { Ok(()) }
     });
     result.map_err(|failure| restarting.back_to_before(places, failure))?;
+    done.to_restart = configures && !done.restarted;
     Ok(done)
 }
 

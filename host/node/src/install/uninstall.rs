@@ -97,6 +97,7 @@ pub fn uninstall(wish: &Uninstall, stop: &dyn Fn() -> bool) -> Result<Done, Fail
     });
     result.map_err(|failure| restarting.back_to_before(&places, failure))?;
     store.vanish();
+    done.to_restart = !done.restarted;
     Ok(done)
 }
 

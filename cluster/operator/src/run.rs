@@ -1,0 +1,125 @@
+//! The operator as a process.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_cluster_api::{CocoonRuntime, Trustee};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use kube::runtime::controller::{self, Controller};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tracing::{debug, info, warn};
+
+use crate::health::{self, Metrics};
+use crate::runtime::backoff::Failures;
+use crate::{Context, Error, lease, runtime, trustee};
+
+/// Requests for passes over one object that come within this time are one.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name among operators: the pod's.
+    pub identity: String,
+    /// The image that is used where a resource names none.
+    pub image: String,
+    /// Where probes and metrics are.
+    pub address: SocketAddr,
+    /// Namespaces that may have a Trustee.
+    pub trustees: Vec<String>,
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// Where the lease was lost, or the process cannot do its work: it is to be started anew.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let metrics = Metrics::default();
+    let mut server = tokio::spawn(health::serve(settings.address, metrics.clone()));
+    let client = Client::try_default().await?;
+    let mut stop = Box::pin(stop);
+    let leases = Api::namespaced(client.clone(), &settings.namespace);
+    // One that waits for another to end is ready to work.
+    metrics.set_ready();
+    let mut held = tokio::select! {
+        held = lease::acquire(leases, &settings.identity) => held?,
+        ended = &mut server => return ended.unwrap_or(Ok(())),
+        () = &mut stop => return Ok(()),
+    };
+    metrics.leads.set(1);
+    let work = work(&settings, client, metrics.clone());
+    let result = tokio::select! {
+        result = work => result,
+        lost = held.keep() => return Err(lost),
+        ended = &mut server => ended.unwrap_or(Ok(())),
+        () = &mut stop => {
+            info!("asked to end");
+            Ok(())
+        }
+    };
+    held.release().await;
+    result
+}
+
+async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(), Error> {
+    let (namespace, image) = (&settings.namespace, &settings.image);
+    let trustees = trustees(settings, &client, &metrics);
+    let controller = Controller::new(Api::<CocoonRuntime>::all(client.clone()), watcher::Config::default());
+    let runtimes = controller.store();
+    let context =
+        Context::start(client.clone(), namespace, image, &settings.identity, metrics.clone(), runtimes)
+            .await?;
+    let context = Arc::new(context);
+    info!(namespace, image, "the operator works");
+    let runtimes = controller
+        .with_config(controller::Config::default().debounce(DEBOUNCE))
+        .reconcile_all_on(context.ticks.stream())
+        .run(runtime::reconcile, runtime::again, context)
+        .for_each(|result| async { heard(result.map(|(object, _)| object.name)) });
+    futures::future::select(pin!(runtimes), pin!(trustees)).await;
+    Err(Error::Own("the controller ended".into()))
+}
+
+/// The controllers of Trustees, one for each namespace that may have one.
+async fn trustees(settings: &Settings, client: &Client, metrics: &Metrics) {
+    let shared = Arc::new(trustee::Shared {
+        client: client.clone(),
+        image: settings.image.clone(),
+        metrics: metrics.clone(),
+        failures: Failures::default(),
+    });
+    let every = watcher::Config::default;
+    let controllers = settings.trustees.iter().map(|ns| {
+        let client = || client.clone();
+        Controller::new(Api::<Trustee>::namespaced(client(), ns), every())
+            .with_config(controller::Config::default().debounce(DEBOUNCE))
+            .owns(Api::<Deployment>::namespaced(client(), ns), every())
+            .owns(Api::<Service>::namespaced(client(), ns), every())
+            .owns(Api::<ConfigMap>::namespaced(client(), ns), every())
+            .owns(Api::<Secret>::namespaced(client(), ns), every())
+            .run(trustee::reconcile, trustee::again, shared.clone())
+            .for_each(|result| async { heard(result.map(|(object, _)| object.name)) })
+    });
+    let controllers: Vec<_> = controllers.collect();
+    if controllers.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    futures::future::join_all(controllers).await;
+}
+
+fn heard<E: std::error::Error + 'static>(result: Result<String, controller::Error<E, watcher::Error>>) {
+    match result {
+        Ok(name) => debug!(name, "a pass is done"),
+        // Failures of passes were logged where they are tried again.
+        Err(controller::Error::ReconcilerFailed(..)) => {}
+        Err(e) => warn!("{e}"),
+    }
+}

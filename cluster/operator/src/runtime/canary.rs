@@ -1,0 +1,176 @@
+//! A pod that tries a new revision on one node.
+//!
+//! It carries no plan. A production guest must therefore refuse it, by `INITDATA-MISSING`: an answer that only a guest gives that
+//! booted, whose shim reached it, and whose refusal came back through containerd. A developer guest runs it instead.
+
+use cocoon_cluster_api::{CANARY_LABEL, CocoonNode, RUNTIME_LABEL, labels};
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, PostParams};
+use serde_json::{Value, json};
+
+use super::daemonset::Revision;
+use crate::{Context, Error};
+
+/// What a guest without a plan answers.
+const ANSWER: &str = "INITDATA-MISSING";
+
+/// How a trial is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Under way; to be looked at again after these seconds.
+    Running(u64),
+    /// The guest answered.
+    Passed,
+    /// It did not.
+    Failed(String),
+}
+
+/// The pod's name.
+pub fn name(runtime: &str, revision: &str) -> String {
+    format!("cocoon-canary-{runtime}-{revision}")
+}
+
+fn object(
+    ctx: &Context,
+    owner: &Value,
+    runtime: &str,
+    revision: &Revision,
+    class: &str,
+    node: &str,
+) -> Value {
+    let mut own = labels("canary", runtime);
+    own.insert(RUNTIME_LABEL.into(), runtime.into());
+    own.insert(CANARY_LABEL.into(), revision.name.clone());
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name(runtime, &revision.name), "namespace": ctx.namespace, "labels": own, "ownerReferences": [owner]},
+        "spec": {
+            "runtimeClassName": class,
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 1,
+            "tolerations": [{"operator": "Exists"}],
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "canary", "image": revision.image, "imagePullPolicy": "IfNotPresent", "args": ["--version"],
+                "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    })
+}
+
+/// Begins a trial, or looks how it is. A trial that is over is removed.
+///
+/// # Errors
+/// Of the API server.
+pub async fn run(
+    ctx: &Context,
+    owner: &Value,
+    runtime: &str,
+    revision: &Revision,
+    node: &CocoonNode,
+    limit: u32,
+) -> Result<Trial, Error> {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
+    let name = name(runtime, &revision.name);
+    let Some(pod) = ctx.canaries.find(|p| p.name_any() == name) else {
+        let classes = node.status.as_ref().map(|s| s.classes.clone()).unwrap_or_default();
+        let Some(class) = classes.iter().find(|c| *c == "cocoon").or(classes.first()) else {
+            return Ok(Trial::Failed(format!(
+                "node {} says that it is ready, and has no class",
+                node.name_any()
+            )));
+        };
+        let object = object(ctx, owner, runtime, revision, class, &node.name_any());
+        let pod: Pod = serde_json::from_value(object).map_err(|e| Error::Own(e.to_string()))?;
+        match api.create(&PostParams::default(), &pod).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => drop(other?),
+        }
+        return Ok(Trial::Running(limit.into()));
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Ok(Trial::Running(limit.into()));
+    }
+    let trial = judge(&pod, limit, Timestamp::now());
+    if !matches!(trial, Trial::Running(_)) {
+        api.delete(&name, &DeleteParams::default()).await?;
+    }
+    Ok(trial)
+}
+
+/// Looks at the pod.
+fn judge(pod: &Pod, limit: u32, now: Timestamp) -> Trial {
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = status.container_statuses.unwrap_or_default();
+    let mut said: Vec<String> = Vec::new();
+    for state in containers.iter().flat_map(|c| [&c.state, &c.last_state]).flatten() {
+        said.extend(words(state));
+    }
+    said.extend(status.message);
+    if status.phase.as_deref() == Some("Succeeded") || said.iter().any(|s| s.contains(ANSWER)) {
+        return Trial::Passed;
+    }
+    let why = said.pop();
+    if status.phase.as_deref() == Some("Failed") {
+        return Trial::Failed(format!("the canary pod failed: {}", why.unwrap_or("nobody says why".into())));
+    }
+    let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+    let passed = u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0);
+    match u64::from(limit).saturating_sub(passed) {
+        0 => {
+            let why = why.unwrap_or("its guest did not answer".into());
+            Trial::Failed(format!("the canary pod took longer than {limit} seconds: {why}"))
+        }
+        left => Trial::Running(left),
+    }
+}
+
+fn words(state: &ContainerState) -> Option<String> {
+    let waiting = state.waiting.as_ref().map(|w| (w.reason.clone(), w.message.clone()));
+    let (reason, message) =
+        waiting.or_else(|| state.terminated.as_ref().map(|t| (t.reason.clone(), t.message.clone())))?;
+    let words: Vec<String> = [reason, message].into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(status: Value, age: i64) -> Trial {
+        let pod =
+            json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let now = pod.metadata.creation_timestamp.as_ref().unwrap().0.as_second() + age;
+        judge(&pod, 60, Timestamp::from_second(now).unwrap())
+    }
+
+    #[test]
+    fn a_guest_that_refuses_for_want_of_a_plan_is_alive() {
+        let message = "failed to create task: INITDATA-MISSING: …";
+        let waiting = json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "RunContainerError", "message": message}}}]});
+        assert_eq!(trial(waiting, 5), Trial::Passed);
+        let ended = json!({"phase": "Failed", "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": message}}}]});
+        assert_eq!(trial(ended, 5), Trial::Passed);
+        assert_eq!(trial(json!({"phase": "Succeeded"}), 5), Trial::Passed);
+    }
+
+    #[test]
+    fn silence_and_other_failures_are_not() {
+        assert_eq!(trial(json!({"phase": "Pending"}), 20), Trial::Running(40));
+        assert!(
+            matches!(trial(json!({"phase": "Pending"}), 61), Trial::Failed(why) if why.contains("60 seconds"))
+        );
+        let ended = json!({"phase": "Failed", "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no QEMU"}}}]});
+        assert!(matches!(trial(ended, 5), Trial::Failed(why) if why.contains("no QEMU")));
+    }
+}

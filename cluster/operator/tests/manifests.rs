@@ -1,0 +1,71 @@
+//! `cocoon.yaml` as people apply it: a changed byte must be a decision.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use cocoon_operator::manifests::{Shape, definitions, file, objects, yaml};
+use serde_json::Value;
+
+#[test]
+fn the_manifest_is_as_it_was() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cocoon.yaml");
+    // Definitions have a golden file of their own (cluster/api).
+    let now: String = objects(&Shape::default(), true)
+        .iter()
+        .filter(|o| o["kind"] != "CustomResourceDefinition")
+        .map(|o| format!("---\n{}", yaml::document(o)))
+        .collect();
+    if std::env::var_os("COCOON_UPDATE_DOCS").is_some() {
+        std::fs::write(path, &now).unwrap();
+    }
+    let before = std::fs::read_to_string(path).unwrap();
+    assert!(
+        before == now,
+        "it has changed; COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew"
+    );
+}
+
+#[test]
+fn the_yaml_says_what_the_objects_say() {
+    let objects = objects(&Shape::default(), true);
+    for (object, text) in objects.iter().zip(file(&objects).split("---\n")) {
+        let read: Value = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(&read, object, "{text}");
+    }
+}
+
+#[test]
+fn definitions_have_one_stored_version_with_a_status() {
+    for definition in definitions() {
+        let versions = definition["spec"]["versions"].as_array().unwrap();
+        assert_eq!(versions.iter().filter(|v| v["storage"] == true).count(), 1);
+        assert!(versions.iter().all(|v| v["subresources"]["status"].is_object()));
+    }
+}
+
+#[test]
+fn no_object_is_named_twice_and_all_accounts_exist() {
+    let objects = objects(&Shape { trustees: vec!["a".into(), "b".into()], ..Shape::default() }, true);
+    let key = |o: &Value| format!("{} {} {}", o["kind"], o["metadata"]["namespace"], o["metadata"]["name"]);
+    let mut keys: Vec<String> = objects.iter().map(key).collect();
+    keys.sort();
+    let count = keys.len();
+    keys.dedup();
+    assert_eq!(keys.len(), count);
+    for binding in objects
+        .iter()
+        .filter(|o| o["kind"].as_str().unwrap().ends_with("Binding") && o["subjects"].is_array())
+    {
+        let subject = &binding["subjects"][0];
+        let found = objects.iter().any(|o| {
+            o["kind"] == "ServiceAccount"
+                && o["metadata"]["name"] == subject["name"]
+                && o["metadata"]["namespace"] == subject["namespace"]
+        });
+        assert!(found, "{binding}");
+        let role = &binding["roleRef"];
+        assert!(
+            objects.iter().any(|o| o["kind"] == role["kind"] && o["metadata"]["name"] == role["name"]),
+            "{binding}"
+        );
+    }
+}
