@@ -18,12 +18,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::kube::*;
 pub use admin::*;
 pub use collateral::*;
 pub use delivery::*;
 pub use evidence::*;
 pub use image::*;
-pub use self::kube::*;
 pub use layers::*;
 pub use node::*;
 pub use operator::*;

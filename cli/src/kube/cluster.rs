@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use cocoon_stage::{Code, Failure};
 use cocoon_workload::{Content, Document};
-use futures_util::TryStreamExt as _;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
@@ -130,7 +129,7 @@ impl Cluster {
             .body(Vec::new())
             .map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
         let changes = self.client.request_events::<Value>(request).await.map_err(|e| failure("watch", &e))?;
-        Ok(Box::pin(changes.into_stream()))
+        Ok(Box::pin(changes))
     }
 
     /// Where objects of this kind are, and whether in namespaces.

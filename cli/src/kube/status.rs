@@ -49,9 +49,10 @@ pub async fn status(args: StatusArgs) -> Result<u8, Failure> {
             continue;
         };
         let digest = InitData::from_annotation(initdata).map(|i| hex::encode(i.digest()));
-        let plan = digest.clone().unwrap_or_else(|_| "malformed".into());
+        let malformed = digest.is_err();
+        let plan = digest.unwrap_or_else(|_| "malformed".into());
         let known = names.as_ref().map(|n| n.get(&plan).cloned().unwrap_or_else(|| "NOT REGISTERED".into()));
-        trouble |= digest.is_err() || !of_pod(pod).is_empty() || known.as_deref() == Some("NOT REGISTERED");
+        trouble |= malformed || !of_pod(pod).is_empty() || known.as_deref() == Some("NOT REGISTERED");
         lines.push(line(pod, class, plan, known));
     }
     print(&args, &lines);
