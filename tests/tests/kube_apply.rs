@@ -107,7 +107,7 @@ fn edited(cluster: &Cluster, patch: &Value, field: &str, known: &mut Vec<String>
     assert!(refused && events.contains(field), "{field} is not named in\n{events}");
     let status = cluster.get(&["pod", &pod]).unwrap();
     let containers = status["status"]["containerStatuses"].as_array().unwrap();
-    let strange = containers.iter().filter(|c| text(c, "/state/waiting/reason") != "").count();
+    let strange = containers.iter().filter(|c| !text(c, "/state/waiting/reason").is_empty()).count();
     assert!(strange > 0, "{status}");
     assert!(!cluster.kubectl(&["logs", &pod, "--all-containers"]).unwrap_or_default().contains("hunter2"));
     let told = cocoon(cluster, &["explain", &pod]);

@@ -190,6 +190,7 @@ done
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
+        .map(drop)
         .unwrap();
     let folder = folder.display();
     format!("echo restart >{folder}/ask && read -r _ <{folder}/done")
@@ -263,7 +264,7 @@ fn installed_used_healed_and_removed_byte_for_byte() {
 fn heals(admin: &Admin) {
     let node = admin.cluster.get(&["cocoonnode", "node"]).unwrap();
     let healed = |n: &Value| n["status"]["healed"].as_u64().unwrap_or(0);
-    let mut count = healed(&node);
+    let mut seen = healed(&node);
     let version = node["status"]["version"].as_str().unwrap().to_owned();
     let drop_in = admin.cluster.drop_ins().join("cocoon.toml");
     let shim = admin.cluster.node().path(&format!("/opt/cocoon/{version}/bin/containerd-shim-cocoon-v2"));
@@ -276,10 +277,10 @@ fn heals(admin: &Admin) {
         let began = std::time::Instant::now();
         admin
             .cluster
-            .wait_for(&["cocoonnodes"], "node", LONG, |n| healed(n) > count && holds(n, "Ready"))
+            .wait_for(&["cocoonnodes"], "node", LONG, |n| healed(n) > seen && holds(n, "Ready"))
             .unwrap_or_else(|e| admin.give_up(&e));
         println!("{} was put right after {:?}", file.display(), began.elapsed());
-        count += 1;
+        seen = seen.saturating_add(1);
         assert!(std::fs::read(file).unwrap() == before, "{}", file.display());
     }
     // What the operator made is put right too.

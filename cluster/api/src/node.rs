@@ -1,4 +1,5 @@
 //! One node: what it shall have installed, and has.
+#![allow(clippy::duplicated_attributes)] // columns of one type each say so
 
 use std::collections::BTreeMap;
 

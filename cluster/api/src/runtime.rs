@@ -1,4 +1,5 @@
 //! What a cluster's administrator asks for.
+#![allow(clippy::duplicated_attributes)] // columns of one type each say so
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! A Trustee that the cluster runs.
+#![allow(clippy::duplicated_attributes)] // columns of one type each say so
 
 use std::collections::BTreeMap;
 

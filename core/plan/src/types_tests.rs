@@ -4,6 +4,7 @@ use super::*;
 
 pub(crate) fn sample() -> Plan {
     Plan {
+        exact: false,
         version: 1,
         name: "demo".into(),
         instance: "00ff".into(),

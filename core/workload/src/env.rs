@@ -95,7 +95,7 @@ impl Env {
                 if key.contains('=') || !variable.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
                     log.open(&at, "left out", "is no name of a variable");
                 } else {
-                    self.from_content(&variable, content, key, secret, pod, &at, log);
+                    self.take_content(&variable, content, key, secret, pod, &at, log);
                 }
             }
         }
@@ -107,7 +107,7 @@ impl Env {
 
     /// One variable from a ConfigMap or Secret.
     #[allow(clippy::too_many_arguments)] // of one caller's making
-    fn from_content(
+    fn take_content(
         &mut self,
         variable: &str,
         content: &Content,
@@ -199,7 +199,7 @@ impl Env {
                 Some(content) if content.file(key).is_none() => {
                     absent(secret, &format!("{object}[{key}]"), optional, &at, log);
                 }
-                Some(content) => self.from_content(name, content, key, secret, pod, &at, log),
+                Some(content) => self.take_content(name, content, key, secret, pod, &at, log),
             }
         }
         if let Some(mut field) = from.object("fieldRef", log) {

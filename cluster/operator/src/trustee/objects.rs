@@ -1,6 +1,6 @@
 //! The objects that a Trustee consists of.
 
-use cocoon_cluster_api::{Trustee, TrusteeSpec, Volume, labels};
+use cocoon_cluster_api::{Trustee, TrusteeSpec, labels};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -107,7 +107,7 @@ pub fn objects(trustee: &Trustee, owner: &Value, image: &str) -> Vec<Value> {
     ];
     let has_volume = spec.state.postgres.is_none() && !is_ephemeral(spec);
     if has_volume {
-        let volume = spec.state.volume.clone().unwrap_or_else(Volume::default);
+        let volume = spec.state.volume.clone().unwrap_or_default();
         let mut meta = meta(&names.volume);
         // What is sealed in it outlives a Trustee that is deleted; a person removes it.
         if let Some(map) = meta.as_object_mut() {
