@@ -117,7 +117,19 @@ async fn start(machine: &Machine, name: &str) -> Result<(Pod, String)> {
         plan.containers[0].restart = Restart::Always;
     };
     let pod = machine.planned(PodWish::new(name, "cocoon"), &[&work], &[], change).await?;
-    let id = pod.container(&work).await?;
+    let mut tries = 0;
+    let id = loop {
+        tries += 1;
+        let id = pod.create(&work).await?;
+        match pod.start(&id).await {
+            Ok(()) => break id,
+            // On a machine that is busy booting others; a kubelet tries again too.
+            Err(e) if tries < 4 && format!("{e:#}").contains("ATTEST-TRUSTEE-UNREACHABLE") => {
+                pod.remove_container(&id).await?;
+            }
+            Err(e) => return Err(e),
+        }
+    };
     pod.wait_for_log("work", 0, "ready\n").await?;
     Ok((pod, id))
 }

@@ -326,6 +326,9 @@ async fn lied_to(machine: Machine) -> Machine {
     let client = Host::connect(&pod).await;
     let console = machine.node.folder().join("console.log");
     let mut host = Host { pod, client, console, answers: Vec::new() };
+    // A container waits for the files that it mounts.
+    let files = methods().into_iter().find(|m| m.name == "PutFiles").unwrap();
+    host.ask(files.service, files.name, &files.honest()).await;
     create(&mut host, "witness").await;
     create(&mut host, "victim").await;
     host.unharmed("nothing").await;

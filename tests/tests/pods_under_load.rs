@@ -115,8 +115,9 @@ fn figures_come_in_time_and_add_up() {
 const FLOOD: usize = 8 * 1024;
 
 async fn still_reader(machine: Machine) -> Machine {
-    let script =
-        format!("read go; yes $(busybox printf '%01023d' 7) | head -n {FLOOD}; echo end; sleep 100000");
+    let script = format!(
+        "read go; echo began; yes $(busybox printf '%01023d' 7) | head -n {FLOOD}; echo end; sleep 100000"
+    );
     let mut flood = ContainerWish::script("flood", &machine.image, &script);
     flood.stdin = true;
     let pod = machine.planned(PodWish::new("still", "cocoon"), &[&flood], &[], |_| {}).await.unwrap();
@@ -126,6 +127,7 @@ async fn still_reader(machine: Machine) -> Machine {
     let mut attached = pod.attach(&id, false, true).await.unwrap();
     // containerd, which reads what containers say, stands still soon after the flood begins.
     attached.write(b"go\n").await.unwrap();
+    attached.wait_for("began\n").await.unwrap();
     let containerd = machine.containerd.process(&machine.node).unwrap();
     containerd.signal(Signal::STOP);
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -136,8 +138,8 @@ async fn still_reader(machine: Machine) -> Machine {
     // All of it comes, nothing twice.
     pod.wait_for_log("flood", 0, "end\n").await.unwrap();
     let log = pod.log("flood", 0, "stdout").unwrap();
-    assert_eq!(log.len(), (FLOOD << 10) + 4);
-    assert!(log.lines().take(FLOOD).all(|l| l.len() == 1023 && l.ends_with("0007")));
+    assert_eq!(log.len(), "began\n".len() + (FLOOD << 10) + "end\n".len());
+    assert!(log.lines().skip(1).take(FLOOD).all(|l| l.len() == 1023 && l.ends_with("0007")));
     let state = pod.status(&id).await.unwrap().state;
     assert_eq!(state, protobuf::EnumOrUnknown::new(cri::ContainerState::CONTAINER_RUNNING));
     pod.remove().await.unwrap();

@@ -98,13 +98,13 @@ fn says_so(result: anyhow::Result<()>, began: Instant) {
 async fn of_the_shim(machine: Machine) -> Machine {
     let disk = Disk::mount(&machine, &machine.node.folder().join("s"), 4);
     whole(&machine, "with-room").await.unwrap();
-    // No room for the socket's folder; none for initdata; none for what comes later.
+    // No room at all, and ever a little more.
     for (number, kib) in [0, 4, 12, 40].into_iter().enumerate() {
         disk.fill(kib);
         let began = Instant::now();
         match whole(&machine, &format!("full-{number}")).await {
             // With so much left it may just do.
-            Ok(()) if number > 1 => println!("{kib} KiB are enough"),
+            Ok(()) if number > 0 => println!("{kib} KiB are enough"),
             result => says_so(result, began),
         }
         disk.make_room();
