@@ -18,7 +18,7 @@ use cocoon_tests::containerd::{ContainerWish, Machine, Story, Version};
 use cocoon_vmm::{Accel, Qemu};
 use containerd_shim_protos::api::{StateResponse, Status};
 use lies::table::{SANDBOX, TASK, messages, methods, options};
-use lies::{any, bytes};
+use lies::{any, bytes, varied};
 use protobuf::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ttrpc::r#async::Client;
@@ -34,6 +34,7 @@ struct Host {
     client: Client,
     console: PathBuf,
     answers: Vec<(String, String)>,
+    probes: usize,
 }
 
 /// What came back.
@@ -124,7 +125,8 @@ impl Host {
         let status = StatusResponse::parse_from_bytes(&status).unwrap();
         assert_eq!((status.state.as_str(), status.failure.as_str()), ("ready", ""), "after {after}");
         assert!(status.peak_rss_bytes < 128 << 20, "after {after}: {} MiB", status.peak_rss_bytes >> 20);
-        let id = format!("probe-{}", self.answers.len());
+        self.probes += 1;
+        let id = format!("probe-{}", self.probes);
         let stream = self.pod.stream().unwrap();
         let probe = [
             bytes(1, b"witness"),
@@ -176,8 +178,8 @@ async fn boot(machine: &Machine, annotation: &str) -> Pod {
         boot_timeout: Duration::from_secs(180),
         adversary: None,
     };
-    let (observer, observed) = tokio::sync::mpsc::unbounded_channel();
-    drop(observed);
+    let (observer, mut observed) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move { while observed.recv().await.is_some() {} });
     Pod::boot(spec, Instant::now(), observer).await.unwrap()
 }
 
@@ -325,10 +327,11 @@ async fn lied_to(machine: Machine) -> Machine {
     let pod = boot(&machine, &annotation).await;
     let client = Host::connect(&pod).await;
     let console = machine.node.folder().join("console.log");
-    let mut host = Host { pod, client, console, answers: Vec::new() };
+    let mut host = Host { pod, client, console, answers: Vec::new(), probes: 0 };
     // A container waits for the files that it mounts.
     let files = methods().into_iter().find(|m| m.name == "PutFiles").unwrap();
-    host.ask(files.service, files.name, &files.honest()).await;
+    let complete = [files.honest(), varied(4, 1)].concat();
+    host.ask(files.service, files.name, &complete).await;
     create(&mut host, "witness").await;
     create(&mut host, "victim").await;
     host.unharmed("nothing").await;

@@ -193,7 +193,7 @@ pub struct Overhead {
 
 impl Default for Overhead {
     fn default() -> Self {
-        Overhead { memory: "256Mi".into(), cpu: "100m".into() }
+        Overhead { memory: "320Mi".into(), cpu: "100m".into() }
     }
 }
 

@@ -320,7 +320,8 @@ impl Cluster {
 fn runtime_class(name: &str) -> Value {
     json!({
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name,
-        "overhead": {"podFixed": {"memory": "256Mi", "cpu": "100m"}},
+        // Emulated VMs: QEMU keeps what it has translated.
+        "overhead": {"podFixed": {"memory": "640Mi", "cpu": "100m"}},
     })
 }
 
