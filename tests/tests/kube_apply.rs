@@ -110,7 +110,7 @@ fn edited(cluster: &Cluster, patch: &Value, field: &str, known: &mut Vec<String>
     let strange = containers.iter().filter(|c| !text(c, "/state/waiting/reason").is_empty()).count();
     assert!(strange > 0, "{status}");
     assert!(!cluster.kubectl(&["logs", &pod, "--all-containers"]).unwrap_or_default().contains("hunter2"));
-    let told = cocoon(cluster, &["explain", &pod]);
+    let told = cocoon(cluster, &["explain", &format!("pod/{pod}")]);
     assert_eq!(told.status, Some(1), "{}", told.stderr);
     assert!(
         told.text().contains(Code::PlanRequestRefused.as_str()) && told.text().contains(field),

@@ -193,9 +193,8 @@ pub enum WorkloadCommand {
 /// `cocoon explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The request id that a refusal named, or a pod of the cluster (NAME or pod/NAME); without it, the latest verdicts are
-    /// listed.
-    #[arg(value_name = "REQUEST|POD")]
+    /// The request id that a refusal named, or a pod of the cluster (pod/NAME); without it, the latest verdicts are listed.
+    #[arg(value_name = "REQUEST|pod/NAME")]
     pub request: Option<String>,
     /// List at most so many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "request")]

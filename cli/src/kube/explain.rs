@@ -58,13 +58,9 @@ pub async fn explain_plan(args: PlanExplainArgs) -> Result<u8, Failure> {
     Ok(status)
 }
 
-/// Whether an argument of `explain` names a pod, and which: `pod/NAME`, or what is no request's id.
+/// Whether an argument of `explain` names a pod, and which: `pod/NAME`. Anything else is a request's id.
 pub fn is_pod(argument: &str) -> Option<&str> {
-    let id = argument.len() == 24 && argument.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    match argument.strip_prefix("pod/").or_else(|| argument.strip_prefix("pods/")) {
-        Some(name) => Some(name),
-        None => (!id).then_some(argument),
-    }
+    argument.strip_prefix("pod/").or_else(|| argument.strip_prefix("pods/"))
 }
 
 /// Says why a pod does not run: the code in what the cluster has of it, with its entry in the catalogue.

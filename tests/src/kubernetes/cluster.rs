@@ -39,6 +39,8 @@ rm -rf /etc/containerd /etc/cocoon
 echo 1 >/proc/sys/net/ipv4/ip_forward
 # Before a packet to a service is rewritten, there must be a route for it.
 ip route add 10.96.0.0/16 dev cocoon0
+# As systemd has it: some pods ask for mounts that are handed on.
+mount --make-rshared /
 "#;
 
 /// A cluster of one node. Dropping it ends it: nothing of it stays.
