@@ -1,4 +1,4 @@
-//! Commands on a cluster: `cocoon apply`, `cocoon plan explain`, `cocoon status`, `cocoon explain POD`.
+//! Commands on a cluster: `cocoon apply`, `cocoon plan explain`, `cocoon status`, `cocoon explain pod/NAME`.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `cocoon plan explain` and `cocoon explain POD`: what a guest enforces, and why a pod does not run.
+//! `cocoon plan explain` and `cocoon explain pod/NAME`: what a guest enforces, and why a pod does not run.
 
 use cocoon_stage::{Code, Failure};
 use serde_json::{Value, json};

@@ -106,7 +106,10 @@ impl ImageSettings {
         if text.len() > MAX_PLAN_BYTES {
             return Err(Error::TooLarge(text.len()));
         }
-        let settings: Self = serde_json::from_str(text).map_err(Error::Malformed)?;
+        // A list would be read as the fields in their order.
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(Error::Malformed)?;
+        let settings: Self = serde_json::from_value(object.into()).map_err(Error::Malformed)?;
         settings.check("images")?;
         Ok(settings)
     }

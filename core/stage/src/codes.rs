@@ -316,7 +316,7 @@ codes! {
         "See its words in the reason: rights, a field, or another who manages it (--force-conflicts).";
     ClusterTimeout = "CLUSTER-TIMEOUT", Serve,
         "Pods did not become ready in time.",
-        "See the reason, `cocoon explain POD` and `kubectl describe pod`; give more --timeout if the node is slow.";
+        "See the reason, `cocoon explain pod/NAME` and `kubectl describe pod`; give more --timeout if the node is slow.";
     NodeContainerdUnusable = "NODE-CONTAINERD-UNUSABLE", Boot,
         "containerd was not found on this node, does not run, or is of a version that Cocoon does not know.",
         "Install containerd 1.6, 1.7 or 2.x, or name its program and configuration with --containerd and --config.";
