@@ -148,7 +148,7 @@ async fn a_guest_that_answers_nonsense() {
 
 #[tokio::test]
 async fn namespaces_and_ports_that_cannot_be() {
-    let many: Vec<u16> = (1..=1025).collect();
+    let many: Vec<u16> = (1..=1026).collect();
     let Some(pod) = Space::new() else { return };
     assert!(listen(&pod.path(), &many, connect).is_err());
     assert!(listen(Path::new("/proc/self/ns/net"), &[8080], connect).is_err());
