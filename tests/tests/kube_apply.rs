@@ -136,8 +136,7 @@ fn story(cluster: &mut Cluster) {
     // It answers by its Service: what the ConfigMap and the secret say.
     let sum = run("/bin/sh", ["-c", "printf hunter2 | sha256sum"]).unwrap();
     let expected = format!("hello hello {}", String::from_utf8_lossy(&sum));
-    let get =
-        || run("busybox", ["wget", "-q", "-T", "5", "-O", "-", "http://10.96.0.80/"]).unwrap_or_default();
+    let get = || run("busybox", ["wget", "-q", "-O", "-", "http://10.96.0.80/"]).unwrap_or_default();
     let mut answer = String::new();
     let answered = wait_until(LIMIT, || {
         answer = String::from_utf8_lossy(&get()).into_owned();
