@@ -398,10 +398,14 @@ fn bad_resources_are_refused_or_say_why() {
         let lie = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonNode", "metadata": {"name": "other"}, "spec": {
             "runtime": "cocoon", "revision": "r", "settings": {}}});
         admin.cluster.apply(&lie.to_string()).unwrap();
-        let patch = r#"{"status":{"phase":"Ready"}}"#;
+        // An apply alone: a process that may only write is not asked to read first.
+        let said = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonNode", "metadata": {"name": "other"},
+            "status": {"phase": "Ready"}});
+        let file = admin.cluster.node().folder().join("lie.json");
+        std::fs::write(&file, said.to_string()).unwrap();
         let account = "--as=system:serviceaccount:cocoon-system:cocoon-node";
-        let args =
-            [account, "patch", "cocoonnode", "other", "--subresource=status", "--type=merge", "-p", patch];
+        let file = file.display().to_string();
+        let args = [account, "apply", "--server-side", "--subresource=status", "-f", &file];
         let output = admin.cluster.try_kubectl(&args).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("its own node alone"), "{said}");
