@@ -47,7 +47,16 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Plan what `run` would run, register it with the Trustee at a URL, and print initdata as a pod's annotation holds it
     /// (dev.cocoon.initdata). What concerns only the VM is left to the node.
-    Plan(Box<PlanArgs>),
+    ///
+    /// `cocoon plan explain -f FILE` says of Kubernetes manifests what the guest will enforce, field by field.
+    Plan(Box<RunArgs>),
+    /// Say of Kubernetes manifests what the guest will enforce, field by field: fixed, open or refused, and why.
+    #[command(
+        name = PLAN_EXPLAIN,
+        hide = true,
+        override_usage = "cocoon plan explain [OPTIONS] <--filename <FILE|DIR|->|--kustomize <DIR>>"
+    )]
+    PlanExplain(Box<PlanExplainArgs>),
     /// Run ordinary Kubernetes manifests as confidential pods: compile, register with Trustee, apply, wait, and say what was
     /// verified.
     Apply(Box<ApplyArgs>),
@@ -107,6 +116,9 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+/// What `plan explain` is called inside: `plan` itself takes an image.
+pub const PLAN_EXPLAIN: &str = "plan-explain";
 
 /// `cocoon run`.
 #[derive(Debug, Args)]
@@ -304,6 +316,19 @@ mod tests {
         assert_eq!(parse_mib("700"), Ok(700));
         for bad in ["1M", "x", "99999G", "-1", ""] {
             assert!(parse_mib(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_planned_with_flags_before_and_after_it() {
+        use clap::Parser as _;
+        for line in
+            [&["cocoon", "plan", "--secret", "a=b", "app:1"][..], &["cocoon", "plan", "app:1", "--quiet"]]
+        {
+            let Command::Plan(args) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("{line:?} is something else");
+            };
+            assert_eq!(args.image, "app:1");
         }
     }
 }

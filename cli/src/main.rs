@@ -31,6 +31,7 @@ mod terminal;
 mod trustee;
 mod wishes;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -52,8 +53,20 @@ fn named(name: &'static str) -> clap::Command {
     Cli::command().name(name).bin_name(shown)
 }
 
+/// The command line, with `plan explain` as the one command that it is.
+fn arguments() -> Vec<OsString> {
+    let mut all: Vec<OsString> = std::env::args_os().collect();
+    if let [_, plan, explain, ..] = all.as_slice()
+        && plan == "plan"
+        && explain == "explain"
+    {
+        all.splice(1..3, [OsString::from(args::PLAN_EXPLAIN)]);
+    }
+    all
+}
+
 fn main() -> ExitCode {
-    let matches = named(own_name()).get_matches();
+    let matches = named(own_name()).get_matches_from(arguments());
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     logging::start();
     let output = Output { json: cli.command.wants_json(), quiet: false };
@@ -85,13 +98,8 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match command {
         Command::Run(args) => run::main(*args).await,
-        Command::Plan(args) => match (args.command, args.run) {
-            (Some(args::PlanCommand::Explain(explain)), _) => kube::explain_plan(*explain).await,
-            (None, Some(run)) => done(run::plan(run).await),
-            (None, None) => {
-                Err(Failure::new(Code::UsageInvalid, "plan needs an image, or a command such as explain"))
-            }
-        },
+        Command::Plan(args) => done(run::plan(*args).await),
+        Command::PlanExplain(args) => kube::explain_plan(*args).await,
         Command::Apply(args) => kube::apply(*args).await,
         Command::Status(args) => kube::status(*args).await,
         Command::Guest(command) => done(guest::main(command)),

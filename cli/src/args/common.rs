@@ -10,10 +10,8 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         match self {
             Command::Run(args) => args.json,
-            Command::Plan(args) => match &args.command {
-                Some(super::PlanCommand::Explain(explain)) => explain.json,
-                None => args.run.as_ref().is_some_and(|run| run.json),
-            },
+            Command::Plan(args) => args.json,
+            Command::PlanExplain(args) => args.json,
             Command::Doctor(args) => args.json,
             Command::Collateral(command) => command.json(),
             Command::Layers(command) => command.json(),

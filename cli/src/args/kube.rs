@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use super::{Common, DeliveryArgs, Demands, PlatformArg, RunArgs};
+use super::{Common, DeliveryArgs, Demands, PlatformArg};
 
 /// Which manifests.
 #[derive(Clone, Debug, Default, Args)]
@@ -102,23 +102,6 @@ pub struct ApplyArgs {
     pub timeout: Duration,
     #[command(flatten)]
     pub common: Common,
-}
-
-/// `cocoon plan`.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct PlanArgs {
-    #[command(subcommand)]
-    pub command: Option<PlanCommand>,
-    #[command(flatten)]
-    pub run: Option<RunArgs>,
-}
-
-/// Further commands on plans.
-#[derive(Debug, Subcommand)]
-pub enum PlanCommand {
-    /// Say of manifests what the guest will enforce, field by field: fixed, open or refused, and why.
-    Explain(Box<PlanExplainArgs>),
 }
 
 /// `cocoon plan explain`.
