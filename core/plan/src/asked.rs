@@ -6,72 +6,16 @@
 //! lies gets the plan's container.
 
 use cocoon_stage::{Code, Failure, Stage};
-use serde::Deserialize;
 
 use crate::host_env::{is_named, is_service};
-use crate::open::{MAX_SPEC, STANDARD};
+use crate::oci::{MAX_SPEC, Mount, Spec, User};
+use crate::open::STANDARD;
 use crate::{ContainerPlan, Plan};
 
 /// Where the cluster's token is mounted.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Where kubelet takes a container's last message from, unless told otherwise.
 const TERMINATION: &str = "/dev/termination-log";
-
-#[derive(Deserialize)]
-struct Spec {
-    process: Process,
-    #[serde(default)]
-    root: Root,
-    #[serde(default)]
-    mounts: Option<Vec<Mount>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Process {
-    #[serde(default)]
-    terminal: bool,
-    #[serde(default)]
-    user: User,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    env: Option<Vec<String>>,
-    cwd: String,
-    #[serde(default)]
-    capabilities: Option<Capabilities>,
-    #[serde(default)]
-    no_new_privileges: bool,
-}
-
-#[derive(Default, Deserialize)]
-struct User {
-    #[serde(default)]
-    uid: u32,
-    #[serde(default)]
-    gid: u32,
-}
-
-#[derive(Default, Deserialize)]
-struct Capabilities {
-    #[serde(default)]
-    bounding: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Root {
-    #[serde(default)]
-    readonly: bool,
-}
-
-#[derive(Deserialize)]
-struct Mount {
-    destination: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    options: Option<Vec<String>>,
-}
 
 /// Whether the host's image and its OCI runtime-spec document (JSON) are those of the plan's container.
 ///
@@ -83,7 +27,7 @@ pub fn check(plan: &Plan, container: &ContainerPlan, image: &str, spec: &[u8]) -
     if spec.is_empty() || spec.len() > MAX_SPEC {
         return refused("specification", "there is none, or it is too large");
     }
-    let Ok(Spec { process, root, mounts }) = serde_json::from_slice(spec) else {
+    let Ok(Spec { process, root, mounts, .. }) = serde_json::from_slice(spec) else {
         return refused("specification", "it is no OCI runtime-spec document");
     };
     if !same_image(image, &container.image.reference, &container.image.digest) {

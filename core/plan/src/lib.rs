@@ -14,6 +14,7 @@ pub mod files;
 pub mod host_env;
 pub mod images;
 mod named;
+mod oci;
 pub mod open;
 pub mod pod;
 mod targets;

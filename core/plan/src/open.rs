@@ -7,18 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cocoon_stage::{Code, Failure, Stage};
-use serde::Deserialize;
-
 use crate::check::{check_name, check_path};
 use crate::images::ImageSettings;
+pub use crate::oci::MAX_SPEC;
+use crate::oci::{Mount, Process, Spec};
 use crate::pod::{
     ContainerKind, DevicePlan, ExecRules, VolumePlan, VolumeSource, check_sub_path, check_sysctls,
 };
 use crate::{ContainerPlan, ImagePlan, MountPlan, Plan, Restart, Seccomp};
+use cocoon_stage::{Code, Failure, Stage};
 
-/// Largest document, in bytes.
-pub const MAX_SPEC: usize = 2 << 20;
 /// Longest name of a container, in bytes.
 const MAX_CONTAINER_NAME: usize = 128;
 const MAX_MOUNTS: usize = 1024;
@@ -65,80 +63,6 @@ pub struct OpenContainer {
     pub volumes: Vec<VolumePlan>,
     /// Kernel settings that come with it.
     pub sysctls: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Spec {
-    process: Process,
-    #[serde(default)]
-    root: Root,
-    #[serde(default)]
-    mounts: Option<Vec<Mount>>,
-    #[serde(default)]
-    linux: Linux,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Process {
-    #[serde(default)]
-    terminal: bool,
-    #[serde(default)]
-    user: User,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    env: Option<Vec<String>>,
-    cwd: String,
-    #[serde(default)]
-    capabilities: Option<Capabilities>,
-    #[serde(default)]
-    no_new_privileges: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct User {
-    #[serde(default)]
-    uid: u32,
-    #[serde(default)]
-    gid: u32,
-    #[serde(default)]
-    additional_gids: Option<Vec<u32>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Capabilities {
-    #[serde(default)]
-    bounding: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Root {
-    #[serde(default)]
-    readonly: bool,
-}
-
-#[derive(Deserialize)]
-struct Mount {
-    destination: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    source: String,
-    #[serde(default)]
-    options: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Linux {
-    #[serde(default)]
-    sysctl: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    seccomp: Option<serde_json::Value>,
-    #[serde(default)]
-    masked_paths: Option<Vec<String>>,
 }
 
 /// What every container has without being asked; `/etc/…` is the guest's to write.
