@@ -27,7 +27,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo demo-containerd test test-killed bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary kubernetes cluster
+.PHONY: help setup build guest demo demo-containerd demo-kubernetes test test-killed bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary kubernetes cluster
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -64,6 +64,12 @@ demo: build ## the main job on real input: registry, encrypted image, attested V
 demo-containerd: build shim ## the same through containerd's runtime v2, with ctr (as root)
 	$(call image,$(COCOON))
 	@COCOON='$(COCOON)' COCOON_SHIM='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' scripts/demo-containerd.sh
+
+demo-kubernetes: build shim kubernetes ## a real cluster: install, apply, verify, three refusals, uninstall (as root)
+	$(call image,$(COCOON))
+	cargo build --locked -p cocoon-tests --example cluster
+	@COCOON='$(COCOON)' COCOON_SHIM='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' \
+	    CLUSTER='$(CARGO_TARGET_DIR)/debug/examples/cluster' scripts/demo-kubernetes.sh
 
 kubernetes: setup
 	@scripts/kubernetes.sh

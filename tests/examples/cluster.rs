@@ -5,30 +5,116 @@
 //!
 //! - `--plain`: without Cocoon's runtime, as an installer finds it; otherwise containerd knows `cocoon` (`COCOON_SHIM_BIN`).
 //! - `--owner`: with a Trustee that accepts the guests of `COCOON_GUEST_IMAGE` (`COCOON_BIN` too must be set).
+//! - `--run PROGRAM ARGUMENT…`: instead of waiting, runs a program in the cluster's network and ends when it ends, with its status.
+//!   It finds in its environment: `KUBECONFIG`, `PATH` with Kubernetes' programs, and `CLUSTER_…`: `IMAGE`, `REGISTRY`, `FOLDER` (temporary),
+//!   `CONTAINERD` (the program), `RESTART` (the command that restarts it), with an owner also `TRUSTEE`, `TRUSTEE_TOKEN`, `TRUSTEE_CERT`, `PODS` and
+//!   `DATA` (the folders of a runtime class). At the end it is said which files of the node are not as they were; with `--plain` one is a failure.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 
 use anyhow::{Context, Result, bail};
 use cocoon_tests::containerd::Node;
 use cocoon_tests::kubernetes::{Cluster, Options};
 
-fn main() -> Result<()> {
-    let mut options = Options { owner: false, ..Options::cocoon() };
-    for argument in std::env::args().skip(1) {
+struct Wanted {
+    options: Options,
+    run: Vec<String>,
+}
+
+fn arguments() -> Result<Wanted> {
+    let mut wanted = Wanted { options: Options { owner: false, ..Options::cocoon() }, run: Vec::new() };
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
         match argument.as_str() {
-            "--plain" => options.runtime = false,
-            "--owner" => options.owner = true,
-            other => bail!("{other} is not known (--plain, --owner)"),
+            "--plain" => wanted.options.runtime = false,
+            "--owner" => wanted.options.owner = true,
+            "--run" => wanted.run = given.by_ref().collect(),
+            other => bail!("{other} is not known (--plain, --owner, --run PROGRAM…)"),
         }
     }
+    Ok(wanted)
+}
+
+fn main() -> Result<ExitCode> {
+    let wanted = arguments()?;
     // It stays in this machine's network, while all that is started from here on is in the cluster's.
     let outside = TcpListener::bind("127.0.0.1:0")?;
-    let port = outside.local_addr()?.port();
-    let Some(cluster) = Cluster::start(options)? else { bail!("there is no cluster") };
-    std::thread::spawn(move || carry(&outside));
+    let Some(cluster) = Cluster::start(wanted.options)? else { bail!("there is no cluster") };
+    let (end, ended) = mpsc::channel();
+    let runtime = ended_by_signals(end.clone())?;
+    let status = match wanted.run.is_empty() {
+        true => {
+            show(&cluster, &outside)?;
+            std::thread::spawn(move || carry(&outside));
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                let _ = end.send(());
+            });
+            ended.recv().context("nothing ends it")?;
+            0
+        }
+        false => run(cluster, &wanted, end, &ended)?,
+    };
+    runtime.shutdown_background();
+    Ok(ExitCode::from(status))
+}
 
+/// Runs the program in a process group of its own, which ends with this program.
+fn run(cluster: Cluster, wanted: &Wanted, end: mpsc::Sender<()>, ended: &mpsc::Receiver<()>) -> Result<u8> {
+    let mut cluster = cluster;
+    let (program, arguments) = wanted.run.split_first().context("--run needs a program")?;
+    let restart = cluster.service_manager()?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    let folders = cluster.programs().folders();
+    let path = folders.iter().map(|f| f.display().to_string()).chain(std::env::var("PATH"));
+    command.env("PATH", path.collect::<Vec<_>>().join(":")).env("KUBECONFIG", cluster.kubeconfig());
+    command.env("CLUSTER_IMAGE", cluster.image()).env("CLUSTER_REGISTRY", cluster.registry().address());
+    let folder = cluster.node().folder().join("run");
+    std::fs::create_dir(&folder)?;
+    command.env("CLUSTER_FOLDER", &folder).env("CLUSTER_RESTART", restart);
+    command.env("CLUSTER_CONTAINERD", cluster.containerd_program()?);
+    if let Ok(owner) = cluster.owner() {
+        let class = owner.class(cluster.node());
+        command.env("CLUSTER_PODS", class.state).env("CLUSTER_DATA", class.data);
+        command.env("CLUSTER_TRUSTEE", owner.trustee().url()).env("CLUSTER_TRUSTEE_TOKEN", owner.token());
+        command.env("CLUSTER_TRUSTEE_CERT", owner.certificate()?);
+    }
+    let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+    let group = rustix::process::Pid::from_child(&child);
+    let waiter = std::thread::spawn(move || {
+        let status = child.wait();
+        let _ = end.send(());
+        status
+    });
+    ended.recv().context("nothing ends it")?;
+    if !waiter.is_finished() {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+    }
+    let status = waiter.join().ok().context("the program was not waited for")??;
+    let mut status = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(130);
+    if status == 0 {
+        let changed = cluster.changed_files();
+        let mut out = std::io::stdout();
+        match changed.is_empty() {
+            true => writeln!(out, "node: every file is as it was before, byte for byte")?,
+            false => {
+                changed.iter().try_for_each(|(path, what)| writeln!(out, "node: {path} is {what}"))?;
+                status = u8::from(!wanted.options.runtime);
+            }
+        }
+    }
+    drop(cluster);
+    Ok(status)
+}
+
+/// Says how to come to the cluster.
+fn show(cluster: &Cluster, outside: &TcpListener) -> Result<()> {
+    let port = outside.local_addr()?.port();
     let file = cluster.node().folder().join("kubeconfig");
     let inside = std::fs::read_to_string(cluster.kubeconfig())?;
     std::fs::write(&file, inside.replace("https://10.88.0.1:6443", &format!("https://127.0.0.1:{port}")))?;
@@ -46,12 +132,11 @@ fn main() -> Result<()> {
     writeln!(out, "# It ends with Ctrl-C, or with its standard input.")?;
     out.flush()?;
 
-    let (end, ended) = mpsc::channel();
-    let of_input = end.clone();
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        let _ = of_input.send(());
-    });
+    Ok(())
+}
+
+/// A runtime that says when this program is to end.
+fn ended_by_signals(end: mpsc::Sender<()>) -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(async move {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
@@ -64,10 +149,7 @@ fn main() -> Result<()> {
         tokio::select! { _ = tokio::signal::ctrl_c() => {}, () = terminated => {} }
         let _ = end.send(());
     });
-    ended.recv().context("nothing ends it")?;
-    drop(cluster);
-    runtime.shutdown_background();
-    Ok(())
+    Ok(runtime)
 }
 
 /// Carries connections to the API. It is called on a thread that is in the cluster's network.

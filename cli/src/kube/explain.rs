@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn pods_and_requests_are_told_apart() {
-        assert_eq!(is_pod("web-5d9c-x"), Some("web-5d9c-x"));
+        assert_eq!(is_pod("pod/web-5d9c-x"), Some("web-5d9c-x"));
+        assert_eq!(is_pod("web-5d9c-x"), None);
         assert_eq!(is_pod("pod/0123456789abcdef01234567"), Some("0123456789abcdef01234567"));
         assert_eq!(is_pod("0123456789abcdef01234567"), None);
         let words = "RELEASE-DENIED at fetch (request 0123456789abcdef01234567)";

@@ -199,13 +199,25 @@ impl Owner {
     /// # Errors
     /// Where it cannot be started or takes longer than `limit`.
     pub fn cocoon(&self, args: &[&str], limit: Duration) -> Result<Outcome> {
-        let token = self.home.state().join("admin.token");
+        let mut command = self.home.command(args);
+        command.args(["--trustee", self.trustee.url(), "--trustee-token"]).arg(self.token());
+        command.arg("--trustee-cert").arg(self.certificate()?);
+        Job::start(command)?.finish(limit)
+    }
+
+    /// The file with an administrator's token of its Trustee.
+    pub fn token(&self) -> PathBuf {
+        self.home.state().join("admin.token")
+    }
+
+    /// A file with its Trustee's certificate, PEM.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn certificate(&self) -> Result<PathBuf> {
         let certificate = self.home.file("trustee.pem");
         std::fs::write(&certificate, self.trustee.certificate_pem()?)?;
-        let mut command = self.home.command(args);
-        command.args(["--trustee", self.trustee.url(), "--trustee-token"]).arg(token);
-        command.arg("--trustee-cert").arg(certificate);
-        Job::start(command)?.finish(limit)
+        Ok(certificate)
     }
 
     /// Waits until Trustee's log holds a text; whether it came to.

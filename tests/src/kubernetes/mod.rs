@@ -19,6 +19,7 @@ mod containerd;
 mod control_plane;
 mod credentials;
 mod kubectl;
+mod manager;
 mod options;
 mod part;
 mod programs;

@@ -4,7 +4,7 @@
 //! get theirs last of all, because what is put into them changes their times.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::Error;
 use crate::tar::{Entry, Time};
 use crate::unpack::root::{Parent, Root};
-use crate::unpack::{Summary, UnpackOptions};
+use crate::unpack::{Summary, UnpackOptions, unsafe_entry};
 
 /// Memory for directories waiting for their metadata; past it they get it early.
 const MAX_DEFERRED_BYTES: usize = 8 << 20;
@@ -87,31 +87,58 @@ pub(super) fn apply_to_fifo(
 }
 
 /// A directory by path and inode, and what it is to get.
-type Waiting = (Vec<u8>, u64, Mode, Time);
+struct Waiting {
+    path: Vec<u8>,
+    inode: u64,
+    mode: Mode,
+    mtime: Time,
+    /// Itself, where its path does not lead to it: it took the place of a link on its own way.
+    held: Option<OwnedFd>,
+}
+
+/// How many directories may be held open; no builder makes one.
+const MAX_HELD: usize = 64;
 
 /// Directories whose mode and time are set at the layer's end.
 #[derive(Default)]
 pub(super) struct Deferred {
     waiting: Vec<Waiting>,
     bytes: usize,
+    held: usize,
 }
 
 impl Deferred {
-    /// Sets owner and attributes now, mode and time later.
+    /// Sets owner and attributes of the open directory now, mode and time later. `replaced`: something else had its name before.
     pub(super) fn push(
         &mut self,
         root: &Root<'_>,
-        path: Vec<u8>,
+        (path, fd, replaced): (Vec<u8>, OwnedFd, bool),
         entry: &Entry,
         options: &UnpackOptions,
         summary: &mut Summary,
     ) -> Result<(), Error> {
-        let fd = root.open_directory(&path).map_err(|e| Error::filesystem(&entry.path, e))?;
-        let inode = rustix::fs::fstat(&fd).map_err(|e| Error::filesystem(&entry.path, e))?.st_ino;
+        let fail = |e| Error::filesystem(&entry.path, e);
+        let inode = rustix::fs::fstat(&fd).map_err(fail)?.st_ino;
+        let found =
+            || root.open_directory(&path).and_then(rustix::fs::fstat).is_ok_and(|s| s.st_ino == inode);
+        let held =
+            if !replaced || found() { None } else { Some(fd.try_clone().map_err(|_| fail(Errno::MFILE))?) };
+        if held.is_some() {
+            self.held = self.held.saturating_add(1);
+            if self.held > MAX_HELD {
+                return Err(unsafe_entry(entry, "too many directories replace links on their own ways"));
+            }
+        }
         let writable = Entry { mode: entry.mode | 0o700, ..entry.clone() };
         summary.skipped_xattrs += apply_to_open(fd, &writable, options)?;
         self.bytes = self.bytes.saturating_add(path.len() + size_of::<Waiting>());
-        self.waiting.push((path, inode, Mode::from_raw_mode(entry.mode), entry.mtime));
+        self.waiting.push(Waiting {
+            path,
+            inode,
+            mode: Mode::from_raw_mode(entry.mode),
+            mtime: entry.mtime,
+            held,
+        });
         if self.bytes > MAX_DEFERRED_BYTES { self.flush(root) } else { Ok(()) }
     }
 
@@ -119,9 +146,10 @@ impl Deferred {
     pub(super) fn flush(&mut self, root: &Root<'_>) -> Result<(), Error> {
         self.bytes = 0;
         let mut done = HashSet::new();
-        while let Some((path, inode, mode, mtime)) = self.waiting.pop() {
+        self.held = 0;
+        while let Some(Waiting { path, inode, mode, mtime, held }) = self.waiting.pop() {
             let fail = |e| Error::filesystem(&path, e);
-            let fd = match root.open_directory(&path) {
+            let fd = match held.map_or_else(|| root.open_directory(&path), Ok) {
                 Ok(fd) => fd,
                 // Replaced or removed later in the same layer.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,

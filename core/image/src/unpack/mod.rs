@@ -151,13 +151,9 @@ impl<R: BufRead> Unpacker<'_, R> {
         let (parent, base) = match target {
             Target::Root if entry.kind == Kind::Directory => {
                 self.root_described = true;
-                return self.directories.push(
-                    &self.root,
-                    Vec::new(),
-                    entry,
-                    &self.options,
-                    &mut self.summary,
-                );
+                let fd = self.root.open_directory(b"").map_err(|e| Error::filesystem(&entry.path, e))?;
+                let root = (Vec::new(), fd, false);
+                return self.directories.push(&self.root, root, entry, &self.options, &mut self.summary);
             }
             Target::Root => return Err(unsafe_entry(entry, "only a directory can be the root")),
             Target::Whiteout { parent, name } if self.root.is_overlay() => {
@@ -255,11 +251,13 @@ impl<R: BufRead> Unpacker<'_, R> {
 
     fn directory(&mut self, entry: &Entry, parent: &Parent, above: &[u8], base: &[u8]) -> Result<(), Error> {
         let fail = |e| Error::filesystem(&entry.path, e);
+        let mut replaced = false;
         match rustix::fs::mkdirat(parent, base, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let there = rustix::fs::statat(parent, base, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
                 if rustix::fs::FileType::from_raw_mode(there.st_mode) != rustix::fs::FileType::Directory {
+                    replaced = true;
                     self.root.forget();
                     rustix::fs::unlinkat(parent, base, AtFlags::empty()).map_err(fail)?;
                     rustix::fs::mkdirat(parent, base, Mode::RWXU).map_err(fail)?;
@@ -274,7 +272,10 @@ impl<R: BufRead> Unpacker<'_, R> {
             Err(e) => return Err(fail(e)),
         }
         let path = if above.is_empty() { base.to_vec() } else { [above, b"/", base].concat() };
-        self.directories.push(&self.root, path, entry, &self.options, &mut self.summary)
+        // Not by its path: what was replaced may have been a link on its way.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(parent, base, flags, Mode::empty()).map_err(fail)?;
+        self.directories.push(&self.root, (path, fd, replaced), entry, &self.options, &mut self.summary)
     }
 
     fn symlink(&mut self, entry: &Entry, parent: &Parent, base: &[u8]) -> Result<(), Error> {
