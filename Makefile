@@ -27,7 +27,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo demo-containerd demo-kubernetes test test-killed bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary kubernetes cluster
+.PHONY: help setup build guest demo demo-containerd demo-kubernetes test test-killed bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary kubernetes cluster conformance
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -84,6 +84,14 @@ test-killed: guest-binary ## kill every process of pods at random, 50 times (as 
 	cargo build --locked -p cocoon -p cocoon-shim
 	$(call image,$(COCOON_DEBUG))
 	COCOON_KILLS=50 COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo test --locked -p cocoon-tests --test pods_killed -- --nocapture
+
+conformance: guest-binary kubernetes ## Kubernetes' NodeConformance suite with Cocoon as every pod's runtime (as root; hours; RUNTIME=runc FOCUS=… SKIP=…)
+	scripts/kubernetes.sh conformance
+	cargo build --locked -p cocoon -p cocoon-shim
+	$(call image,$(COCOON_DEBUG))
+	cargo build --locked -p cocoon-tests --example cluster
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' \
+	    CLUSTER='$(CARGO_TARGET_DIR)/debug/examples/cluster' scripts/conformance.sh
 
 cluster: guest-binary kubernetes ## a Kubernetes of one node to try things on, until Ctrl-C (as root)
 	cargo build --locked -p cocoon -p cocoon-shim

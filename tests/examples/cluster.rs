@@ -1,10 +1,11 @@
-//! A cluster to try things on: `cargo run -p cocoon-tests --example cluster -- [--plain] [--owner]`, as root.
+//! A cluster to try things on: `cargo run -p cocoon-tests --example cluster -- [FLAG…]`, as root.
 //!
 //! It runs until standard input ends or Ctrl-C, and is then wholly gone. It prints a kubeconfig that works from this machine's own
 //! network (connections are carried into the cluster's), and how to come to its node.
 //!
 //! - `--plain`: without Cocoon's runtime, as an installer finds it; otherwise containerd knows `cocoon` (`COCOON_SHIM_BIN`).
 //! - `--owner`: with a Trustee that accepts the guests of `COCOON_GUEST_IMAGE` (`COCOON_BIN` too must be set).
+//! - `--open`: all pods that name no RuntimeClass are Cocoon's, in a developer's guest that needs no plan.
 //! - `--run PROGRAM ARGUMENT…`: instead of waiting, runs a program in the cluster's network and ends when it ends, with its status.
 //!   It finds in its environment: `KUBECONFIG`, `PATH` with Kubernetes' programs, and `CLUSTER_…`: `IMAGE`, `REGISTRY`, `FOLDER` (temporary),
 //!   `CONTAINERD` (the program), `RESTART` (the command that restarts it), with an owner also `TRUSTEE`, `TRUSTEE_TOKEN`, `TRUSTEE_CERT`, `PODS` and
@@ -32,8 +33,9 @@ fn arguments() -> Result<Wanted> {
         match argument.as_str() {
             "--plain" => wanted.options.runtime = false,
             "--owner" => wanted.options.owner = true,
+            "--open" => wanted.options = Options::open(),
             "--run" => wanted.run = given.by_ref().collect(),
-            other => bail!("{other} is not known (--plain, --owner, --run PROGRAM…)"),
+            other => bail!("{other} is not known (--plain, --owner, --open, --run PROGRAM…)"),
         }
     }
     Ok(wanted)

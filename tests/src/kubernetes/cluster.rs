@@ -15,7 +15,7 @@ use super::control_plane::{self, API, Place};
 use super::credentials::Authority;
 use super::kubectl::is_true;
 use super::worker::{self, NAME};
-use super::{Options, Part, Programs};
+use super::{Options, Part, Programs, open};
 use crate::containerd::{Node, Owner, Version, shim_program};
 use crate::{Layout, Registry, missing};
 
@@ -84,7 +84,7 @@ impl Cluster {
         let path = search_path(&node, &programs, &of_containerd, options)?;
         let authority = Authority::new(&node.folder().join("credentials"))?;
         let place = Place { node: &node, programs: &programs, authority: &authority, path: &path };
-        let mut others = control_plane::start_api(&place)?;
+        let mut others = control_plane::start_api(&place, options.open)?;
         let kubeconfig = authority.kubeconfig("admin", "admin", "system:masters", API)?;
 
         // While the API starts: registry, owner, containerd.
@@ -97,6 +97,12 @@ impl Cluster {
         let class = node.folder().join("class.toml");
         if options.runtime {
             let mut config = owner.as_ref().map(|o| o.class(&node)).unwrap_or_default();
+            if options.open {
+                config.guest_image = node.folder().join("developer");
+                if !crate::build_developer_image(&config.guest_image)? {
+                    return Ok(None);
+                }
+            }
             (options.class)(&mut config);
             fs::write(&class, config.to_toml())?;
         }
@@ -136,6 +142,11 @@ impl Cluster {
         cluster.apply(&worker::dns_service().to_string())?;
         if options.runtime {
             cluster.apply(&runtime_class("cocoon").to_string())?;
+        }
+        if options.open {
+            for object in open::policy(&cluster.registry.address())? {
+                cluster.apply(&object.to_string())?;
+            }
         }
         cluster.wait_for(&["nodes"], NAME, LIMIT, |node| is_true(node, "Ready"))?;
         // Pods are refused before it is there.
@@ -319,7 +330,7 @@ impl Cluster {
 }
 
 /// A RuntimeClass of Cocoon's, whose handler has its name.
-fn runtime_class(name: &str) -> Value {
+pub(super) fn runtime_class(name: &str) -> Value {
     json!({
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name,
         // Emulated VMs: QEMU keeps what it has translated.

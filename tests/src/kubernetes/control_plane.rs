@@ -44,8 +44,8 @@ impl Place<'_> {
     }
 }
 
-/// Starts etcd and the API server; they are not ready yet.
-pub(super) fn start_api(place: &Place) -> Result<Vec<Part>> {
+/// Starts etcd and the API server; they are not ready yet. `mutating`: with policies that change what is admitted, which are beta.
+pub(super) fn start_api(place: &Place, mutating: bool) -> Result<Vec<Part>> {
     let data = place.node.folder().join("etcd").display().to_string();
     let etcd = place.part(
         "etcd",
@@ -74,37 +74,39 @@ pub(super) fn start_api(place: &Place) -> Result<Vec<Part>> {
     )?;
     authority.client("kubelet-client", "kube-apiserver", "system:masters")?;
     authority.client("front-proxy", "front-proxy", "front-proxy")?;
-    let api = place.part(
-        "kube-apiserver",
-        &[
-            "--etcd-servers=http://127.0.0.1:2379".into(),
-            format!("--advertise-address={}", Node::ADDRESS),
-            "--secure-port=6443".into(),
-            format!("--service-cluster-ip-range={SERVICES}"),
-            format!("--client-ca-file={}", place.file("ca.pem")),
-            format!("--tls-cert-file={}", place.file("apiserver.pem")),
-            format!("--tls-private-key-file={}", place.file("apiserver.key")),
-            format!("--kubelet-client-certificate={}", place.file("kubelet-client.pem")),
-            format!("--kubelet-client-key={}", place.file("kubelet-client.key")),
-            format!("--kubelet-certificate-authority={}", place.file("ca.pem")),
-            "--kubelet-preferred-address-types=InternalIP".into(),
-            format!("--service-account-key-file={}", place.file("sa.pub")),
-            format!("--service-account-signing-key-file={}", place.file("sa.pem")),
-            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
-            "--authorization-mode=Node,RBAC".into(),
-            "--enable-admission-plugins=NodeRestriction".into(),
-            "--allow-privileged=true".into(),
-            format!("--requestheader-client-ca-file={}", place.file("ca.pem")),
-            "--requestheader-allowed-names=front-proxy".into(),
-            "--requestheader-username-headers=X-Remote-User".into(),
-            "--requestheader-group-headers=X-Remote-Group".into(),
-            "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
-            format!("--proxy-client-cert-file={}", place.file("front-proxy.pem")),
-            format!("--proxy-client-key-file={}", place.file("front-proxy.key")),
-            // Webhooks and aggregated APIs are reached by endpoint, as nothing else here does.
-            "--enable-aggregator-routing=true".into(),
-        ],
-    )?;
+    let mut flags = vec![
+        "--etcd-servers=http://127.0.0.1:2379".into(),
+        format!("--advertise-address={}", Node::ADDRESS),
+        "--secure-port=6443".into(),
+        format!("--service-cluster-ip-range={SERVICES}"),
+        format!("--client-ca-file={}", place.file("ca.pem")),
+        format!("--tls-cert-file={}", place.file("apiserver.pem")),
+        format!("--tls-private-key-file={}", place.file("apiserver.key")),
+        format!("--kubelet-client-certificate={}", place.file("kubelet-client.pem")),
+        format!("--kubelet-client-key={}", place.file("kubelet-client.key")),
+        format!("--kubelet-certificate-authority={}", place.file("ca.pem")),
+        "--kubelet-preferred-address-types=InternalIP".into(),
+        format!("--service-account-key-file={}", place.file("sa.pub")),
+        format!("--service-account-signing-key-file={}", place.file("sa.pem")),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
+        "--authorization-mode=Node,RBAC".into(),
+        "--enable-admission-plugins=NodeRestriction".into(),
+        "--allow-privileged=true".into(),
+        format!("--requestheader-client-ca-file={}", place.file("ca.pem")),
+        "--requestheader-allowed-names=front-proxy".into(),
+        "--requestheader-username-headers=X-Remote-User".into(),
+        "--requestheader-group-headers=X-Remote-Group".into(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        format!("--proxy-client-cert-file={}", place.file("front-proxy.pem")),
+        format!("--proxy-client-key-file={}", place.file("front-proxy.key")),
+        // Webhooks and aggregated APIs are reached by endpoint, as nothing else here does.
+        "--enable-aggregator-routing=true".into(),
+    ];
+    if mutating {
+        flags.push("--feature-gates=MutatingAdmissionPolicy=true".into());
+        flags.push("--runtime-config=admissionregistration.k8s.io/v1beta1=true".into());
+    }
+    let api = place.part("kube-apiserver", &flags)?;
     Ok(vec![etcd, api])
 }
 

@@ -20,6 +20,7 @@ mod control_plane;
 mod credentials;
 mod kubectl;
 mod manager;
+mod open;
 mod options;
 mod part;
 mod programs;
