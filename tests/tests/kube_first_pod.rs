@@ -191,6 +191,16 @@ fn stats(cluster: &Cluster, name: &str) {
     let there = cocoon_tests::wait_until(LIMIT, known);
     assert!(there, "{seen:?}");
     assert!(seen.1 < seen.0, "{seen:?}");
+    // What metrics-server reads.
+    let raw = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node/proxy/metrics/resource"]).unwrap();
+    for metric in [
+        "container_memory_working_set_bytes",
+        "container_cpu_usage_seconds_total",
+        "pod_memory_working_set_bytes",
+    ] {
+        let of_pod = |line: &str| line.starts_with(metric) && line.contains(&format!("pod=\"{name}\""));
+        assert!(raw.lines().any(of_pod), "{metric} is not in\n{raw}");
+    }
 }
 
 #[test]

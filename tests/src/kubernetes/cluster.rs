@@ -216,6 +216,21 @@ impl Cluster {
         self.others.iter_mut().find(|p| p.name() == name).with_context(|| format!("there is no {name}"))
     }
 
+    pub(super) fn node_and_parts(&mut self) -> (&Node, &mut [Part]) {
+        (&self.node, &mut self.others)
+    }
+
+    pub(super) fn stop_worker(&mut self) -> Result<()> {
+        self.kubelet.stop(&self.node, Signal::KILL)?;
+        self.containerd.stop(&self.node, Signal::KILL)
+    }
+
+    pub(super) fn start_worker(&mut self) -> Result<()> {
+        self.containerd.start_again(&self.node)?;
+        containerd::wait_for(&self.node, &self.containerd)?;
+        self.kubelet.start_again(&self.node)
+    }
+
     /// Ends containerd as a service manager does, and waits until a new one answers.
     ///
     /// # Errors
