@@ -18,16 +18,17 @@ pub fn build_developer_image(out: &Path) -> Result<bool> {
         println!("skipped: COCOON_BIN and COCOON_GUEST_IMAGE do not name what to test (make test does)");
         return Ok(false);
     };
-    fs::create_dir_all(out)?;
-    let guest = out.join("cocoon-guest");
+    let parent = out.parent().context("the image needs a folder")?;
+    let work = tempfile::tempdir_in(parent)?;
+    let guest = work.path().join("cocoon-guest");
     fs::write(
         &guest,
         member(&fs::read(image.join("initrd.img"))?, "init").context("the initrd has no init")?,
     )?;
     let mut command = Command::new(program);
     command.args(["guest", "build", "--developer", "--guest-binary"]).arg(&guest).arg("--out").arg(out);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", out);
-    command.env("TMPDIR", out).stdin(Stdio::null());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", work.path());
+    command.env("TMPDIR", work.path()).stdin(Stdio::null());
     let kernel = std::env::var_os("COCOON_KERNEL_DEB");
     if let Some(deb) = &kernel {
         command.arg("--kernel-deb").arg(deb);

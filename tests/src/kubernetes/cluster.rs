@@ -80,6 +80,11 @@ impl Cluster {
         }
         let Some(of_containerd) = Version::V2.find() else { return Ok(None) };
         let Some(node) = Node::start_with(PLACES)? else { return Ok(None) };
+        // While there is a way to Debian's packages.
+        let developer = node.folder().join("developer");
+        if options.open && !crate::build_developer_image(&developer)? {
+            return Ok(None);
+        }
         node.enter_network()?;
         let path = search_path(&node, &programs, &of_containerd, options)?;
         let authority = Authority::new(&node.folder().join("credentials"))?;
@@ -98,10 +103,7 @@ impl Cluster {
         if options.runtime {
             let mut config = owner.as_ref().map(|o| o.class(&node)).unwrap_or_default();
             if options.open {
-                config.guest_image = node.folder().join("developer");
-                if !crate::build_developer_image(&config.guest_image)? {
-                    return Ok(None);
-                }
+                config.guest_image = developer;
             }
             (options.class)(&mut config);
             fs::write(&class, config.to_toml())?;

@@ -17,14 +17,14 @@ pub(super) fn policy(registry: &str) -> Result<[Value; 2]> {
     let files = BTreeMap::from([("images.json".to_owned(), images)]);
     let initdata = InitData::new(HashAlgorithm::Sha256, files).to_annotation()?;
     let class = runtime_class("cocoon");
-    let overhead = class.pointer("/overhead/podFixed/memory").and_then(Value::as_str).unwrap_or_default();
+    let overhead = class.pointer("/overhead/podFixed").cloned().unwrap_or_default();
     let (group, name) = ("admissionregistration.k8s.io/v1beta1", "all-pods-are-cocoons");
     let annotation = format!("/metadata/annotations/{}", ANNOTATION.replace('/', "~1"));
     let expression = format!(
         "(has(object.metadata.annotations) ? [] : [JSONPatch{{op: 'add', path: '/metadata/annotations', value: {{}}}}]) + [\
          JSONPatch{{op: 'add', path: '{annotation}', value: '{initdata}'}}, \
          JSONPatch{{op: 'add', path: '/spec/runtimeClassName', value: 'cocoon'}}, \
-         JSONPatch{{op: 'add', path: '/spec/overhead', value: {{'memory': '{overhead}'}}}}]"
+         JSONPatch{{op: 'add', path: '/spec/overhead', value: {overhead}}}]"
     );
     Ok([
         json!({
