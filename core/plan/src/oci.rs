@@ -80,4 +80,15 @@ pub(crate) struct Linux {
     pub(crate) seccomp: Option<serde_json::Value>,
     #[serde(default)]
     pub(crate) masked_paths: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) namespaces: Option<Vec<Namespace>>,
+}
+
+/// A namespace of its own, or, with a path, one that is there.
+#[derive(Default, Deserialize)]
+pub(crate) struct Namespace {
+    #[serde(default, rename = "type")]
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) path: String,
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::check::{check_name, check_path};
 use crate::images::ImageSettings;
 pub use crate::oci::MAX_SPEC;
-use crate::oci::{Mount, Process, Spec};
+use crate::oci::{Mount, Namespace, Process, Spec};
 use crate::pod::{
     ContainerKind, DevicePlan, ExecRules, VolumePlan, VolumeSource, check_sub_path, check_sysctls,
 };
@@ -63,6 +63,8 @@ pub struct OpenContainer {
     pub volumes: Vec<VolumePlan>,
     /// Kernel settings that come with it.
     pub sysctls: BTreeMap<String, String>,
+    /// Whether it joins process ids that are there: the pod's.
+    pub shares_pids: bool,
 }
 
 /// What every container has without being asked; `/etc/…` is the guest's to write.
@@ -144,6 +146,8 @@ pub fn container(request: &OpenRequest<'_>) -> Result<OpenContainer, Failure> {
     }
     let sysctls = linux.sysctl.unwrap_or_default();
     check_sysctls(&sysctls).map_err(|e| refused(e.to_string()))?;
+    let joined = |n: &Namespace| n.kind == "pid" && !n.path.is_empty();
+    let shares_pids = linux.namespaces.unwrap_or_default().iter().any(joined);
     let capabilities = process.capabilities.unwrap_or_default().bounding.unwrap_or_default();
     let container = ContainerPlan {
         name: request.name.to_owned(),
@@ -172,7 +176,8 @@ pub fn container(request: &OpenRequest<'_>) -> Result<OpenContainer, Failure> {
         restart: Restart::Always,
         stop_signal: 15,
     };
-    Ok(OpenContainer { container, volumes: found.volumes.into_values().collect(), sysctls })
+    let volumes = found.volumes.into_values().collect();
+    Ok(OpenContainer { container, volumes, sysctls, shares_pids })
 }
 
 fn check_container_name(name: &str) -> Result<(), Failure> {

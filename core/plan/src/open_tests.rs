@@ -67,7 +67,8 @@ fn why(spec: &Value, mounts: &[OpenMount]) -> String {
 
 #[test]
 fn a_kubelets_container_becomes_a_plans() {
-    let OpenContainer { container, volumes, sysctls } = open(&spec(), &mounts()).unwrap();
+    let OpenContainer { container, volumes, sysctls, shares_pids } = open(&spec(), &mounts()).unwrap();
+    assert!(!shares_pids, "a namespace of its own");
     assert_eq!(container.args, ["/bin/app", "--serve"]);
     assert_eq!((container.user.as_str(), container.groups.as_slice()), ("1000:2000", &[2000, 3000][..]));
     assert_eq!(container.capabilities, ["CAP_CHOWN", "CAP_KILL"]);

@@ -52,13 +52,21 @@ impl Pod {
             })
             .collect();
         let request = OpenRequest { name, image: &options.image, spec: &options.spec, mounts: &mounts };
-        let OpenContainer { container, volumes, sysctls } = cocoon_plan::open::container(&request)?;
+        let OpenContainer { container, volumes, sysctls, shares_pids } =
+            cocoon_plan::open::container(&request)?;
         let (of_ipc, others) = sysctls::by_namespace(sysctls);
         if let Some(name) = of_ipc.keys().next() {
             let why = format!("{name} for one container: it is the pod's, and comes with its configuration");
             return Err(Failure::new(Code::PlanRequestRefused, why).at(Stage::Start));
         }
         self.volumes()?.add(&volumes)?;
+        if shares_pids {
+            // The host says so with the first container, not with the pod.
+            self.with(|running| {
+                running.shared.share_pids();
+                Ok(())
+            })?;
+        }
         self.take(container)?;
         sysctls::apply(Path::new(sysctls::ROOT), &others).map_err(Error::into)
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -23,6 +24,7 @@ const SHM_BYTES: &str = "64m";
 /// What the containers of a pod share.
 pub struct Shared {
     settings: SharedSettings,
+    pids: AtomicBool,
     parts: OnceCell<Parts>,
 }
 
@@ -49,7 +51,13 @@ struct Pids {
 impl Shared {
     /// Says what is to be shared; it comes to be with the first container.
     pub fn new(settings: SharedSettings) -> Self {
-        Shared { settings, parts: OnceCell::new() }
+        let pids = AtomicBool::new(settings.pids);
+        Shared { settings, pids, parts: OnceCell::new() }
+    }
+
+    /// Has process ids shared after all, if no container is there yet.
+    pub(crate) fn share_pids(&self) {
+        self.pids.store(true, Ordering::Relaxed);
     }
 
     /// Makes what does not exist yet.
@@ -57,7 +65,13 @@ impl Shared {
     /// # Errors
     /// [`Error::Container`].
     pub(crate) async fn parts(&self, settings: &Settings) -> Result<&Parts, Error> {
-        self.parts.get_or_try_init(|| Parts::make(settings, &self.settings)).await
+        self.parts
+            .get_or_try_init(|| {
+                let shared =
+                    SharedSettings { pids: self.pids.load(Ordering::Relaxed), ..self.settings.clone() };
+                async move { Parts::make(settings, &shared).await }
+            })
+            .await
     }
 
     /// Who is told that memory ran out in a container.
