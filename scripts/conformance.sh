@@ -42,7 +42,7 @@ root=$work/root
 mkdir -p "$root"/{bin,etc,tmp,root,uploads,usr/bin,usr/sbin,sbin,lib,home}
 chmod 1777 "$root/tmp"
 cp /bin/busybox "$root/bin/busybox"
-for applet in $(/bin/busybox --list); do ln -sf busybox "$root/bin/$applet"; done
+for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"; done
 # copied PROGRAM…: a program of this machine with the libraries that it asks for.
 copied() {
     local program file

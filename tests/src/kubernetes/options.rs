@@ -29,7 +29,7 @@ impl Options {
 
     /// A cluster where all pods are Cocoon's, without plans.
     pub fn open() -> Self {
-        Options { open: true, ..Options::cocoon() }
+        Options { open: true, class: |class| class.console = true, ..Options::cocoon() }
     }
 
     /// A cluster without Cocoon, and an owner.
