@@ -62,6 +62,12 @@ pub enum Command {
     Apply(Box<ApplyArgs>),
     /// Confidential pods of a cluster, and what Trustee knows of their plans.
     Status(Box<StatusArgs>),
+    /// Have pods of a cluster prove what they are, over a fresh nonce each, and verify that on this machine: plan, guest
+    /// image, platform.
+    ///
+    /// Exit status: 0 every pod that was asked for is proven, 1 one is not or there is none, 2 wrong command line, 125
+    /// anything else (no cluster, no Trustee).
+    Verify(Box<PodVerifyArgs>),
     /// The measured guest image.
     #[command(subcommand)]
     Guest(GuestCommand),

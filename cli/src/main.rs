@@ -102,6 +102,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::PlanExplain(args) => kube::explain_plan(*args).await,
         Command::Apply(args) => kube::apply(*args).await,
         Command::Status(args) => kube::status(*args).await,
+        Command::Verify(args) => kube::verify(*args).await,
         Command::Guest(command) => done(guest::main(command)),
         Command::Doctor(args) => doctor::main(&args).await,
         Command::Secret(command) => done(admin::secret(command).await),

@@ -42,6 +42,7 @@ impl Command {
             Command::Explain(args) => Some(&args.common),
             Command::Apply(args) => Some(&args.common),
             Command::Status(args) => Some(&args.common),
+            Command::Verify(args) => Some(&args.common),
             Command::Audit(
                 AuditCommand::Head { common }
                 | AuditCommand::Verify { common, .. }

@@ -7,13 +7,17 @@ mod cluster;
 mod compile;
 mod diff;
 mod explain;
+mod forward;
 mod guest;
 mod manifests;
+mod pods;
 mod statement;
 mod status;
 mod trouble;
+mod verify;
 mod wait;
 
 pub use apply::apply;
 pub use explain::{explain_plan, explain_pod, is_pod};
 pub use status::status;
+pub use verify::verify;

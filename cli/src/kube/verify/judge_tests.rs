@@ -1,0 +1,1 @@
+//! Proofs that are good, and those of a hostile cluster.
