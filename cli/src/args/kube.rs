@@ -1,5 +1,6 @@
 //! Commands on a cluster: `cocoon apply`, `cocoon plan explain`, `cocoon status`, `cocoon verify`, `cocoon logs`, `cocoon exec`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -170,6 +171,29 @@ pub struct PodVerifyArgs {
     pub cluster: ClusterArgs,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `cocoon logs` and `cocoon exec`.
+#[derive(Debug, Args)]
+pub struct KubectlArgs {
+    /// As for kubectl: [flags] POD|KIND/NAME [flags] [-- COMMAND…].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "ARGUMENTS")]
+    pub args: Vec<OsString>,
+}
+
+/// `cocoon krew`.
+#[derive(Debug, Args)]
+pub struct KrewArgs {
+    /// The release: v1.2.3. Default: this program's.
+    #[arg(long, value_name = "VERSION")]
+    pub release: Option<String>,
+    /// The project's page.
+    #[arg(long, value_name = "URL")]
+    pub homepage: String,
+    /// A release's archive (tar.gz with cocoon and LICENSE) and its SHA-256: amd64=https://…/FILE#SHA256. Once for each
+    /// architecture.
+    #[arg(long = "archive", value_name = "ARCH=URL#SHA256", required = true)]
+    pub archives: Vec<String>,
 }
 
 /// `90s`, `15m` or `2h`.

@@ -90,14 +90,15 @@ impl Cluster {
             return Err(Failure::new(code, format!("port-forward: {status} {words}")));
         }
         let accept = derive_accept_key(key.as_bytes());
-        let has = |name, value: &str| answer.headers().get(name).map(HeaderValue::as_bytes) == Some(value.as_bytes());
+        let has = |name, value: &str| {
+            answer.headers().get(name).map(HeaderValue::as_bytes) == Some(value.as_bytes())
+        };
         if !has(header::SEC_WEBSOCKET_ACCEPT, &accept) || !has(header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
             return Err(strange("the API server speaks another protocol than v4.channel.k8s.io".into()));
         }
         let upgraded = hyper::upgrade::on(answer).await.map_err(|e| strange(e.to_string()))?;
-        let bounds = WebSocketConfig::default()
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
+        let bounds =
+            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
         Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(bounds)).await)
     }
 }
@@ -226,7 +227,10 @@ mod tests {
 
     #[test]
     fn refusals_are_read_as_plain_words() {
-        assert_eq!(message(br#"{"kind":"Status","message":"pods \u001b[1m forbidden"}"#), "pods [1m forbidden");
+        assert_eq!(
+            message(br#"{"kind":"Status","message":"pods \u001b[1m forbidden"}"#),
+            "pods [1m forbidden"
+        );
         assert_eq!(message(b"no\nroute"), "noroute");
         assert!(message(&[b'x'; 9000]).len() <= MAX_WORDS);
     }

@@ -90,6 +90,19 @@ impl Target {
     }
 }
 
+/// The name by which a workload is registered: of `deploy/NAME` in a namespace as `cocoon apply` makes it, else the text itself.
+///
+/// # Errors
+/// `USAGE-INVALID` for a kind that makes no pods.
+pub fn registered_name(text: &str, namespace: &str) -> Result<String, Failure> {
+    if !text.contains('/') {
+        return Ok(text.to_owned());
+    }
+    let target = Target::parse(text)?;
+    let object = Document { value: json!({"kind": target.kind.name, "metadata": {"name": target.name}}) };
+    Ok(plan_name(&object, namespace))
+}
+
 impl Kind {
     /// Where objects of this kind are listed, in one namespace or in all.
     fn list(&self, namespace: Option<&str>) -> String {
@@ -317,6 +330,8 @@ mod tests {
         for bad in ["", "deploy/", "service/web", "pod/a/b", "/x"] {
             assert_eq!(Target::parse(bad).unwrap_err().code, cocoon_stage::Code::UsageInvalid, "{bad}");
         }
+        assert_eq!(registered_name("deploy/web", "shop").unwrap(), "web.shop");
+        assert_eq!(registered_name("web.shop", "other").unwrap(), "web.shop");
         let target = Target::parse("deploy/../x").unwrap_err();
         assert_eq!(target.code, cocoon_stage::Code::UsageInvalid);
         let target = Target::parse("deploy/..").unwrap();

@@ -16,7 +16,7 @@ use cocoon_store::{MemoryStore, Store};
 use serde_json::Value;
 
 use crate::admin::{content, number, text, text_of, usage};
-use crate::args::{StatusArg, PodVerifyArgs};
+use crate::args::{PodVerifyArgs, StatusArg};
 use crate::client::{AdminClient, segment};
 use crate::dirs;
 use crate::embedded::{now, sim_dir};
@@ -71,7 +71,9 @@ impl Expected {
         let references = ReferenceValues::new(store.clone());
         let policies = Arc::new(Policies::new(store));
         let records = match (&args.reference_values, &client) {
-            (Some(file), _) => of_file(&content(file)?).map_err(|why| usage(format!("{}: {why}", file.display())))?,
+            (Some(file), _) => {
+                of_file(&content(file)?).map_err(|why| usage(format!("{}: {why}", file.display())))?
+            }
             (None, Some(client)) => records(client.get("reference-values", "reference values").await?)?,
             (None, None) => Vec::new(),
         };
@@ -137,7 +139,8 @@ fn workload(value: &Value) -> (String, Registered) {
 
 /// Records as Trustee lists them.
 fn records(list: Value) -> Result<Vec<ReferenceValue>, Failure> {
-    let wrong = |why: String| Failure::new(Code::ReferenceInvalid, format!("Trustee's reference values: {why}"));
+    let wrong =
+        |why: String| Failure::new(Code::ReferenceInvalid, format!("Trustee's reference values: {why}"));
     let records: Vec<ReferenceValue> = serde_json::from_value(list).map_err(|e| wrong(e.to_string()))?;
     if records.len() > MAX_REFERENCES {
         return Err(wrong(format!("more than {MAX_REFERENCES}")));
@@ -154,7 +157,13 @@ fn of_file(bytes: &[u8]) -> Result<Vec<ReferenceValue>, String> {
             Value::Array(values) => (values, false),
             one => (vec![one], true),
         };
-        ReferenceValue { name, values, single, source: "the command line".into(), ..ReferenceValue::default() }
+        ReferenceValue {
+            name,
+            values,
+            single,
+            source: "the command line".into(),
+            ..ReferenceValue::default()
+        }
     });
     Ok(names.collect())
 }
@@ -215,8 +224,12 @@ mod tests {
 
     #[test]
     fn a_registration_says_what_is_good_enough() {
-        let (digest, plan) = workload(&json!({"digest_hex": "AB", "name": "web.shop", "min_status": "warning"}));
-        assert_eq!((digest.as_str(), plan.name.as_deref(), plan.least), ("ab", Some("web.shop"), Status::Warning));
+        let (digest, plan) =
+            workload(&json!({"digest_hex": "AB", "name": "web.shop", "min_status": "warning"}));
+        assert_eq!(
+            (digest.as_str(), plan.name.as_deref(), plan.least),
+            ("ab", Some("web.shop"), Status::Warning)
+        );
         // What is not said is not allowed.
         let (_, plan) = workload(&json!({"min_status": "anything"}));
         assert_eq!((plan.least, plan.simulated), (Status::Affirming, false));

@@ -101,7 +101,9 @@ async fn one(
     }
     match asked(cluster, expected, pod, limit).await {
         Ok(facts) => Verdict::Proven(facts),
-        Err(refusal) if pod.life() == Life::Ending && refusal.failure.code == Code::VerifyNoProof => Verdict::Over,
+        Err(refusal) if pod.life() == Life::Ending && refusal.failure.code == Code::VerifyNoProof => {
+            Verdict::Over
+        }
         Err(refusal) => Verdict::Refused(refusal),
     }
 }
@@ -165,12 +167,7 @@ mod tests {
     #[test]
     fn one_guest_stands_for_one_pod() {
         let finding = |name: &str, guest: Option<&str>| Finding {
-            pod: Pod {
-                namespace: "n".into(),
-                name: name.into(),
-                workload: "w".into(),
-                value: Value::Null,
-            },
+            pod: Pod { namespace: "n".into(), name: name.into(), workload: "w".into(), value: Value::Null },
             verdict: Verdict::Proven(Facts { guest: guest.map(str::to_owned), ..Facts::default() }),
         };
         let mut all = [

@@ -40,7 +40,9 @@ pub async fn ask(
         Ok(Err(failure)) => {
             // The cluster's words on why there was no stream say more than that it broke.
             match timeout(Duration::from_secs(1), &mut trouble).await {
-                Ok(Ok(words)) if failure.code == Code::VerifyNoProof => Err(none(format!("{}: {words}", failure.reason))),
+                Ok(Ok(words)) if failure.code == Code::VerifyNoProof => {
+                    Err(none(format!("{}: {words}", failure.reason)))
+                }
                 _ => Err(failure),
             }
         }

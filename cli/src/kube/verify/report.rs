@@ -90,7 +90,8 @@ fn statement(findings: &[Finding], [proven, refused, over, apart]: [usize; 4], o
     };
     if proven > 0 {
         let guests = list(|f| f.measurement.as_deref().map(short));
-        let simulated = if facts.iter().any(|f| f.simulated) { ", SIMULATED: protects from nobody" } else { "" };
+        let simulated =
+            if facts.iter().any(|f| f.simulated) { ", SIMULATED: protects from nobody" } else { "" };
         text.push_str(&format!("; platform {}{simulated}", list(|f| Some(f.platform.clone()))));
         if !guests.is_empty() {
             text.push_str(&format!("; guest image {guests}"));
