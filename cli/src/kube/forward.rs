@@ -43,7 +43,8 @@ impl Cluster {
     /// Opens a stream to a port of a pod's loopback.
     ///
     /// # Errors
-    /// `CLUSTER-REFUSED` where the API refuses it, `CLUSTER-UNREACHABLE` where it does not speak the protocol.
+    /// `CLUSTER-REFUSED` where the API does not let its caller, `VERIFY-NO-PROOF` where there is no way to this pod,
+    /// `CLUSTER-UNREACHABLE` where the API does not speak the protocol.
     pub async fn forward(&self, namespace: &str, pod: &str, port: u16) -> Result<Forwarded, Failure> {
         let opened = timeout(OPEN_LIMIT, self.open_socket(namespace, pod, port)).await;
         let late = |_| Failure::new(Code::ClusterUnreachable, "port-forward: the API server took too long");
@@ -83,7 +84,11 @@ impl Cluster {
         let answer = self.client.send(request).await.map_err(|e| failure("port-forward", &e))?;
         let status = answer.status();
         if status != StatusCode::SWITCHING_PROTOCOLS {
-            let code = if status.is_server_error() { Code::ClusterUnreachable } else { Code::ClusterRefused };
+            // Rights are its caller's to have; all else is about this pod: it does not run, or its node does not answer.
+            let code = match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Code::ClusterRefused,
+                _ => Code::VerifyNoProof,
+            };
             let body = http_body_util::Limited::new(answer.into_body(), 64 << 10);
             let body = http_body_util::BodyExt::collect(body).await.map(http_body_util::Collected::to_bytes);
             let words = body.map(|b| message(&b)).unwrap_or_default();
