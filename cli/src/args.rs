@@ -74,7 +74,7 @@ pub enum Command {
     /// Say what this machine has, what is missing and how to mend it; with --cluster, or as kubectl's plugin, what is wrong
     /// in a cluster. Changes nothing.
     ///
-    /// Exit status: 0 nothing is broken (warnings may be there), 1 something is.
+    /// Exit status: 0 nothing is broken (warnings may be there), 1 something is, 125 nothing says where the cluster is.
     Doctor(Box<DoctorArgs>),
     /// kubectl logs, after a look at what the pod's plan allows.
     #[command(disable_help_flag = true)]

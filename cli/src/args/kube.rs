@@ -144,7 +144,7 @@ pub struct PodVerifyArgs {
     /// (web.shop).
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
-    /// The digest of the plan that the pods must have (hex, as `cocoon apply` says it); may be given again. No other
+    /// The digest of the plan that the pods must have (hex, as `cocoon apply --json` says it); may be given again. No other
     /// registered plan is good enough then.
     #[arg(long, value_name = "DIGEST")]
     pub plan: Vec<String>,
