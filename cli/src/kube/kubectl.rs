@@ -131,7 +131,7 @@ mod tests {
 
     fn plan(exec: serde_json::Value, logs: bool) -> Plan {
         let plan = json!({"version": 1, "name": "web.shop", "containers": [{"name": "web", "image": {"reference": format!("a/b:1@sha256:{}", "0".repeat(64)), "digest": format!("sha256:{}", "0".repeat(64))},
-            "args": ["/bin/web"], "cwd": "/", "no_new_privileges": true, "seccomp": "default", "exec": exec, "logs": logs, "restart": "always", "stop_signal": 15}]});
+            "args": ["/bin/web"], "cwd": "/", "no_new_privileges": true, "seccomp": "runtime-default", "exec": exec, "logs": logs, "restart": "always", "stop_signal": 15}]});
         serde_json::from_value(plan).unwrap()
     }
 
