@@ -6,6 +6,7 @@ mod explain;
 mod follow;
 mod policy;
 mod reference;
+mod seal;
 mod secret;
 mod tenant;
 mod workload;

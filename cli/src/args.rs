@@ -62,11 +62,26 @@ pub enum Command {
     Apply(Box<ApplyArgs>),
     /// Confidential pods of a cluster, and what Trustee knows of their plans.
     Status(Box<StatusArgs>),
+    /// Have pods of a cluster prove what they are, over a fresh nonce each, and verify that on this machine: plan, guest
+    /// image, platform.
+    ///
+    /// Exit status: 0 every pod that was asked for is proven, 1 one is not or there is none, 2 wrong command line, 125
+    /// anything else (no cluster, no Trustee).
+    Verify(Box<PodVerifyArgs>),
     /// The measured guest image.
     #[command(subcommand)]
     Guest(GuestCommand),
-    /// Say what this machine has, what is missing and how to mend it.
-    Doctor(DoctorArgs),
+    /// Say what this machine has, what is missing and how to mend it; with --cluster, or as kubectl's plugin, what is wrong
+    /// in a cluster. Changes nothing.
+    ///
+    /// Exit status: 0 nothing is broken (warnings may be there), 1 something is, 125 nothing says where the cluster is.
+    Doctor(Box<DoctorArgs>),
+    /// kubectl logs, after a look at what the pod's plan allows.
+    #[command(disable_help_flag = true)]
+    Logs(KubectlArgs),
+    /// kubectl exec, after a look at what the pod's plan allows.
+    #[command(disable_help_flag = true)]
+    Exec(KubectlArgs),
     /// Shared secrets, and the rules that say who may have them.
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -110,6 +125,8 @@ pub enum Command {
     Trustee(TrusteeCommand),
     /// Print every error code with its meaning and next step (Markdown).
     Errors,
+    /// Print the manifest by which krew, kubectl's plugin manager, installs this program.
+    Krew(KrewArgs),
     /// Print the script by which a shell completes this program's commands.
     Completion {
         /// The shell.
@@ -279,9 +296,13 @@ pub struct GuestBuildArgs {
 /// `cocoon doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Machine-readable.
-    #[arg(long)]
-    pub json: bool,
+    /// Look at the cluster of the current kubeconfig instead. As kubectl's plugin this is what it does anyhow.
+    #[arg(long = "cluster")]
+    pub whole: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Memory such as `512M`, `2G` or plain MiB, in MiB; at least 256.

@@ -32,6 +32,8 @@ enum Home {
 struct Answer {
     status: u16,
     body: Bytes,
+    /// Its clock, as its header tells.
+    date: Option<String>,
 }
 
 impl AdminClient {
@@ -74,6 +76,15 @@ impl AdminClient {
     /// Reads JSON. `what` names what is asked for, for the case that there is none.
     pub async fn get(&self, path: &str, what: &str) -> Result<Value, Failure> {
         parse(&self.send(Method::GET, path, None, what).await?)
+    }
+
+    /// [`AdminClient::get`], with the time that the answer's header tells (`Sun, 06 Nov 1994 08:49:37 GMT`).
+    pub async fn dated(&self, path: &str, what: &str) -> Result<(Value, Option<String>), Failure> {
+        let (answer, path) = self.ask(Method::GET, path, None).await?;
+        match answer.status {
+            200..300 => Ok((parse(&answer.body)?, answer.date)),
+            _ => Err(self.refusal(&answer, &path, what)),
+        }
     }
 
     /// Sends JSON by PUT; gives the answer's JSON, null if it has no body.
@@ -138,7 +149,7 @@ impl AdminClient {
         let answer = match &self.home {
             Home::Embedded(embedded) => {
                 let answer = embedded.trustee().local(method, &path, body).await?;
-                Answer { status: answer.status, body: answer.body }
+                Answer { status: answer.status, body: answer.body, date: None }
             }
             Home::Remote(remote) => remote.send(method, &path, kind, body).await?,
         };
@@ -255,7 +266,7 @@ mod tests {
         let client = AdminClient::of_remote(remote);
         let refused = |status, body: &str| {
             client.refusal(
-                &Answer { status, body: Bytes::copy_from_slice(body.as_bytes()) },
+                &Answer { status, body: Bytes::copy_from_slice(body.as_bytes()), date: None },
                 "/cocoon/v0/x",
                 "the thing",
             )

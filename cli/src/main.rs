@@ -40,11 +40,17 @@ use cocoon_stage::{Code, Failure};
 use crate::args::{Cli, Command};
 use crate::output::Output;
 
-/// By which name it was started: as a plugin kubectl starts it as `kubectl-cocoon`.
+/// By which name it was started: as a plugin kubectl starts it as `kubectl-cocoon`, and asks `kubectl_complete-cocoon` for what
+/// may come next.
 fn own_name() -> &'static str {
     let name = std::env::args_os().next().map(std::path::PathBuf::from);
-    let plugin = name.and_then(|p| Some(p.file_name()?.to_str()? == "kubectl-cocoon"));
-    if plugin == Some(true) { "kubectl-cocoon" } else { "cocoon" }
+    let name = name.as_deref().and_then(std::path::Path::file_name).and_then(std::ffi::OsStr::to_str);
+    [kube::PLUGIN, kube::COMPLETION].into_iter().find(|known| name == Some(known)).unwrap_or("cocoon")
+}
+
+/// Whether it was started as kubectl's plugin.
+fn is_plugin() -> bool {
+    own_name() == kube::PLUGIN
 }
 
 /// The command line under this name.
@@ -66,6 +72,12 @@ fn arguments() -> Vec<OsString> {
 }
 
 fn main() -> ExitCode {
+    if own_name() == kube::COMPLETION {
+        let words: Vec<String> =
+            std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+        print!("{}", kube::complete(&named(kube::PLUGIN), &words));
+        return ExitCode::SUCCESS;
+    }
     let matches = named(own_name()).get_matches_from(arguments());
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     logging::start();
@@ -102,13 +114,17 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::PlanExplain(args) => kube::explain_plan(*args).await,
         Command::Apply(args) => kube::apply(*args).await,
         Command::Status(args) => kube::status(*args).await,
+        Command::Verify(args) => kube::verify(*args).await,
         Command::Guest(command) => done(guest::main(command)),
+        Command::Doctor(args) if args.whole || is_plugin() => kube::doctor(&args).await,
         Command::Doctor(args) => doctor::main(&args).await,
+        Command::Logs(args) => kube::kubectl(kube::Wish::Logs, &args).await,
+        Command::Exec(args) => kube::kubectl(kube::Wish::Exec, &args).await,
         Command::Secret(command) => done(admin::secret(command).await),
         Command::Workload(command) => done(admin::workload(command).await),
         Command::Policy(command) => done(admin::policy(command).await),
         Command::Reference(command) => done(admin::reference(command).await),
-        Command::Explain(args) => match args.request.as_deref().and_then(kube::is_pod) {
+        Command::Explain(args) => match args.request.as_deref().and_then(|r| kube::is_pod(r, is_plugin())) {
             Some(pod) => kube::explain_pod(pod, &args.cluster, args.common.json).await,
             None => done(admin::explain(&args).await),
         },
@@ -125,6 +141,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             print!("{}", cocoon_stage::render_errors_page());
             Ok(0)
         }
+        Command::Krew(args) => done(kube::krew(&args)),
         Command::Completion { shell } => {
             let name = own_name();
             clap_complete::generate(shell, &mut named(name), name, &mut std::io::stdout());

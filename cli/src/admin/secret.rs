@@ -4,8 +4,9 @@ use std::io::Write;
 
 use bytes::Bytes;
 use cocoon_stage::{Code, Failure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::seal::{public_jwk, seal};
 use super::{note, print, say, secret_value, usage};
 use crate::args::{Common, RulesCommand, SecretCommand};
 use crate::client::{AdminClient, segment};
@@ -14,12 +15,27 @@ use crate::moments::expiry;
 
 pub async fn secret(command: SecretCommand) -> Result<(), Failure> {
     match command {
-        SecretCommand::Set { path, value, common } => {
+        SecretCommand::Set { path, value, workload, namespace, accept_simulated, common } => {
             let path = resource_path(&path)?;
+            let workload = workload.map(|of| crate::kube::registered_name(&of, &namespace)).transpose()?;
             let value = secret_value(&value)?;
             let client = AdminClient::open(&common)?;
             let body = Bytes::copy_from_slice(&value);
-            client.put_bytes(&format!("secrets/{}", path.as_str()), body, path.as_str()).await
+            client.put_bytes(&format!("secrets/{}", path.as_str()), body, path.as_str()).await?;
+            let Some(workload) = workload else { return Ok(()) };
+            let id = rule_id(&workload, path.as_str());
+            let rule = json!({"workload": format!("name:{workload}"), "path": path.as_str(), "min_status": "affirming",
+                "accept_simulated": accept_simulated, "note": "cocoon secret set --for"});
+            client.put(&format!("rules/{id}"), &rule, &format!("rule {id}")).await?;
+            note(&common, &format!("{workload} may have {} (rule {id})", path.as_str()));
+            Ok(())
+        }
+        SecretCommand::Seal(args) => {
+            say(&match public_jwk(&args)? {
+                Some(jwk) => jwk,
+                None => seal(&args)?,
+            });
+            Ok(())
         }
         SecretCommand::Get { path, common } => get(&path, &common),
         SecretCommand::List { common } => {
@@ -39,6 +55,13 @@ pub async fn secret(command: SecretCommand) -> Result<(), Failure> {
         }
         SecretCommand::Rules(command) => rules(command).await,
     }
+}
+
+/// A rule's name that is the same for the same workload and path.
+fn rule_id(workload: &str, path: &str) -> String {
+    let text = format!("{workload}\n{path}");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    format!("for-{}", hex::encode(digest.as_ref()).chars().take(24).collect::<String>())
 }
 
 fn get(path: &str, common: &Common) -> Result<(), Failure> {

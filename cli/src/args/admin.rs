@@ -68,6 +68,16 @@ pub enum SecretCommand {
         path: String,
         /// @FILE, or the value itself; - reads standard input.
         value: String,
+        /// Also let this workload have it: deploy/NAME (with its namespace), or the name by which it is registered
+        /// (web.shop). Makes a rule.
+        #[arg(long = "for", value_name = "KIND/NAME|NAME")]
+        workload: Option<String>,
+        /// That workload's namespace.
+        #[arg(short, long, value_name = "NAME", default_value = "default", requires = "workload")]
+        namespace: String,
+        /// That workload may have it from a simulated TEE too. For tests only: it proves nothing.
+        #[arg(long, requires = "workload")]
+        accept_simulated: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -78,12 +88,15 @@ pub enum SecretCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Print the text by which a Kubernetes Secret names a secret of Trustee's: the cluster sees a name, the guest the value.
+    Seal(SealArgs),
     /// List the paths of shared secrets, one a line.
     List {
         #[command(flatten)]
         common: Common,
     },
     /// Remove a shared secret.
+    #[command(visible_alias = "delete")]
     Rm {
         /// repository/type/tag.
         path: String,
@@ -93,6 +106,24 @@ pub enum SecretCommand {
     /// Rules that give shared secrets to workloads.
     #[command(subcommand)]
     Rules(RulesCommand),
+}
+
+/// `cocoon secret seal`.
+#[derive(Debug, Args)]
+pub struct SealArgs {
+    /// The secret that is meant: repository/type/tag.
+    pub path: String,
+    /// Sign it with this key (P-256, PKCS#8, PEM).
+    #[arg(long, value_name = "FILE", requires = "kid")]
+    pub key: Option<PathBuf>,
+    /// Where Trustee keeps the key's public half for guests: repository/type/tag.
+    #[arg(long, value_name = "PATH", requires = "key")]
+    pub kid: Option<String>,
+    /// Print that public half (JWK) instead, for `cocoon secret set KID -`.
+    #[arg(long, requires = "key")]
+    pub public: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// `cocoon secret rules`.
@@ -193,7 +224,8 @@ pub enum WorkloadCommand {
 /// `cocoon explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The request id that a refusal named, or a pod of the cluster (pod/NAME); without it, the latest verdicts are listed.
+    /// The request id that a refusal named (24 hexadecimal digits), or a pod of the cluster: pod/NAME, and as kubectl's plugin
+    /// NAME alone. Without it, the latest verdicts are listed.
     #[arg(value_name = "REQUEST|pod/NAME")]
     pub request: Option<String>,
     /// List at most so many.

@@ -1,7 +1,7 @@
 //! Which commands answer in JSON.
 
 use super::{
-    AuditCommand, Command, Common, EvidenceCommand, PolicyCommand, ReferenceCommand, RulesCommand,
+    AuditCommand, Command, Common, EvidenceCommand, PolicyCommand, ReferenceCommand, RulesCommand, SealArgs,
     SecretCommand, TenantCommand, TrustCommand, TrusteeCommand, WorkloadCommand,
 };
 
@@ -12,7 +12,7 @@ impl Command {
             Command::Run(args) => args.json,
             Command::Plan(args) => args.json,
             Command::PlanExplain(args) => args.json,
-            Command::Doctor(args) => args.json,
+            Command::Doctor(args) => args.common.json,
             Command::Collateral(command) => command.json(),
             Command::Layers(command) => command.json(),
             Command::Node(command) => command.json(),
@@ -42,6 +42,7 @@ impl Command {
             Command::Explain(args) => Some(&args.common),
             Command::Apply(args) => Some(&args.common),
             Command::Status(args) => Some(&args.common),
+            Command::Verify(args) => Some(&args.common),
             Command::Audit(
                 AuditCommand::Head { common }
                 | AuditCommand::Verify { common, .. }
@@ -68,6 +69,7 @@ fn secret(command: &SecretCommand) -> &Common {
     match command {
         SecretCommand::Set { common, .. }
         | SecretCommand::Get { common, .. }
+        | SecretCommand::Seal(SealArgs { common, .. })
         | SecretCommand::List { common }
         | SecretCommand::Rm { common, .. }
         | SecretCommand::Rules(

@@ -1,5 +1,6 @@
-//! Commands on a cluster: `cocoon apply`, `cocoon plan explain`, `cocoon status`, `cocoon explain pod/NAME`.
+//! Commands on a cluster: `cocoon apply`, `cocoon plan explain`, `cocoon status`, `cocoon verify`, `cocoon logs`, `cocoon exec`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,6 +128,72 @@ pub struct StatusArgs {
     pub all_namespaces: bool,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `cocoon verify`.
+#[derive(Debug, Args)]
+pub struct PodVerifyArgs {
+    /// What is to be verified: deploy/NAME, sts/NAME, ds/NAME, job/NAME, …, or a pod's NAME. Without any, all confidential
+    /// pods of the namespace.
+    #[arg(value_name = "KIND/NAME")]
+    pub targets: Vec<String>,
+    /// All confidential pods of all namespaces.
+    #[arg(short = 'A', long, conflicts_with_all = ["targets", "namespace"])]
+    pub all_namespaces: bool,
+    /// The name under which their plan is registered, if it is not that of the Deployment, Job, … and its namespace
+    /// (web.shop).
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    /// The digest of the plan that the pods must have (hex, as `cocoon apply --json` says it); may be given again. No other
+    /// registered plan is good enough then.
+    #[arg(long, value_name = "DIGEST")]
+    pub plan: Vec<String>,
+    /// The same as a file with initdata (TOML), or with the annotation that `cocoon plan` prints.
+    #[arg(long, value_name = "FILE")]
+    pub initdata: Vec<PathBuf>,
+    /// Reference values (JSON: values by name, or what `cocoon reference list` prints) in place of Trustee's. With --plan or
+    /// --initdata no Trustee is asked at all.
+    #[arg(long, value_name = "FILE")]
+    pub reference_values: Option<PathBuf>,
+    /// The least appraisal, for plans that are given; registered ones say it themselves.
+    #[arg(long, value_enum, default_value_t)]
+    pub min_status: super::StatusArg,
+    /// A simulated TEE of this machine's is good enough. For tests only: it proves nothing.
+    #[arg(long)]
+    pub accept_simulated: bool,
+    /// Another maker of simulated TEEs: root and intermediate (PEM file).
+    #[arg(long, value_name = "FILE", requires = "accept_simulated")]
+    pub simulated_root: Vec<PathBuf>,
+    /// For how long a pod may take to answer (90s, 15m).
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = parse_duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `cocoon logs` and `cocoon exec`.
+#[derive(Debug, Args)]
+pub struct KubectlArgs {
+    /// As for kubectl: [flags] POD|KIND/NAME [flags] [-- COMMAND…].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "ARGUMENTS")]
+    pub args: Vec<OsString>,
+}
+
+/// `cocoon krew`.
+#[derive(Debug, Args)]
+pub struct KrewArgs {
+    /// The release: v1.2.3. Default: this program's.
+    #[arg(long, value_name = "VERSION")]
+    pub release: Option<String>,
+    /// The project's page.
+    #[arg(long, value_name = "URL")]
+    pub homepage: String,
+    /// A release's archive (tar.gz with cocoon and LICENSE) and its SHA-256: amd64=https://…/FILE#SHA256. Once for each
+    /// architecture.
+    #[arg(long = "archive", value_name = "ARCH=URL#SHA256", required = true)]
+    pub archives: Vec<String>,
 }
 
 /// `90s`, `15m` or `2h`.

@@ -115,8 +115,9 @@ impl Remote {
             .map_err(|e| failed(e.to_string()))?;
         let answer = self.http.send(request).await.map_err(|e| failed(e.to_string()))?;
         let status = answer.status.as_u16();
+        let date = answer.header("date").map(str::to_owned);
         let body = answer.bytes(MAX_ANSWER).await.map_err(|e| failed(e.to_string()))?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, date })
     }
 }
 

@@ -19,7 +19,7 @@ const MANAGER: &str = "cocoon";
 
 /// A cluster.
 pub struct Cluster {
-    client: Client,
+    pub(super) client: Client,
     namespace: String,
     /// Kinds by API version.
     kinds: Mutex<BTreeMap<String, Vec<Resource>>>,
@@ -42,7 +42,7 @@ fn unreachable(reason: String) -> Failure {
 }
 
 /// A failure of the API as ours.
-fn failure(what: &str, e: &kube::Error) -> Failure {
+pub(super) fn failure(what: &str, e: &kube::Error) -> Failure {
     match e {
         kube::Error::Api(status) => {
             let message: String = status.message.chars().filter(|c| !c.is_control()).take(2000).collect();

@@ -58,9 +58,12 @@ pub async fn explain_plan(args: PlanExplainArgs) -> Result<u8, Failure> {
     Ok(status)
 }
 
-/// Whether an argument of `explain` names a pod, and which: `pod/NAME`. Anything else is a request's id.
-pub fn is_pod(argument: &str) -> Option<&str> {
-    argument.strip_prefix("pod/").or_else(|| argument.strip_prefix("pods/"))
+/// Whether an argument of `explain` names a pod, and which: `pod/NAME`; to kubectl's plugin also `NAME`, as to kubectl, unless it
+/// has the form of a request's id (24 hexadecimal digits). Anything else is a request's id.
+pub fn is_pod(argument: &str, plugin: bool) -> Option<&str> {
+    let named = ["pod/", "pods/", "po/"].into_iter().find_map(|prefix| argument.strip_prefix(prefix));
+    let is_request = argument.len() == 24 && argument.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    named.or_else(|| (plugin && !is_request).then_some(argument))
 }
 
 /// Says why a pod does not run: the code in what the cluster has of it, with its entry in the catalogue.
@@ -86,6 +89,9 @@ pub async fn explain_pod(name: &str, args: &ClusterArgs, as_json: bool) -> Resul
             troubles.push(trouble);
         }
     }
+    // A container's state and its last one, and a pod's events, tell the same refusal over and over.
+    let mut seen = std::collections::BTreeSet::new();
+    troubles.retain(|t| t.code.is_none_or(|code| seen.insert((code.as_str(), t.container.clone()))));
     // What has a code says more than what has none.
     troubles.sort_by_key(|t| t.code.is_none());
     let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Unknown");
@@ -144,10 +150,13 @@ mod tests {
 
     #[test]
     fn pods_and_requests_are_told_apart() {
-        assert_eq!(is_pod("pod/web-5d9c-x"), Some("web-5d9c-x"));
-        assert_eq!(is_pod("web-5d9c-x"), None);
-        assert_eq!(is_pod("pod/0123456789abcdef01234567"), Some("0123456789abcdef01234567"));
-        assert_eq!(is_pod("0123456789abcdef01234567"), None);
+        for plugin in [false, true] {
+            assert_eq!(is_pod("pod/0123456789abcdef01234567", plugin), Some("0123456789abcdef01234567"));
+            assert_eq!(is_pod("po/a", plugin), Some("a"));
+            assert_eq!(is_pod("0123456789abcdef01234567", plugin), None);
+        }
+        assert_eq!(is_pod("web-5d9c-x", true), Some("web-5d9c-x"));
+        assert_eq!(is_pod("web-5d9c-x", false), None);
         let words = "RELEASE-DENIED at fetch (request 0123456789abcdef01234567)";
         assert_eq!(request(words), Some("0123456789abcdef01234567"));
         assert_eq!(request("request 12"), None);

@@ -317,6 +317,21 @@ codes! {
     ClusterTimeout = "CLUSTER-TIMEOUT", Serve,
         "Pods did not become ready in time.",
         "See the reason, `cocoon explain pod/NAME` and `kubectl describe pod`; give more --timeout if the node is slow.";
+    VerifyNoProof = "VERIFY-NO-PROOF", Attest,
+        "A pod that was asked for did not answer with a proof of what it is, or is not there.",
+        "See `cocoon explain pod/NAME`; until it proves itself, take what it says for its host's words.";
+    VerifyNotConfidential = "VERIFY-NOT-CONFIDENTIAL", Attest,
+        "The pod is none of Cocoon's, or has no plan: nothing keeps its node from reading and changing it.",
+        "Apply its manifest with `cocoon apply`; if that was done, somebody took the plan or the runtime class away.";
+    VerifyPlanUnknown = "VERIFY-PLAN-UNKNOWN", Attest,
+        "The pod's plan is not registered, no longer, or for another workload.",
+        "If it is yours, run `cocoon apply` again or name it with --as or --plan; else somebody exchanged it: delete the pod.";
+    VerifySameGuest = "VERIFY-SAME-GUEST", Attest,
+        "One guest answered for several pods.",
+        "Look at who drives the cluster: it passes off one guest's proof as another's, whose pod may be anything.";
+    VerifyStatusLow = "VERIFY-STATUS-LOW", Attest,
+        "The guest is genuine, but its appraisal is worse than its registration asks for.",
+        "See the checks (--json); register reference values for what they name, or accept it with --min-status at registration.";
     NodeContainerdUnusable = "NODE-CONTAINERD-UNUSABLE", Boot,
         "containerd was not found on this node, does not run, or is of a version that Cocoon does not know.",
         "Install containerd 1.6, 1.7 or 2.x, or name its program and configuration with --containerd and --config.";

@@ -34,6 +34,7 @@ pub use examine::{COCO_INITDATA, Examined, Workload, examine, images};
 pub use inputs::{Content, Contents, ImageFacts, Inputs, OwnerWishes};
 pub use log::{Decision, Problem, State};
 pub use manifest::{Document, MAX_DEPTH, MAX_DOCUMENTS, MAX_TEXT, read, to_yaml};
+pub use names::plan_name;
 pub use settings::PREFIX;
 pub use wanted::{Names, wanted};
 pub use write::{INITDATA, RuntimeClass, write};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::manifest::Document;
 
 /// The plan's name: the object's, and its namespace.
-pub(crate) fn plan_name(document: &Document, namespace: &str) -> String {
+pub fn plan_name(document: &Document, namespace: &str) -> String {
     let own = match document.name() {
         "" => document.value.pointer("/metadata/generateName").and_then(Value::as_str).unwrap_or("pod"),
         name => name,

@@ -350,6 +350,7 @@ fn sim_service(spec: &PodSpec, dir: &Path, initrd: PathBuf, bound: [u8; 32]) -> 
         Err(e) => tracing::warn!(error = %e, "boot files could not be measured"),
     });
     Ok(SimService {
+        report_id: processor.new_guest()?,
         processor,
         measurement,
         host_data: bound,

@@ -25,6 +25,8 @@ pub(crate) struct SimService {
     /// The launch measurement, once the booted files are hashed.
     pub(crate) measurement: watch::Receiver<Option<[u8; 48]>>,
     pub(crate) host_data: [u8; 32],
+    /// What all reports of this guest, and no other's, are marked with.
+    pub(crate) report_id: [u8; 32],
     /// Where reports are recorded.
     pub(crate) dir: PathBuf,
     /// Answer with the recorded report instead of a new one.
@@ -59,7 +61,7 @@ impl SimService {
                 Failure::new(Code::AttestEvidenceUnavailable, "the boot files could not be measured")
             })?;
         let context = GuestContext { measurement, host_data: self.host_data, policy: POLICY };
-        let report = self.processor.report(&context, &report_data)?;
+        let report = self.processor.report_of(&context, self.report_id, &report_data)?;
         let recorded = self.dir.join(RECORDED);
         let report = if self.replay { std::fs::read(&recorded).map_err(io)? } else { report.to_vec() };
         let vcek = self.processor.vcek_der();

@@ -74,8 +74,24 @@ impl SecureProcessor {
         &self.chain.vcek
     }
 
-    /// A signed report over the guest's report data.
+    /// A `REPORT_ID` for a guest that is started.
+    pub fn new_guest(&self) -> Result<[u8; 32], Error> {
+        random()
+    }
+
+    /// A signed report over the guest's report data, with a `REPORT_ID` of its own.
     pub fn report(&self, guest: &GuestContext, report_data: &[u8; 64]) -> Result<[u8; Report::SIZE], Error> {
+        self.report_of(guest, random()?, report_data)
+    }
+
+    /// The same of one guest: the genuine processor gives all reports of a guest the same `REPORT_ID`, and no other guest's
+    /// (AMD 56860, table 23).
+    pub fn report_of(
+        &self,
+        guest: &GuestContext,
+        report_id: [u8; 32],
+        report_data: &[u8; 64],
+    ) -> Result<[u8; Report::SIZE], Error> {
         let (family, model, stepping) = PROCESSOR;
         let mut builder = ReportBuilder::new(family, model, stepping);
         let fields = &mut builder.fields;
@@ -83,7 +99,7 @@ impl SecureProcessor {
         fields.measurement = guest.measurement;
         fields.host_data = guest.host_data;
         fields.report_data = *report_data;
-        fields.report_id = random()?;
+        fields.report_id = report_id;
         fields.chip_id = self.chain.chip_id;
         fields.plat_info = PLATFORM;
         (fields.current_tcb, fields.reported_tcb) = (TCB, TCB);
