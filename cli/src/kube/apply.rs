@@ -329,6 +329,9 @@ fn report(
         }
         return;
     }
+    if passed > 0 && !args.dry_run {
+        output.progress(Stage::Register, &format!("{passed} other objects applied as they are"));
+    }
     for (i, one) in bound.iter().enumerate() {
         let label = &one.compiled.workload.label;
         let images = images(one).join(", ");
@@ -354,8 +357,5 @@ fn report(
             None => format!("{label}: applied; plan {}; images {images}", short(&one.digest)),
         };
         if args.output.is_some() { eprintln!("{line}") } else { say(&line) }
-    }
-    if passed > 0 && !args.dry_run {
-        output.progress(Stage::Register, &format!("{passed} other objects applied as they are"));
     }
 }
