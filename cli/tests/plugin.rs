@@ -57,7 +57,7 @@ fn kubectls_names_for_it_do_what_kubectl_asks() {
     assert_eq!((status, report["checks"][0]["state"].as_str()), (Some(1), Some("fail")), "{report}");
     for shell in ["bash", "zsh", "fish"] {
         let (status, script, _) = run(&plugin, home.path(), &["completion", shell]);
-        assert!(status == Some(0) && script.contains("verify") && script.contains("--accept-simulated"));
+        assert!(status == Some(0) && script.contains("verify") && script.contains("accept-simulated"));
     }
 }
 
