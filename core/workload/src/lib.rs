@@ -19,6 +19,7 @@ mod names;
 mod probes;
 mod quantity;
 mod resources;
+mod sealed;
 mod security;
 mod services;
 mod settings;

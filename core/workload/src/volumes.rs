@@ -28,6 +28,13 @@ pub(crate) enum Volume {
         /// Whether it is known to be a file system.
         file_system: bool,
     },
+    /// A claim whose disk the guest encrypts: a file system in it, at the place of the device.
+    Encrypted {
+        /// As in a plan.
+        source: VolumeSource,
+        /// Whether the claim itself is read-only.
+        read_only: bool,
+    },
     /// One that was refused already.
     Refused,
 }
@@ -89,7 +96,39 @@ pub(crate) fn read(
     if pod.kind.is_stateful() {
         claims(document, &mut volumes, log);
     }
+    encrypt(&mut volumes, pod, fs_group, log);
     volumes
+}
+
+/// Claims that the owner's annotation says to encrypt.
+fn encrypt(volumes: &mut Volumes, pod: &Pod<'_>, gid: Option<u32>, log: &mut Log) {
+    let note =
+        format!("{}[{}encrypted-volumes]", pod.kind.path("metadata.annotations"), crate::settings::PREFIX);
+    for (name, encryption) in &pod.settings.encrypted {
+        match volumes.get_mut(name) {
+            Some((at, volume @ Volume::Claim { file_system: false, .. })) => {
+                let Volume::Claim { read_only, .. } = *volume else { continue };
+                let crate::settings::Encryption { key, integrity } = encryption.clone();
+                let how = if integrity { ", each block authenticated" } else { "" };
+                log.fixed(
+                    at,
+                    format!("encrypted with {key}{how}"),
+                    "the guest formats the disk when it is empty, and opens it with the key from Trustee; the node sees nothing of what is on it",
+                );
+                *volume =
+                    Volume::Encrypted { source: VolumeSource::Encrypted { key, integrity, gid }, read_only };
+            }
+            Some((_, Volume::Refused)) => {}
+            Some((at, _)) => {
+                let at = if at.is_empty() { note.clone() } else { at.clone() };
+                log.wrong(
+                    &at,
+                    format!("{name:?} is to be encrypted, and so must be a claim with volumeMode: Block"),
+                );
+            }
+            None => log.wrong(&note, format!("there is no volume {name:?}")),
+        }
+    }
 }
 
 /// `volumeClaimTemplates`: each becomes a claim of the same name, in place of a volume of that name.
@@ -232,6 +271,12 @@ fn pinned(
         })
         .collect();
     let trust = if secret { pod.settings.secrets } else { pod.settings.config_maps };
+    if secret && pod.settings.seals(name) {
+        let why =
+            "sealed secrets among its files are the owner's; all else in it is the cluster's: untrusted";
+        log.open(&at, name, why);
+        return None;
+    }
     match trust {
         Trust::Refused => {
             log.refuse(&at, "Secrets of the cluster are refused by the annotation cocoon.dev/secrets");

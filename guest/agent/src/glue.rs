@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use cocoon_datahub::DataHub;
 use cocoon_image::AnnotationPacket;
 use cocoon_plan::Plan;
+use cocoon_plan::sealed::SealedPlan;
 use cocoon_protocol::initdata::InitData;
 use cocoon_pull::KeyProvider;
 use cocoon_stage::{Code, Failure, Stage};
@@ -85,6 +86,10 @@ impl Secrets for Trustee {
 
     async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
         self.0.resource(uri).await
+    }
+
+    async fn unseal(&self, sealed: &[u8], plan: &SealedPlan) -> Result<Secret, Failure> {
+        self.0.unseal(sealed, &plan.signer, &plan.resource).await
     }
 
     async fn report(&self, failure: &Failure) -> Option<String> {

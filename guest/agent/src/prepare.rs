@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cocoon_plan::pod::ContainerKind;
+use cocoon_plan::sealed::SealedPlan;
 use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_stage::{Code, Failure};
 use tokio::sync::watch;
@@ -45,6 +46,14 @@ pub trait Secrets: Send + Sync {
     /// # Errors
     /// `RELEASE-…`, `FETCH-…`.
     async fn resource(&self, uri: &str) -> Result<Secret, Failure>;
+
+    /// What a sealed secret stands for, where it is signed by the plan's signer and stands for the plan's resource.
+    ///
+    /// # Errors
+    /// `SECRET-UNSEAL-FAILED`, `RELEASE-…`, `FETCH-…`.
+    async fn unseal(&self, _sealed: &[u8], _plan: &SealedPlan) -> Result<Secret, Failure> {
+        Err(Failure::new(Code::SecretUnsealFailed, "this guest knows no Trustee"))
+    }
 
     /// Tells the workload's owner what failed, past the host; gives the id under which it is kept, if it was taken.
     async fn report(&self, _failure: &Failure) -> Option<String> {
@@ -207,6 +216,25 @@ impl Preparation {
         let lost = || Failure::new(Code::Internal, "nothing delivers images");
         let backend = found.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
         backend.ok_or_else(lost)?.images.space().await
+    }
+
+    /// Whom to ask for secrets; waits until it is known.
+    ///
+    /// # Errors
+    /// Where nobody can be asked.
+    pub async fn secrets(&self) -> Result<Arc<dyn Secrets>, Failure> {
+        let mut found = self.backend.clone();
+        let lost = || Failure::new(Code::Internal, "nothing fetches secrets");
+        let backend = found.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
+        Ok(backend.ok_or_else(lost)?.secrets)
+    }
+
+    /// A resource that the plan names for the guest itself, such as a volume's key.
+    ///
+    /// # Errors
+    /// `ATTEST-…`, `RELEASE-…`, `FETCH-…`.
+    pub async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
+        self.secrets().await?.resource(uri).await
     }
 
     /// Where it stands.

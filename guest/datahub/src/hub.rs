@@ -14,6 +14,7 @@ use cocoon_kbs::{EvidenceSource, KbsClient, KeyProver, Session};
 use cocoon_plan::TrusteeConfig;
 use cocoon_protocol::Tee;
 use cocoon_protocol::initdata::{InitData, host_data};
+use cocoon_protocol::sealed::{self, Payload};
 use cocoon_protocol::tpm::{Candidature, CredentialChallenge};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_pull::KeyProvider;
@@ -127,6 +128,30 @@ impl DataHub {
     /// Trustee's refusal with its code, or `FETCH-…`.
     pub async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
         self.kept(&parse(uri)?, &self.fetched, MAX_FETCHED).await
+    }
+
+    /// What a sealed secret stands for. It must be signed by the key that is the resource `signer` (JWK, ES256), and stand for
+    /// `resource`: that secret itself, as Trustee has it now, or one encrypted under that key.
+    ///
+    /// # Errors
+    /// `SECRET-UNSEAL-FAILED` for one that is none, or another; what fetching answers.
+    pub async fn unseal(&self, sealed: &[u8], signer: &str, resource: &str) -> Result<Secret, Failure> {
+        let failed = |why: String| Failure::new(Code::SecretUnsealFailed, why);
+        let (signer, resource) = (parse(signer)?, parse(resource)?);
+        let key = self.kept(&signer, &self.fetched, MAX_FETCHED).await?;
+        let payload = sealed::open(sealed, &signer, &key).map_err(|e| failed(e.to_string()))?;
+        if *payload.resource() != resource {
+            let why = format!("it stands for {}, where the plan has {resource}", payload.resource());
+            return Err(failed(why));
+        }
+        match payload {
+            // Fetched anew: a Secret that is written again may mean a value that changed.
+            Payload::Vault { .. } => Ok(Arc::new(self.fetch(&resource).await?)),
+            Payload::Envelope(envelope) => {
+                let key = self.kept(&resource, &self.fetched, MAX_FETCHED).await?;
+                Ok(Arc::new(envelope.open(&key).map_err(|e| failed(e.to_string()))?))
+            }
+        }
     }
 
     /// A key that an image names: the plan's where it is one that was fetched, else one of at most 512 others.
