@@ -89,7 +89,7 @@ impl Secrets for Trustee {
     }
 
     async fn unseal(&self, sealed: &[u8], plan: &SealedPlan) -> Result<Secret, Failure> {
-        self.0.unseal(sealed, &plan.signer, &plan.resource).await
+        self.0.unseal(sealed, &plan.signer, Some(&plan.resource)).await
     }
 
     async fn report(&self, failure: &Failure) -> Option<String> {
@@ -101,7 +101,7 @@ impl Secrets for Trustee {
             Failure::new(Code::Internal, format!("listen on {}:{}: {e}", REST.0, REST.1)).at(Stage::Fetch)
         };
         let listener = TcpListener::bind(REST).await.map_err(failed)?;
-        tokio::spawn(cocoon_datahub::serve_rest(Arc::clone(&self.0), listener, allowed, attestation));
+        tokio::spawn(cocoon_datahub::serve_rest(Arc::clone(&self.0), listener, Some(allowed), attestation));
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
-use crate::volumes::Place;
+use crate::volumes::{Keys, Place};
 use again::{Again, is_passing};
 use job::Job;
 use roots::Roots;
@@ -276,6 +276,13 @@ impl Preparation {
                 Err(failure)
             }
         }
+    }
+}
+
+#[async_trait]
+impl Keys for Preparation {
+    async fn key(&self, uri: &str) -> Result<Secret, Failure> {
+        self.resource(uri).await
     }
 }
 

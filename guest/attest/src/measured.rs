@@ -1,7 +1,7 @@
 //! What the workload measures at run time, as CoCo's attestation agent records it: an event in the log, its digest in a
 //! register that evidence speaks of.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use cocoon_evidence::eventlog::{Aael, Algorithm, Builder, Digest, Event, EventLog, EventType};
 use cocoon_stage::{Code, Failure};

@@ -115,11 +115,26 @@ impl DataHub {
     /// # Errors
     /// As [`DataHub::attest`].
     pub async fn token(&self) -> Result<String, Failure> {
+        Ok(self.fresh().await?.kbs.token().to_owned())
+    }
+
+    /// The same with the private key (PEM) of which the token speaks. With it all of Trustee's resources that this guest may
+    /// have can be fetched: for the guest's own programs alone.
+    ///
+    /// # Errors
+    /// As [`DataHub::attest`].
+    pub async fn token_and_key(&self) -> Result<(String, Zeroizing<String>), Failure> {
+        let session = self.fresh().await?;
+        Ok((session.kbs.token().to_owned(), session.kbs.key_pem()))
+    }
+
+    /// A session whose token has some of its life left.
+    async fn fresh(&self) -> Result<Arc<Attested>, Failure> {
         let mut session = self.session(None).await?;
         if session.began.elapsed() > TOKEN_FRESH {
             session = self.session(Some(&session)).await?;
         }
-        Ok(session.kbs.token().to_owned())
+        Ok(session)
     }
 
     /// A resource that the plan names, by its `kbs:///…` URI; fetched once and kept, of at most 1024.
@@ -131,18 +146,24 @@ impl DataHub {
     }
 
     /// What a sealed secret stands for. It must be signed by the key that is the resource `signer` (JWK, ES256), and stand for
-    /// `resource`: that secret itself, as Trustee has it now, or one encrypted under that key.
+    /// `resource` (or, where there is no plan that says so, any): that secret itself, as Trustee has it now, or one encrypted
+    /// under that key.
     ///
     /// # Errors
     /// `SECRET-UNSEAL-FAILED` for one that is none, or another; what fetching answers.
-    pub async fn unseal(&self, sealed: &[u8], signer: &str, resource: &str) -> Result<Secret, Failure> {
+    pub async fn unseal(
+        &self,
+        sealed: &[u8],
+        signer: &str,
+        resource: Option<&str>,
+    ) -> Result<Secret, Failure> {
         let failed = |why: String| Failure::new(Code::SecretUnsealFailed, why);
-        let (signer, resource) = (parse(signer)?, parse(resource)?);
+        let (signer, planned) = (parse(signer)?, resource.map(parse).transpose()?);
         let key = self.kept(&signer, &self.fetched, MAX_FETCHED).await?;
         let payload = sealed::open(sealed, &signer, &key).map_err(|e| failed(e.to_string()))?;
-        if *payload.resource() != resource {
-            let why = format!("it stands for {}, where the plan has {resource}", payload.resource());
-            return Err(failed(why));
+        let resource = payload.resource().clone();
+        if let Some(planned) = planned.filter(|planned| *planned != resource) {
+            return Err(failed(format!("it stands for {resource}, where the plan has {planned}")));
         }
         match payload {
             // Fetched anew: a Secret that is written again may mean a value that changed.

@@ -42,17 +42,18 @@ struct Event {
 struct Service {
     hub: Arc<DataHub>,
     // `repository/type/tag` of each secret that the plan gives to the workload.
-    allowed: BTreeSet<String>,
+    // Any, where there is no plan.
+    allowed: Option<BTreeSet<String>>,
     // Whether `/aa/…` is served.
     attestation: bool,
 }
 
 /// Serves the endpoint until the task is dropped. `allowed` holds the paths (`repository/type/tag`) that the plan
-/// gives to the workload; `attestation` is its word on `/aa/…`.
+/// gives to the workload (any, where there is none); `attestation` is its word on `/aa/…`.
 pub async fn serve_rest(
     hub: Arc<DataHub>,
     listener: TcpListener,
-    allowed: BTreeSet<String>,
+    allowed: Option<BTreeSet<String>>,
     attestation: bool,
 ) {
     let service = Arc::new(Service { hub, allowed, attestation });
@@ -154,7 +155,7 @@ impl Service {
     }
 
     async fn resource(&self, path: &str) -> Answer {
-        if !self.allowed.contains(path) {
+        if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(path)) {
             let failure = Failure::new(
                 Code::ReleaseDenied,
                 format!("the plan gives no resource {path:?} to the workload"),

@@ -77,11 +77,7 @@ impl Pod {
         preparation: &Preparation,
     ) -> Result<(PathBuf, Arc<Vec<SecretFile>>, Mounts), Failure> {
         let (rootfs, secrets) = preparation.container(&plan.name).await?;
-        match self
-            .volumes
-            .prepare(id, plan, preparation.space(), async |uri: &str| preparation.resource(uri).await)
-            .await
-        {
+        match self.volumes.prepare(id, plan, preparation.space(), preparation).await {
             Ok(mounts) => Ok((rootfs, secrets, mounts)),
             Err(failure) => {
                 preparation.give_back(&plan.name, &rootfs).await;

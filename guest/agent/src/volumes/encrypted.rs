@@ -9,9 +9,8 @@ use cocoon_blockdev::{Mounted, Protection, mount_lasting_ext4, open_encrypted};
 use cocoon_stage::{Code, Failure, Stage};
 use zeroize::Zeroizing;
 
-use super::{disk, folder_0755, open_to_all};
+use super::{Keys, disk, folder_0755, open_to_all};
 use crate::Error;
-use crate::prepare::Secret;
 
 /// What is to be opened.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +45,7 @@ impl Encrypted {
         &self,
         folder: &Path,
         wish: Wish<'_>,
-        keys: &impl AsyncFn(&str) -> Result<Secret, Failure>,
+        keys: &dyn Keys,
     ) -> Result<PathBuf, Failure> {
         let at = folder.join("encrypted").join(wish.volume);
         let mut open = self.0.lock().await;
@@ -57,7 +56,7 @@ impl Encrypted {
             }
             return Ok(at);
         }
-        let key = keys(wish.key).await?;
+        let key = keys.key(wish.key).await?;
         let disk = disk::attached(wish.volume, false).await?;
         let (volume, mount_at) = (wish.volume.to_owned(), at.clone());
         let protection = if wish.integrity { Protection::Authentic } else { Protection::Secret };

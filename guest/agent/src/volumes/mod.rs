@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use cocoon_blockdev::{MIN_VOLUME, make_volume, volume_root};
 use cocoon_plan::pod::{VolumePlan, VolumeSource};
 use cocoon_plan::{ContainerPlan, MountPlan};
@@ -73,6 +74,16 @@ impl From<Refusal> for Failure {
             Refusal::Guest(error) => error.into(),
         }
     }
+}
+
+/// Who has the keys of encrypted volumes.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// The key of this `kbs:///…` URI.
+    ///
+    /// # Errors
+    /// `ATTEST-…`, `RELEASE-…`, `FETCH-…`.
+    async fn key(&self, uri: &str) -> Result<Secret, Failure>;
 }
 
 /// The pod's volumes.
@@ -166,7 +177,7 @@ impl Volumes {
         instance: &str,
         container: &ContainerPlan,
         space: impl Future<Output = Result<Place, Failure>>,
-        keys: impl AsyncFn(&str) -> Result<Secret, Failure>,
+        keys: &dyn Keys,
     ) -> Result<Mounts, Failure> {
         let mut mounts = Mounts::default();
         self.release(instance);
@@ -201,7 +212,7 @@ impl Volumes {
                         gid: *gid,
                         read_only: *read_only,
                     };
-                    self.encrypted.open(&self.folder, wish, &keys).await?
+                    self.encrypted.open(&self.folder, wish, keys).await?
                 }
                 VolumeSource::Block {} => return Err(no_volume(volume)),
             };
