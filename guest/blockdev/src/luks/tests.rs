@@ -89,6 +89,10 @@ fn what_cryptsetup_writes_is_read_here() {
         file.as_file().set_len(DISK).unwrap();
         let usual = ["luksFormat", "-q", "--type", "luks2", "--pbkdf-force-iterations", "1000"];
         let (ok, _, said) = cryptsetup(&[&usual, more].concat(), file.path(), &owners())?;
+        if said.contains("device-mapper") {
+            println!("skipped: without the kernel's device-mapper cryptsetup has no {more:?}");
+            return None;
+        }
         assert!(ok, "{said}");
         Some(file)
     };
@@ -126,7 +130,7 @@ fn what_cryptsetup_writes_is_read_here() {
         ),
     ];
     for (more, why) in others {
-        let Some(file) = format(more) else { return };
+        let Some(file) = format(more) else { continue };
         let said = refused(&start(file.path()));
         assert!(said.contains(why), "{more:?}: {said}");
     }
