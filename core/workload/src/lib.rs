@@ -6,6 +6,7 @@
 //! refused, never passed over. The same input gives the same bytes.
 
 mod container;
+mod encrypted;
 mod env;
 mod error;
 mod examine;

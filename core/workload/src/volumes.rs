@@ -96,39 +96,8 @@ pub(crate) fn read(
     if pod.kind.is_stateful() {
         claims(document, &mut volumes, log);
     }
-    encrypt(&mut volumes, pod, fs_group, log);
+    crate::encrypted::encrypt(&mut volumes, pod, fs_group, log);
     volumes
-}
-
-/// Claims that the owner's annotation says to encrypt.
-fn encrypt(volumes: &mut Volumes, pod: &Pod<'_>, gid: Option<u32>, log: &mut Log) {
-    let note =
-        format!("{}[{}encrypted-volumes]", pod.kind.path("metadata.annotations"), crate::settings::PREFIX);
-    for (name, encryption) in &pod.settings.encrypted {
-        match volumes.get_mut(name) {
-            Some((at, volume @ Volume::Claim { file_system: false, .. })) => {
-                let Volume::Claim { read_only, .. } = *volume else { continue };
-                let crate::settings::Encryption { key, integrity } = encryption.clone();
-                let how = if integrity { ", each block authenticated" } else { "" };
-                log.fixed(
-                    at,
-                    format!("encrypted with {key}{how}"),
-                    "the guest formats the disk when it is empty, and opens it with the key from Trustee; the node sees nothing of what is on it",
-                );
-                *volume =
-                    Volume::Encrypted { source: VolumeSource::Encrypted { key, integrity, gid }, read_only };
-            }
-            Some((_, Volume::Refused)) => {}
-            Some((at, _)) => {
-                let at = if at.is_empty() { note.clone() } else { at.clone() };
-                log.wrong(
-                    &at,
-                    format!("{name:?} is to be encrypted, and so must be a claim with volumeMode: Block"),
-                );
-            }
-            None => log.wrong(&note, format!("there is no volume {name:?}")),
-        }
-    }
 }
 
 /// `volumeClaimTemplates`: each becomes a claim of the same name, in place of a volume of that name.
