@@ -210,6 +210,8 @@ impl Compilation {
                 asked.push(path);
             }
         }
+        let needed = plan.own_resources().into_iter().map(|uri| uri.trim_start_matches("kbs:///").to_owned());
+        asked.extend(needed.filter(|path| !self.values.keys().any(|p| p.as_str() == path)));
         asked.extend(plan.images.policy_uri.iter().map(|uri| uri.trim_start_matches("kbs:///").to_owned()));
         let keys: Vec<String> = self
             .key_ids

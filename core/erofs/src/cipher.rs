@@ -51,6 +51,21 @@ impl Xts {
         }
     }
 
+    /// Encrypts data units of `unit` bytes (a multiple of 16, not 0) in place, numbered from `first`. What is left behind the
+    /// last whole one stays as it is.
+    pub fn encrypt_units(&self, first: u64, unit: usize, data: &mut [u8]) {
+        for (number, data) in (first..).zip(data.chunks_exact_mut(unit.max(16))) {
+            self.unit(number, data, |units| self.data.encrypt_blocks(units));
+        }
+    }
+
+    /// Decrypts data units in place; see [`Xts::encrypt_units`].
+    pub fn decrypt_units(&self, first: u64, unit: usize, data: &mut [u8]) {
+        for (number, data) in (first..).zip(data.chunks_exact_mut(unit.max(16))) {
+            self.unit(number, data, |units| self.data.decrypt_blocks(units));
+        }
+    }
+
     /// One data unit of IEEE 1619, a multiple of 16 bytes.
     fn unit(&self, number: u64, data: &mut [u8], cipher: impl FnOnce(&mut [aes::Block])) {
         let mut first = aes::Block::from(u128::from(number).to_le_bytes());

@@ -128,6 +128,8 @@ pub fn compile_run(image: &ImageDefaults, wishes: &RunWishes) -> Result<Plan, Er
         instance: wishes.instance.clone(),
         containers: vec![container],
         secrets: wishes.secrets.clone(),
+        secret_env: Vec::new(),
+        sealed: Vec::new(),
         attestation_api: wishes.attestation_api,
         registry_auth: wishes.registry_auth.clone(),
         images: wishes.images.clone(),

@@ -17,6 +17,7 @@ mod named;
 mod oci;
 pub mod open;
 pub mod pod;
+pub mod sealed;
 mod targets;
 mod trustee;
 mod types;

@@ -95,6 +95,8 @@ impl Plan {
             instance: String::new(),
             containers: Vec::new(),
             secrets: Vec::new(),
+            secret_env: Vec::new(),
+            sealed: Vec::new(),
             attestation_api: true,
             registry_auth: None,
             images: ImageSettings::default(),

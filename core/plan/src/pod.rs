@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use cocoon_protocol::PROOF_PORT;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{check_name, check_path};
-use crate::{Error, MountPlan, Plan, targets};
+use crate::check::{check_name, check_path, check_uri};
+use crate::{Error, MountPlan, Plan, sealed, targets};
 
 const MAX_VOLUMES: usize = 256;
 const MAX_LIST: usize = 1024;
@@ -99,6 +99,18 @@ pub enum VolumeSource {
     },
     /// A disk that the host attaches, as it is: for [`DevicePlan`]s.
     Block {},
+    /// A disk that the host attaches, with a file system that the guest encrypts (LUKS2): it outlives the pod, and the host
+    /// sees nothing of what is on it. An empty disk is formatted; one that holds anything else is refused.
+    Encrypted {
+        /// `kbs:///…` of the key, which the guest alone gets: 32 random bytes or more.
+        key: String,
+        /// Whether blocks are authenticated too: what the host changed cannot be read then.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        integrity: bool,
+        /// As for memory, of the file system's root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
+    },
 }
 
 /// A block volume as a device of a container.
@@ -185,6 +197,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), Error> {
             return Err(Error::field(format!("{at}.exec.commands"), "too many, or one without a program"));
         }
     }
+    sealed::check(plan)?;
     check_sysctls(&plan.sysctls)?;
     if plan.forward_ports.len() > MAX_LIST || plan.forward_ports.contains(&0) {
         return Err(Error::field("forward_ports", "too many, or port 0"));
@@ -206,9 +219,11 @@ impl VolumeSource {
             VolumeSource::Memory { size: 0, .. } => Err(Error::field(format!("{at}.size"), "must not be 0")),
             // To chown(2) it means "leave it".
             VolumeSource::Memory { gid: Some(u32::MAX), .. }
-            | VolumeSource::Scratch { gid: Some(u32::MAX), .. } => {
+            | VolumeSource::Scratch { gid: Some(u32::MAX), .. }
+            | VolumeSource::Encrypted { gid: Some(u32::MAX), .. } => {
                 Err(Error::field(format!("{at}.gid"), "is no group"))
             }
+            VolumeSource::Encrypted { key, .. } => check_uri(&format!("{at}.key"), key),
             VolumeSource::Files { digests: Some(digests) } => {
                 if digests.len() > MAX_LIST {
                     return Err(Error::field(format!("{at}.digests"), "too many"));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::images::{ImageSettings, SharedLayer};
 use crate::pod::{ContainerKind, DevicePlan, ExecRules, VolumePlan};
+use crate::sealed::{SealedPlan, SecretVariable};
 
 /// The name of the plan's file in initdata's `[data]` table.
 pub const PLAN_FILE: &str = "plan.json";
@@ -33,6 +34,12 @@ pub struct Plan {
     /// The secrets that the guest fetches before any container starts.
     #[serde(default)]
     pub secrets: Vec<SecretPlan>,
+    /// Variables that every container gets from Trustee.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_env: Vec<SecretVariable>,
+    /// Sealed secrets of the cluster that the guest unseals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<SealedPlan>,
     /// Whether the workload may ask for tokens and evidence of its own (`/aa/…` on its REST endpoint). With evidence it
     /// can act towards Trustee as the guest itself, and so fetch image keys and registry credentials.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -44,6 +44,8 @@ pub(crate) fn sample() -> Plan {
             uri: "kbs:///default/secret/token".into(),
             file: Some("/run/secrets/token".into()),
         }],
+        secret_env: Vec::new(),
+        sealed: Vec::new(),
         attestation_api: false,
         registry_auth: None,
         images: ImageSettings::default(),

@@ -17,6 +17,7 @@ mod keypair;
 pub mod messages;
 mod proof;
 mod report_data;
+pub mod sealed;
 mod tee;
 pub mod token;
 pub mod tpm;

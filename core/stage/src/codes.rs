@@ -41,6 +41,18 @@ codes! {
     PlanDeviceMissing = "PLAN-DEVICE-MISSING", Start,
         "The host did not attach the disk of a block volume, or attached it twice.",
         "See whether the volume is bound and attached on the node.";
+    VolumeForeign = "VOLUME-FOREIGN", Start,
+        "The disk of an encrypted volume is neither empty nor such a volume, or one by weaker means than the plan asks for. It was not changed.",
+        "See what is on the disk; to have it formatted, overwrite its first 17 MiB and last MiB with zeros.";
+    VolumeKeyWrong = "VOLUME-KEY-WRONG", Start,
+        "The key from Trustee does not open the encrypted volume.",
+        "See whether the disk is the one that belongs to this workload, and whether the key in Trustee was replaced.";
+    VolumeFailed = "VOLUME-FAILED", Start,
+        "An encrypted volume could not be opened, formatted or mounted.",
+        "See the reason; a new volume takes a writable disk of 48 MiB and a key of 32 bytes at least.";
+    SecretUnsealFailed = "SECRET-UNSEAL-FAILED", Fetch,
+        "A sealed secret of the cluster could not be unsealed, or is none that the plan lets this workload have.",
+        "See the reason; a sealed secret must be signed by the key that the plan names, for a resource that the plan allows.";
     PlanSysctlRefused = "PLAN-SYSCTL-REFUSED", Boot,
         "The guest's kernel does not take a kernel setting that the plan asks for.",
         "Correct the setting named in the reason, or leave it out of the plan.";

@@ -94,6 +94,8 @@ impl Env {
                 let at = format!("{at}[{key}]");
                 if key.contains('=') || !variable.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
                     log.open(&at, "left out", "is no name of a variable");
+                } else if secret && pod.settings.sealed(name, key).is_some() {
+                    self.sealed(&variable, &at, log);
                 } else {
                     self.take_content(&variable, content, key, secret, pod, &at, log);
                 }
@@ -127,6 +129,16 @@ impl Env {
             }
             (true, trust) => secret_refused(trust, at, log),
         }
+    }
+
+    /// One that the guest unseals.
+    fn sealed(&mut self, variable: &str, at: &str, log: &mut Log) {
+        log.fixed(
+            at,
+            variable,
+            "a sealed secret, which the guest unseals; the cluster cannot put another value there",
+        );
+        self.values.insert(variable.to_owned(), None);
     }
 
     fn leave(&mut self, variable: &str, secret: bool, at: &str, log: &mut Log) {
@@ -193,6 +205,7 @@ impl Env {
             reference.finish(log);
             let trust = if secret { pod.settings.secrets } else { pod.settings.config_maps };
             match pod.content(secret, object) {
+                _ if secret && pod.settings.sealed(object, key).is_some() => self.sealed(name, &at, log),
                 // Its name is all that must be known.
                 _ if trust == Trust::Untrusted => self.leave(name, secret, &at, log),
                 None => absent(secret, object, optional, &at, log),

@@ -13,6 +13,7 @@ use crate::inputs::Inputs;
 use crate::log::{Decision, Log, Problem};
 use crate::manifest::Document;
 use crate::names::{instance, plan_name};
+use crate::sealed;
 use crate::security::PodSecurity;
 use crate::settings::{PREFIX, Settings};
 use crate::spec::{measured, restart, the_clusters_own};
@@ -268,6 +269,15 @@ fn pod(
             "from Trustee, once the guest has proved what it is",
         );
     }
+    for variable in &pod.settings.secret_env {
+        log.fixed(
+            "secrets",
+            format!("{} as variable {}", variable.uri, variable.name),
+            "from Trustee, once the guest has proved what it is",
+        );
+    }
+    let notes = kind.path("metadata.annotations");
+    let sealed = sealed::places(spec_value, &pod.settings, &containers, &notes, log);
     Some(Plan {
         version: 1,
         name: plan_name(document, namespace),
@@ -275,6 +285,8 @@ fn pod(
         volumes: used(volumes, &containers),
         containers,
         secrets,
+        secret_env: pod.settings.secret_env.clone(),
+        sealed,
         attestation_api: pod.settings.attestation_api,
         registry_auth: inputs.wishes.registry_auth.clone(),
         images: inputs.wishes.images.clone(),
@@ -325,6 +337,7 @@ fn used(volumes: Volumes, containers: &[ContainerPlan]) -> Vec<cocoon_plan::pod:
         .filter(|(name, _)| mounted(name))
         .filter_map(|(name, (_, volume))| match volume {
             Volume::Mountable(source) => Some(volumes::plan(&name, source)),
+            Volume::Encrypted { source, .. } => Some(volumes::plan(&name, source)),
             Volume::Claim { .. } => Some(volumes::plan(&name, VolumeSource::Block {})),
             Volume::Refused => None,
         })

@@ -6,6 +6,7 @@
 //! refused, never passed over. The same input gives the same bytes.
 
 mod container;
+mod encrypted;
 mod env;
 mod error;
 mod examine;
@@ -19,6 +20,7 @@ mod names;
 mod probes;
 mod quantity;
 mod resources;
+mod sealed;
 mod security;
 mod services;
 mod settings;

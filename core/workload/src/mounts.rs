@@ -33,6 +33,26 @@ pub(crate) fn read(container: &mut Fields<'_>, volumes: &Volumes, env: &Env, log
                 log.fixed(&at, &path, why);
                 placed.devices.push(DevicePlan { path, volume: name, read_only: *read_only });
             }
+            Some((_, Volume::Encrypted { read_only, .. })) => {
+                if !path.starts_with('/')
+                    || path.split('/').any(|part| part == "..")
+                    || path.trim_matches('/').is_empty()
+                {
+                    log.wrong(&at, format!("devicePath {path:?} is no absolute path below the root"));
+                    continue;
+                }
+                log.fixed(
+                    &at,
+                    &path,
+                    "the encrypted volume's file system is mounted here, in place of a device",
+                );
+                placed.mounts.push(MountPlan::Volume {
+                    target: path,
+                    volume: name,
+                    sub_path: String::new(),
+                    read_only: *read_only,
+                });
+            }
             Some((_, Volume::Claim { .. })) => {
                 log.wrong(&at, format!("volume {name:?} has volumeMode Filesystem; a device needs Block"));
             }
@@ -96,6 +116,14 @@ fn one(mut mount: Fields<'_>, volumes: &Volumes, env: &Env, log: &mut Log) -> Op
     match volumes.get(&name) {
         None => log.wrong(&at, format!("there is no volume {name:?}")),
         Some((_, Volume::Refused)) => {}
+        Some((_, Volume::Encrypted { .. })) => {
+            log.wrong(
+                &at,
+                format!(
+                    "volume {name:?} is a disk: name it under volumeDevices, with the folder as devicePath"
+                ),
+            );
+        }
         Some((_, Volume::Claim { .. })) => claim_is_no_folder(log, &at),
         Some((_, Volume::Mountable(source))) => {
             if matches!(source, cocoon_plan::pod::VolumeSource::Files { .. }) {

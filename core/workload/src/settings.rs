@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cocoon_plan::SecretPlan;
+use cocoon_plan::sealed::SecretVariable;
 
 use crate::log::Log;
 
@@ -46,9 +47,35 @@ pub(crate) struct Settings {
     pub(crate) attestation_api: bool,
     pub(crate) host_env: Vec<String>,
     pub(crate) exact: bool,
+    /// Claims whose disks the guest encrypts, by the volume's name.
+    pub(crate) encrypted: BTreeMap<String, Encryption>,
+    pub(crate) secret_env: Vec<SecretVariable>,
+    /// What a key of a Secret may be unsealed to: `kbs:///…`.
+    pub(crate) sealed: BTreeMap<(String, String), String>,
+    /// Who seals: `kbs:///…`, or empty.
+    pub(crate) sealing_key: String,
+}
+
+/// How a disk is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encryption {
+    /// `kbs:///…`.
+    pub(crate) key: String,
+    pub(crate) integrity: bool,
 }
 
 impl Settings {
+    /// Whether any key of a Secret may be sealed.
+    pub(crate) fn seals(&self, secret: &str) -> bool {
+        self.sealed.keys().any(|(name, _)| name == secret)
+    }
+
+    /// What a key of a Secret may be unsealed to.
+    pub(crate) fn sealed(&self, secret: &str, key: &str) -> Option<&str> {
+        let found = self.sealed.iter().find(|((name, of), _)| name == secret && of == key);
+        found.map(|(_, resource)| resource.as_str())
+    }
+
     /// Reads them. `at` is the field that holds annotations, for messages.
     pub(crate) fn read(annotations: &BTreeMap<String, String>, at: &str, log: &mut Log) -> Settings {
         let mut settings = Settings {
@@ -64,6 +91,10 @@ impl Settings {
             attestation_api: false,
             host_env: Vec::new(),
             exact: true,
+            encrypted: BTreeMap::new(),
+            secret_env: Vec::new(),
+            sealed: BTreeMap::new(),
+            sealing_key: String::new(),
         };
         for (name, value) in annotations {
             let Some(short) = name.strip_prefix(PREFIX) else { continue };
@@ -111,6 +142,43 @@ impl Settings {
                         }
                     }
                 }
+                "encrypted-volumes" => {
+                    for part in parts(value) {
+                        match encryption(&part) {
+                            Ok((volume, encryption)) => drop(settings.encrypted.insert(volume, encryption)),
+                            Err(problem) => log.wrong(&field, format!("{part:?}: {problem}")),
+                        }
+                    }
+                }
+                "trustee-env" => {
+                    for part in parts(value) {
+                        match part.split_once('=').map(|(name, path)| (name.to_owned(), resource(path))) {
+                            Some((name, Ok(uri))) => settings.secret_env.push(SecretVariable { name, uri }),
+                            _ => log.wrong(&field, format!("{part:?}: must be NAME=repository/type/tag")),
+                        }
+                    }
+                }
+                "sealed-secrets" => {
+                    for part in parts(value) {
+                        let named = part.split_once('=').and_then(|(of, path)| {
+                            let (secret, key) = of.split_once('/')?;
+                            Some(((secret.to_owned(), key.to_owned()), resource(path).ok()?))
+                        });
+                        match named {
+                            Some((of, uri)) => drop(settings.sealed.insert(of, uri)),
+                            None => {
+                                log.wrong(
+                                    &field,
+                                    format!("{part:?}: must be SECRET/KEY=repository/type/tag"),
+                                );
+                            }
+                        }
+                    }
+                }
+                "sealing-key" => match resource(value) {
+                    Ok(uri) => settings.sealing_key = uri,
+                    Err(problem) => log.wrong(&field, problem),
+                },
                 // Written by this program, for people.
                 "applied" => {}
                 _ => log.wrong(&field, "is no annotation of Cocoon's"),
@@ -131,10 +199,30 @@ fn secret(text: &str) -> Result<SecretPlan, &'static str> {
         Some(_) => return Err("a file's path begins with /"),
         None => (text, None),
     };
-    let mut names = path.split('/');
-    let (Some(_), Some(_), Some(tag), None) = (names.next(), names.next(), names.next(), names.next()) else {
-        return Err("must be repository/type/tag, or repository/type/tag:/PATH");
-    };
+    let uri = resource(path).map_err(|_| "must be repository/type/tag, or repository/type/tag:/PATH")?;
+    let tag = path.rsplit('/').next().unwrap_or_default();
     let file = file.unwrap_or_else(|| format!("/run/secrets/{tag}"));
-    Ok(SecretPlan { uri: format!("kbs:///{path}"), file: Some(file) })
+    Ok(SecretPlan { uri, file: Some(file) })
+}
+
+/// `repository/type/tag` as a URI.
+fn resource(path: &str) -> Result<String, &'static str> {
+    let names: Vec<&str> = path.split('/').collect();
+    match names.as_slice() {
+        [_, _, _] if names.iter().all(|name| !name.is_empty()) => Ok(format!("kbs:///{path}")),
+        _ => Err("must be repository/type/tag"),
+    }
+}
+
+/// `VOLUME=repository/type/tag`, or with `:integrity` behind it.
+fn encryption(text: &str) -> Result<(String, Encryption), &'static str> {
+    const FORM: &str = "must be VOLUME=repository/type/tag, or VOLUME=repository/type/tag:integrity";
+    let (volume, path) = text.split_once('=').ok_or(FORM)?;
+    let (path, integrity) = match path.split_once(':') {
+        None => (path, false),
+        Some((path, "integrity")) => (path, true),
+        Some(_) => return Err(FORM),
+    };
+    let key = resource(path).map_err(|_| FORM)?;
+    Ok((volume.trim().to_owned(), Encryption { key, integrity }))
 }

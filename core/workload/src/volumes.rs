@@ -28,6 +28,13 @@ pub(crate) enum Volume {
         /// Whether it is known to be a file system.
         file_system: bool,
     },
+    /// A claim whose disk the guest encrypts: a file system in it, at the place of the device.
+    Encrypted {
+        /// As in a plan.
+        source: VolumeSource,
+        /// Whether the claim itself is read-only.
+        read_only: bool,
+    },
     /// One that was refused already.
     Refused,
 }
@@ -89,6 +96,7 @@ pub(crate) fn read(
     if pod.kind.is_stateful() {
         claims(document, &mut volumes, log);
     }
+    crate::encrypted::encrypt(&mut volumes, pod, fs_group, log);
     volumes
 }
 
@@ -232,6 +240,12 @@ fn pinned(
         })
         .collect();
     let trust = if secret { pod.settings.secrets } else { pod.settings.config_maps };
+    if secret && pod.settings.seals(name) {
+        let why =
+            "sealed secrets among its files are the owner's; all else in it is the cluster's: untrusted";
+        log.open(&at, name, why);
+        return None;
+    }
     match trust {
         Trust::Refused => {
             log.refuse(&at, "Secrets of the cluster are refused by the annotation cocoon.dev/secrets");

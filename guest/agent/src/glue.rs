@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use cocoon_datahub::DataHub;
 use cocoon_image::AnnotationPacket;
 use cocoon_plan::Plan;
+use cocoon_plan::sealed::SealedPlan;
 use cocoon_protocol::initdata::InitData;
 use cocoon_pull::KeyProvider;
 use cocoon_stage::{Code, Failure, Stage};
@@ -87,6 +88,10 @@ impl Secrets for Trustee {
         self.0.resource(uri).await
     }
 
+    async fn unseal(&self, sealed: &[u8], plan: &SealedPlan) -> Result<Secret, Failure> {
+        self.0.unseal(sealed, &plan.signer, Some(&plan.resource)).await
+    }
+
     async fn report(&self, failure: &Failure) -> Option<String> {
         self.0.report(failure).await
     }
@@ -96,7 +101,7 @@ impl Secrets for Trustee {
             Failure::new(Code::Internal, format!("listen on {}:{}: {e}", REST.0, REST.1)).at(Stage::Fetch)
         };
         let listener = TcpListener::bind(REST).await.map_err(failed)?;
-        tokio::spawn(cocoon_datahub::serve_rest(Arc::clone(&self.0), listener, allowed, attestation));
+        tokio::spawn(cocoon_datahub::serve_rest(Arc::clone(&self.0), listener, Some(allowed), attestation));
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ mod pod;
 pub mod prepare;
 pub mod reaper;
 mod sandbox_service;
+mod services;
 mod syscalls;
 mod sysctls;
 mod task_service;
@@ -41,8 +42,13 @@ pub fn run() -> ExitCode {
         Some(name) if name == container::HOLDER_NAME => return container::holder_main(),
         _ => {}
     }
+    if std::env::args_os().nth(1).is_some_and(|role| role == "services") {
+        return services::main();
+    }
     if std::process::id() != 1 {
-        eprintln!("cocoon-guest is the init program of a Cocoon pod VM; it runs as PID 1 only");
+        eprintln!(
+            "cocoon-guest is the init program of a Cocoon pod VM; it runs as PID 1 only, or as `services`"
+        );
         return ExitCode::from(2);
     }
     boot::run()

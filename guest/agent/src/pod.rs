@@ -3,6 +3,7 @@
 mod beginning;
 mod execs;
 mod instances;
+mod sealed;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -268,6 +269,7 @@ impl Pod {
         for (container, _) in containers {
             container.destroy().await;
         }
+        self.volumes.close().await;
         self.off.notify_one();
     }
 

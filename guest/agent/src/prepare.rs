@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cocoon_plan::pod::ContainerKind;
+use cocoon_plan::sealed::SealedPlan;
 use cocoon_plan::{ContainerPlan, Plan};
 use cocoon_stage::{Code, Failure};
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::container::SecretFile;
 use crate::events::Events;
-use crate::volumes::Place;
+use crate::volumes::{Keys, Place};
 use again::{Again, is_passing};
 use job::Job;
 use roots::Roots;
@@ -45,6 +46,14 @@ pub trait Secrets: Send + Sync {
     /// # Errors
     /// `RELEASE-…`, `FETCH-…`.
     async fn resource(&self, uri: &str) -> Result<Secret, Failure>;
+
+    /// What a sealed secret stands for, where it is signed by the plan's signer and stands for the plan's resource.
+    ///
+    /// # Errors
+    /// `SECRET-UNSEAL-FAILED`, `RELEASE-…`, `FETCH-…`.
+    async fn unseal(&self, _sealed: &[u8], _plan: &SealedPlan) -> Result<Secret, Failure> {
+        Err(Failure::new(Code::SecretUnsealFailed, "this guest knows no Trustee"))
+    }
 
     /// Tells the workload's owner what failed, past the host; gives the id under which it is kept, if it was taken.
     async fn report(&self, _failure: &Failure) -> Option<String> {
@@ -209,6 +218,25 @@ impl Preparation {
         backend.ok_or_else(lost)?.images.space().await
     }
 
+    /// Whom to ask for secrets; waits until it is known.
+    ///
+    /// # Errors
+    /// Where nobody can be asked.
+    pub async fn secrets(&self) -> Result<Arc<dyn Secrets>, Failure> {
+        let mut found = self.backend.clone();
+        let lost = || Failure::new(Code::Internal, "nothing fetches secrets");
+        let backend = found.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
+        Ok(backend.ok_or_else(lost)?.secrets)
+    }
+
+    /// A resource that the plan names for the guest itself, such as a volume's key.
+    ///
+    /// # Errors
+    /// `ATTEST-…`, `RELEASE-…`, `FETCH-…`.
+    pub async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
+        self.secrets().await?.resource(uri).await
+    }
+
     /// Where it stands.
     pub fn progress(&self) -> Progress {
         self.progress.borrow().clone()
@@ -248,6 +276,13 @@ impl Preparation {
                 Err(failure)
             }
         }
+    }
+}
+
+#[async_trait]
+impl Keys for Preparation {
+    async fn key(&self, uri: &str) -> Result<Secret, Failure> {
+        self.resource(uri).await
     }
 }
 

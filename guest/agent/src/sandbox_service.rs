@@ -57,12 +57,20 @@ impl sandbox_ttrpc::Sandbox for SandboxService {
         })
     }
 
-    async fn put_files(&self, _: &TtrpcContext, request: PutFilesRequest) -> ttrpc::Result<PutFilesResponse> {
+    async fn put_files(
+        &self,
+        _: &TtrpcContext,
+        mut request: PutFilesRequest,
+    ) -> ttrpc::Result<PutFilesResponse> {
         let volumes = self.0.volumes().map_err(refuse)?;
         if self.0.is_open() {
             // Files come before the container whose document tells of them.
             let volume = cocoon_plan::open::files_volume(&request.volume);
             volume.and_then(|v| volumes.add(&[v])).map_err(refuse)?;
+        }
+        for file in &mut request.files {
+            let whole = file.offset == 0;
+            self.0.unseal_file(&request.volume, &file.path, whole, &mut file.data).await.map_err(refuse)?;
         }
         let put = tokio::task::spawn_blocking(move || {
             let pieces = request.files.iter().map(|f| Piece {

@@ -4,6 +4,7 @@
 //! that KBS verifiers read. It never invents evidence: where the platform gives none, it fails with
 //! `ATTEST-EVIDENCE-UNAVAILABLE`. There is no silent fall-back to a sample attester.
 
+mod measured;
 mod sim;
 mod snp;
 mod tdx;
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use cocoon_evidence::eventlog::Aael;
 use cocoon_protocol::Tee;
 use cocoon_protocol::tpm::{Candidature, CredentialChallenge};
 use cocoon_stage::{Code, Failure};
@@ -34,6 +36,14 @@ pub trait Attester: Send + Sync {
     /// # Errors
     /// `ATTEST-EVIDENCE-UNAVAILABLE` where the platform gives none.
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure>;
+    /// Measures an event of the workload's, into a register that later evidence speaks of, with a log of such events. `false`
+    /// where the platform has no such register.
+    ///
+    /// # Errors
+    /// `ATTEST-EVIDENCE-UNAVAILABLE` where it was not taken.
+    async fn measure(&self, _event: &Aael<'_>) -> Result<bool, Failure> {
+        Ok(false)
+    }
     /// How the key that signs the evidence is proved, where nobody vouches for it in the evidence itself.
     fn key_proof(&self) -> Option<&dyn KeyProof> {
         None
@@ -80,7 +90,7 @@ pub(crate) fn platform() -> Platform {
 pub async fn detect() -> Result<Arc<dyn Attester>, Failure> {
     match platform() {
         Platform::Snp => Ok(Arc::new(snp::SnpAttester)),
-        Platform::Tdx => Ok(Arc::new(tdx::TdxAttester)),
+        Platform::Tdx => Ok(Arc::new(tdx::TdxAttester::new())),
         Platform::Tpm => Ok(Arc::new(tpm::TpmAttester::new())),
         Platform::None => Ok(Arc::new(sim::SimAttester)),
     }

@@ -6,19 +6,34 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use cocoon_evidence::dcap::Body;
+use cocoon_evidence::eventlog::Algorithm;
 use cocoon_evidence::tdx::Evidence;
 use cocoon_protocol::Tee;
 use cocoon_stage::Failure;
 use serde_json::Value;
 
-use crate::{Attester, padded, tsm, unavailable};
+use crate::measured::Measured;
+use crate::{Aael, Attester, padded, tsm, unavailable};
 
 /// The record, as ACPI's table CCEL names it; absent where the firmware keeps none.
 const EVENTS: &str = "/sys/firmware/acpi/tables/data/CCEL";
 /// Longest record that is sent.
 const MAX_EVENTS: u64 = 512 * 1024;
 
-pub(crate) struct TdxAttester;
+/// RTMR 3, which nothing else extends in this guest (kernel 6.16 and later).
+const REGISTER: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
+/// RTMR 3 as event logs call it: one more than its number.
+const INDEX: u32 = 4;
+
+pub(crate) struct TdxAttester {
+    measured: Measured,
+}
+
+impl TdxAttester {
+    pub(crate) fn new() -> Self {
+        TdxAttester { measured: Measured::new(Algorithm::Sha384, INDEX) }
+    }
+}
 
 #[async_trait]
 impl Attester for TdxAttester {
@@ -40,13 +55,28 @@ impl Attester for TdxAttester {
 
     async fn evidence(&self, report_data: &[u8]) -> Result<Value, Failure> {
         let field = padded(report_data)?;
-        let answer = tokio::task::spawn_blocking(move || tsm::report("tdx_guest", &field))
-            .await
-            .map_err(|e| unavailable(e.to_string()))??;
-        let events = events(Path::new(EVENTS));
-        let evidence = Evidence::new(&answer.report, events.as_deref())
-            .map_err(|e| unavailable(format!("TDX quote: {e}")))?;
-        Ok(evidence.to_json())
+        let make = async |events: Option<Vec<u8>>| {
+            let answer = tokio::task::spawn_blocking(move || tsm::report("tdx_guest", &field))
+                .await
+                .map_err(|e| unavailable(e.to_string()))??;
+            let evidence = Evidence::new(&answer.report, events.as_deref())
+                .map_err(|e| unavailable(format!("TDX quote: {e}")))?;
+            Ok(evidence.to_json())
+        };
+        self.measured.with(events(Path::new(EVENTS)), make).await
+    }
+
+    async fn measure(&self, event: &Aael<'_>) -> Result<bool, Failure> {
+        if !Path::new(REGISTER).exists() {
+            // Earlier kernels let nobody extend it.
+            return Ok(false);
+        }
+        let extend = async |digest: Vec<u8>| {
+            let write = move || std::fs::write(REGISTER, digest);
+            let written = tokio::task::spawn_blocking(write).await.map_err(|e| unavailable(e.to_string()))?;
+            written.map_err(|e| unavailable(format!("extend RTMR 3: {e}")))
+        };
+        self.measured.add(event, extend).await.map(|()| true)
     }
 }
 
@@ -74,8 +104,8 @@ mod tests {
         };
         let evidence = serde_json::json!({"quote": STANDARD.encode(&quote), "cc_eventlog": null});
         // MRCONFIGID is at offset 184 of the report, which follows a header of 48 bytes.
-        assert_eq!(TdxAttester.bound(&evidence).unwrap(), quote[48 + 184..][..32]);
-        assert_eq!(TdxAttester.bound(&serde_json::json!({"quote": "AAAA"})), None);
+        assert_eq!(TdxAttester::new().bound(&evidence).unwrap(), quote[48 + 184..][..32]);
+        assert_eq!(TdxAttester::new().bound(&serde_json::json!({"quote": "AAAA"})), None);
     }
 
     #[test]

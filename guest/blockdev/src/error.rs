@@ -53,6 +53,20 @@ pub enum Error {
     /// A block of a layer is not what its root hash says.
     #[error("{0}: a block is not what its root hash says")]
     Tampered(String),
+    /// The disk of an encrypted volume holds something else.
+    #[error("{disk}: {why}")]
+    Foreign {
+        /// The disk.
+        disk: String,
+        /// What is there instead.
+        why: String,
+    },
+    /// The key does not open the encrypted volume.
+    #[error("{0}: the key does not open its volume")]
+    WrongKey(String),
+    /// Any of these about an encrypted volume.
+    #[error("encrypted volume: {0}")]
+    Volume(#[source] Box<Error>),
     /// Any of these about the scratch disk.
     #[error("scratch disk: {0}")]
     Scratch(#[source] Box<Error>),
@@ -68,6 +82,16 @@ impl Error {
         }
     }
 
+    /// Says that this is about an encrypted volume, for its code.
+    #[must_use]
+    pub fn volume(self) -> Self {
+        match self {
+            Error::Scratch(inner) => Error::Volume(inner),
+            Error::Volume(_) | Error::Foreign { .. } | Error::WrongKey(_) => self,
+            other => Error::Volume(Box::new(other)),
+        }
+    }
+
     pub(crate) fn io(step: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let step = step.into();
         move |source| Error::Io { step, source }
@@ -79,6 +103,9 @@ impl Error {
             Error::Tampered(_) => Code::ImageLayerTampered,
             Error::TooManyLayers(_) => Code::ImageTooLarge,
             Error::Scratch(_) => Code::ImageScratchFailed,
+            Error::Foreign { .. } => Code::VolumeForeign,
+            Error::WrongKey(_) => Code::VolumeKeyWrong,
+            Error::Volume(_) => Code::VolumeFailed,
             _ => Code::ImageLayerUnavailable,
         }
     }

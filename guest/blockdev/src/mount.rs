@@ -92,6 +92,17 @@ pub fn mount_ext4(device: &Path, at: &Path) -> Result<Mounted, Error> {
     mount_device("ext4", device, &options, false, at).map_err(Error::scratch)
 }
 
+/// Mounts the file system of an encrypted volume at an existing directory. What its programs flush is flushed; after damage
+/// it becomes read-only. `read_only` mounts it so; a journal with work in it is played back all the same, where the disk
+/// can be written.
+///
+/// # Errors
+/// [`Error::Volume`].
+pub fn mount_lasting_ext4(device: &Path, read_only: bool, at: &Path) -> Result<Mounted, Error> {
+    let options = [("noinit_itable", ""), ("errors", "remount-ro"), ("nodiscard", "")];
+    mount_device("ext4", device, &options, read_only, at).map_err(Error::volume)
+}
+
 fn mount_device(
     kind: &str,
     device: &Path,

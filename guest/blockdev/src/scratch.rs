@@ -93,7 +93,7 @@ fn integrity(name: &str, disk: &Disk, guard: &Zeroizing<[u8; 32]>, sectors: u64)
 }
 
 /// From the status line `<mismatches> <provided data sectors> …`.
-fn usable_sectors(control: &Control, name: &str) -> Result<u64, Error> {
+pub(crate) fn usable_sectors(control: &Control, name: &str) -> Result<u64, Error> {
     let line = control.table_status(name)?;
     let provided: Option<u64> = line.split_whitespace().nth(1).and_then(|n| n.parse().ok());
     let whole = provided.map(|n| n - n % (BLOCK / 512)).filter(|n| *n > 0);

@@ -14,6 +14,7 @@ use cocoon_kbs::{EvidenceSource, KbsClient, KeyProver, Session};
 use cocoon_plan::TrusteeConfig;
 use cocoon_protocol::Tee;
 use cocoon_protocol::initdata::{InitData, host_data};
+use cocoon_protocol::sealed::{self, Payload};
 use cocoon_protocol::tpm::{Candidature, CredentialChallenge};
 use cocoon_protocol::uri::ResourceUri;
 use cocoon_pull::KeyProvider;
@@ -114,11 +115,26 @@ impl DataHub {
     /// # Errors
     /// As [`DataHub::attest`].
     pub async fn token(&self) -> Result<String, Failure> {
+        Ok(self.fresh().await?.kbs.token().to_owned())
+    }
+
+    /// The same with the private key (PEM) of which the token speaks. With it all of Trustee's resources that this guest may
+    /// have can be fetched: for the guest's own programs alone.
+    ///
+    /// # Errors
+    /// As [`DataHub::attest`].
+    pub async fn token_and_key(&self) -> Result<(String, Zeroizing<String>), Failure> {
+        let session = self.fresh().await?;
+        Ok((session.kbs.token().to_owned(), session.kbs.key_pem()))
+    }
+
+    /// A session whose token has some of its life left.
+    async fn fresh(&self) -> Result<Arc<Attested>, Failure> {
         let mut session = self.session(None).await?;
         if session.began.elapsed() > TOKEN_FRESH {
             session = self.session(Some(&session)).await?;
         }
-        Ok(session.kbs.token().to_owned())
+        Ok(session)
     }
 
     /// A resource that the plan names, by its `kbs:///…` URI; fetched once and kept, of at most 1024.
@@ -127,6 +143,36 @@ impl DataHub {
     /// Trustee's refusal with its code, or `FETCH-…`.
     pub async fn resource(&self, uri: &str) -> Result<Secret, Failure> {
         self.kept(&parse(uri)?, &self.fetched, MAX_FETCHED).await
+    }
+
+    /// What a sealed secret stands for. It must be signed by the key that is the resource `signer` (JWK, ES256), and stand for
+    /// `resource` (or, where there is no plan that says so, any): that secret itself, as Trustee has it now, or one encrypted
+    /// under that key.
+    ///
+    /// # Errors
+    /// `SECRET-UNSEAL-FAILED` for one that is none, or another; what fetching answers.
+    pub async fn unseal(
+        &self,
+        sealed: &[u8],
+        signer: &str,
+        resource: Option<&str>,
+    ) -> Result<Secret, Failure> {
+        let failed = |why: String| Failure::new(Code::SecretUnsealFailed, why);
+        let (signer, planned) = (parse(signer)?, resource.map(parse).transpose()?);
+        let key = self.kept(&signer, &self.fetched, MAX_FETCHED).await?;
+        let payload = sealed::open(sealed, &signer, &key).map_err(|e| failed(e.to_string()))?;
+        let resource = payload.resource().clone();
+        if let Some(planned) = planned.filter(|planned| *planned != resource) {
+            return Err(failed(format!("it stands for {resource}, where the plan has {planned}")));
+        }
+        match payload {
+            // Fetched anew: a Secret that is written again may mean a value that changed.
+            Payload::Vault { .. } => Ok(Arc::new(self.fetch(&resource).await?)),
+            Payload::Envelope(envelope) => {
+                let key = self.kept(&resource, &self.fetched, MAX_FETCHED).await?;
+                Ok(Arc::new(envelope.open(&key).map_err(|e| failed(e.to_string()))?))
+            }
+        }
     }
 
     /// A key that an image names: the plan's where it is one that was fetched, else one of at most 512 others.

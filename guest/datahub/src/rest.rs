@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cocoon_attest::Aael;
 use cocoon_stage::{Code, Failure};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,20 +28,32 @@ const MAX_CONNECTIONS: usize = 64;
 /// Longest `runtime_data` in a query, in characters: 64 bytes in any encoding fit.
 const MAX_RUNTIME_DATA: usize = 128;
 
+/// Longest body of an event, in bytes.
+const MAX_EVENT: usize = 16 << 10;
+
+/// An event as CoCo's REST interface takes it.
+#[derive(serde::Deserialize)]
+struct Event {
+    domain: String,
+    operation: String,
+    content: String,
+}
+
 struct Service {
     hub: Arc<DataHub>,
     // `repository/type/tag` of each secret that the plan gives to the workload.
-    allowed: BTreeSet<String>,
+    // Any, where there is no plan.
+    allowed: Option<BTreeSet<String>>,
     // Whether `/aa/…` is served.
     attestation: bool,
 }
 
 /// Serves the endpoint until the task is dropped. `allowed` holds the paths (`repository/type/tag`) that the plan
-/// gives to the workload; `attestation` is its word on `/aa/…`.
+/// gives to the workload (any, where there is none); `attestation` is its word on `/aa/…`.
 pub async fn serve_rest(
     hub: Arc<DataHub>,
     listener: TcpListener,
-    allowed: BTreeSet<String>,
+    allowed: Option<BTreeSet<String>>,
     attestation: bool,
 ) {
     let service = Arc::new(Service { hub, allowed, attestation });
@@ -129,10 +142,7 @@ impl Service {
             "/aa/token" if get => self.token(query).await,
             "/aa/evidence" if get => self.evidence(query).await,
             "/aa/additional-evidence" if get => octets(Vec::new()),
-            "/aa/aael" if request.method() == Method::POST => json(&serde_json::json!({
-                "success": "false",
-                "message": "The platform does not support runtime measurement",
-            })),
+            "/aa/aael" if request.method() == Method::POST => self.measure(request.into_body()).await,
             "/info" if get => json(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "tee": self.hub.attester().tee(),
@@ -145,7 +155,7 @@ impl Service {
     }
 
     async fn resource(&self, path: &str) -> Answer {
-        if !self.allowed.contains(path) {
+        if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(path)) {
             let failure = Failure::new(
                 Code::ReleaseDenied,
                 format!("the plan gives no resource {path:?} to the workload"),
@@ -154,6 +164,23 @@ impl Service {
         }
         match self.hub.resource(&format!("kbs:///{path}")).await {
             Ok(secret) => octets(secret.to_vec()),
+            Err(failure) => failed(&failure),
+        }
+    }
+
+    /// Records an event of the workload's: `{"domain", "operation", "content"}`.
+    async fn measure(&self, body: Incoming) -> Answer {
+        let bad = || plain(StatusCode::BAD_REQUEST, "BAD REQUEST");
+        let Ok(body) = Limited::new(body, MAX_EVENT).collect().await else { return bad() };
+        let Ok(event) = serde_json::from_slice::<Event>(&body.to_bytes()) else { return bad() };
+        let Event { domain, operation, content } = &event;
+        match self.hub.attester().measure(&Aael { domain, operation, content }).await {
+            Ok(true) => json(&serde_json::json!({"success": "true"})),
+            // As CoCo's guests say it, so that programs written for them understand.
+            Ok(false) => json(&serde_json::json!({
+                "success": "false",
+                "message": "The platform does not support runtime measurement",
+            })),
             Err(failure) => failed(&failure),
         }
     }

@@ -87,6 +87,15 @@ pub fn planned(spec: &Spec, plan: &Plan, container: &ContainerPlan) -> Result<Ar
         }
     }
     for device in spec.linux.devices.iter().filter(|d| d.kind == "b") {
+        // What the plan encrypts is a folder in the container, where the manifest has a device.
+        if let Some((volume, read_only)) = encrypted(plan, container, &device.path) {
+            arranged.devices.push(BlockDevice {
+                volume,
+                device: format!("/dev/block/{}:{}", device.major, device.minor).into(),
+                read_only: read_only || spec.may_write(device) == Some(false),
+            });
+            continue;
+        }
         let wanted = container.devices.iter().find(|d| d.path == device.path);
         let wanted = wanted.ok_or_else(|| {
             refused(format!("block device {}: the plan has no such device of this container", device.path))
@@ -98,6 +107,16 @@ pub fn planned(spec: &Spec, plan: &Plan, container: &ContainerPlan) -> Result<Ar
         });
     }
     Ok(arranged)
+}
+
+/// The encrypted volume that a container has at this path, and whether it may only read it.
+fn encrypted(plan: &Plan, container: &ContainerPlan, path: &str) -> Option<(String, bool)> {
+    container.mounts.iter().find_map(|mount| {
+        let MountPlan::Volume { target, volume, read_only, .. } = mount else { return None };
+        let source = plan.volumes.iter().find(|v| v.name == *volume).map(|v| &v.source);
+        let here = plain(target) == plain(path) && matches!(source, Some(VolumeSource::Encrypted { .. }));
+        here.then(|| (volume.clone(), *read_only))
+    })
 }
 
 /// Sorts the mounts of a container for a guest without plan: everything is handed over that can be.

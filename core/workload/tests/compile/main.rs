@@ -4,6 +4,7 @@
 mod asked;
 mod charts;
 mod contents;
+mod encrypted;
 mod environment;
 mod fields;
 mod hostile;

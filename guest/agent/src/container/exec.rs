@@ -65,6 +65,9 @@ impl Container {
             program.cwd.clone_from(cwd);
         }
         let name = |entry: &str| entry.split('=').next().map(str::to_owned);
+        // What the container has of a sealed secret the host cannot put anything else in place of.
+        let plain = |e: &&String| !self.sealed.iter().any(|n| name(e).as_ref() == Some(n));
+        let spec = ExecSpec { env: spec.env.iter().filter(plain).cloned().collect(), ..spec.clone() };
         program.env.retain(|e| !spec.env.iter().any(|n| name(n) == name(e)));
         program.env.extend(spec.env.iter().cloned());
         environment::complete(&mut program.env, "/", spec.terminal);

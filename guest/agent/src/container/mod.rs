@@ -99,6 +99,8 @@ pub struct HostPart {
     pub id: String,
     /// Further variables, `NAME=value`: those that the plan leaves to the host.
     pub env: Vec<String>,
+    /// Names of those among `env` that the guest has unsealed: no exec of the host's changes them.
+    pub sealed: Vec<String>,
     /// The container's `/etc/hosts`, in place of the pod's.
     pub hosts: Option<String>,
     /// Limits to begin with.
@@ -130,6 +132,8 @@ pub struct Container {
     cgroup: Option<Arc<Cgroup>>,
     folder: PathBuf,
     termination: Option<Termination>,
+    /// Names of variables that were unsealed.
+    sealed: Vec<String>,
 }
 
 /// What ends with a container's own process.
@@ -249,7 +253,7 @@ impl Container {
         let ended = ended(Arc::clone(&ending), cgroup.clone(), oom, shares_pids);
         let process = Process::spawn(entry, &settings.reaper, &config, streams, false, ended).await?;
         let folder = folder.keep();
-        Ok(Container { process, program, ending, cgroup, folder, termination })
+        Ok(Container { process, program, ending, cgroup, folder, termination, sealed: host.sealed.clone() })
     }
 
     /// Its own process.

@@ -45,8 +45,12 @@ pub(crate) fn module_sets(plan: &Plan) -> Vec<ModuleSet> {
     if layers().any(|l| l.key.is_some()) {
         sets.push(ModuleSet::Crypt);
     }
-    if plan.images.space != cocoon_plan::images::Space::Memory {
+    let encrypted = plan.volumes.iter().any(|v| matches!(v.source, VolumeSource::Encrypted { .. }));
+    // What a scratch disk takes is what any encrypted file system takes.
+    if encrypted || plan.images.space != cocoon_plan::images::Space::Memory {
         sets.push(ModuleSet::Scratch);
+    }
+    if plan.images.space != cocoon_plan::images::Space::Memory {
         let limited = |v: &VolumePlan| matches!(v.source, VolumeSource::Scratch { size, .. } if size != 0);
         if plan.volumes.iter().any(limited) {
             sets.push(ModuleSet::Volumes);

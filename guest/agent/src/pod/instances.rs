@@ -31,7 +31,12 @@ impl Pod {
             running.instances.insert(host.id.clone(), instance);
             Ok((host, streams, plan, Arc::clone(&running.shared), Arc::clone(&running.preparation)))
         })?;
-        let failure = match self.ready(&host.id, &plan, &preparation).await {
+        let mut host = host;
+        let ready = match self.unseal_variables(&plan.name, &mut host, &preparation).await {
+            Ok(()) => self.ready(&host.id, &plan, &preparation).await,
+            Err(failure) => Err(failure),
+        };
+        let failure = match ready {
             Ok((rootfs, secrets, mounts)) => {
                 let parts =
                     Parts { plan: &plan, rootfs: &rootfs, host: &host, secrets: &secrets, mounts: &mounts };
@@ -72,7 +77,7 @@ impl Pod {
         preparation: &Preparation,
     ) -> Result<(PathBuf, Arc<Vec<SecretFile>>, Mounts), Failure> {
         let (rootfs, secrets) = preparation.container(&plan.name).await?;
-        match self.volumes.prepare(id, plan, preparation.space()).await {
+        match self.volumes.prepare(id, plan, preparation.space(), preparation).await {
             Ok(mounts) => Ok((rootfs, secrets, mounts)),
             Err(failure) => {
                 preparation.give_back(&plan.name, &rootfs).await;

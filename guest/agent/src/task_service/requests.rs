@@ -57,6 +57,7 @@ pub(super) fn host_part(
     Ok(HostPart {
         id: id.to_owned(),
         env: host_env::allowed(plan, &options.env)?,
+        sealed: Vec::new(),
         hosts: (!options.hosts.is_empty()).then(|| options.hosts.clone()),
         resources: resources.transpose()?,
     })

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use cocoon_blockdev::Disk;
 use cocoon_plan::pod::block_serial;
 use cocoon_stage::{Code, Failure, Stage};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
@@ -25,9 +26,21 @@ const KERNEL: u32 = 1;
 /// # Errors
 /// `PLAN-DEVICE-MISSING`.
 pub(super) async fn find(volume: &str, read_only: bool) -> Result<(u32, u32), Failure> {
-    let missing = |why: String| {
-        Failure::new(Code::PlanDeviceMissing, format!("volume {volume:?}: {why}")).at(Stage::Start)
-    };
+    let disk = attached(volume, read_only).await?;
+    let number = disk.number.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    number.ok_or_else(|| missing(volume, "the disk has no device number"))
+}
+
+fn missing(volume: &str, why: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::PlanDeviceMissing, format!("volume {volume:?}: {why}")).at(Stage::Start)
+}
+
+/// The disk of a volume, by its serial; waits for it as [`find`] does.
+///
+/// # Errors
+/// `PLAN-DEVICE-MISSING`.
+pub(super) async fn attached(volume: &str, read_only: bool) -> Result<Disk, Failure> {
+    let missing = |why: String| missing(volume, why);
     let serial = block_serial(volume);
     let wait = async {
         // Listening begins before the first look, so that no disk comes between the two.
@@ -43,13 +56,13 @@ pub(super) async fn find(volume: &str, read_only: bool) -> Result<(u32, u32), Fa
         }
     };
     let late = |_| missing(format!("no disk with serial {serial} within {} s", PATIENCE.as_secs()));
-    let disk = tokio::time::timeout(PATIENCE, wait).await.map_err(late)??;
+    let mut disk = tokio::time::timeout(PATIENCE, wait).await.map_err(late)??;
     if read_only {
         let protect = || sys::set_read_only(File::open(&disk.path)?.as_fd());
         protect().map_err(|e| missing(format!("make the disk read-only: {e}")))?;
+        disk.read_only = true;
     }
-    let number = disk.number.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    number.ok_or_else(|| missing("the disk has no device number".into()))
+    Ok(disk)
 }
 
 /// The kernel's messages about devices (netlink(7), `NETLINK_KOBJECT_UEVENT`).

@@ -6,6 +6,7 @@
 //! threads that may.
 
 mod disk;
+mod encrypted;
 mod files;
 mod sys;
 mod tree;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use cocoon_blockdev::{MIN_VOLUME, make_volume, volume_root};
 use cocoon_plan::pod::{VolumePlan, VolumeSource};
 use cocoon_plan::{ContainerPlan, MountPlan};
@@ -27,6 +29,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::Error;
 use crate::container::{DeviceNode, Mounts, VolumeMount};
+use crate::prepare::Secret;
+use encrypted::Encrypted;
 use files::Files;
 
 pub use tree::Piece;
@@ -72,6 +76,16 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// Who has the keys of encrypted volumes.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// The key of this `kbs:///…` URI.
+    ///
+    /// # Errors
+    /// `ATTEST-…`, `RELEASE-…`, `FETCH-…`.
+    async fn key(&self, uri: &str) -> Result<Secret, Failure>;
+}
+
 /// The pod's volumes.
 #[derive(Debug)]
 pub struct Volumes {
@@ -81,6 +95,8 @@ pub struct Volumes {
     files: Arc<Files>,
     /// Directories in memory and on the scratch disk that are there already.
     made: tokio::sync::Mutex<BTreeMap<String, PathBuf>>,
+    /// Encrypted volumes that are open.
+    encrypted: Encrypted,
 }
 
 impl Volumes {
@@ -91,6 +107,7 @@ impl Volumes {
             sources: Mutex::default(),
             files: Arc::new(Files::new(folder.clone())),
             made: tokio::sync::Mutex::default(),
+            encrypted: Encrypted::default(),
             folder,
         };
         for volume in plan {
@@ -149,16 +166,18 @@ impl Volumes {
         Ok(self.files.put(volume, generation, pieces, commit)?)
     }
 
-    /// Makes ready what an instance of a container (by the host's id for it, a plain file name) mounts: waits for files and disks of the host, makes directories. `space` finds where
-    /// the plan's space is, where that is asked for.
+    /// Makes ready what an instance of a container (by the host's id for it, a plain file name) mounts: waits for files and
+    /// disks of the host, makes directories, opens encrypted volumes. `space` finds where the plan's space is, where that is
+    /// asked for, and `keys` fetches a volume's key by its URI.
     ///
     /// # Errors
-    /// `PLAN-FILES-MISSING`, `PLAN-DEVICE-MISSING`, `START-…`, and what `space` answers.
+    /// `PLAN-FILES-MISSING`, `PLAN-DEVICE-MISSING`, `VOLUME-…`, `START-…`, and what `space` and `keys` answer.
     pub async fn prepare(
         &self,
         instance: &str,
         container: &ContainerPlan,
         space: impl Future<Output = Result<Place, Failure>>,
+        keys: &dyn Keys,
     ) -> Result<Mounts, Failure> {
         let mut mounts = Mounts::default();
         self.release(instance);
@@ -185,6 +204,16 @@ impl Volumes {
                 VolumeSource::Scratch { size, gid } => {
                     self.directory(volume, Some(*size).filter(|s| *s != 0), place.as_ref(), *gid).await?
                 }
+                VolumeSource::Encrypted { key, integrity, gid } => {
+                    let wish = encrypted::Wish {
+                        volume,
+                        key,
+                        integrity: *integrity,
+                        gid: *gid,
+                        read_only: *read_only,
+                    };
+                    self.encrypted.open(&self.folder, wish, keys).await?
+                }
                 VolumeSource::Block {} => return Err(no_volume(volume)),
             };
             mounts.volumes.push(VolumeMount {
@@ -202,6 +231,11 @@ impl Volumes {
             mounts.devices.push(DeviceNode { path: device.path.clone(), major, minor, uid: 0, gid: 0 });
         }
         Ok(mounts)
+    }
+
+    /// Closes encrypted volumes, so that all that was written is on their disks. To be called when nothing runs any more.
+    pub async fn close(&self) {
+        self.encrypted.close().await;
     }
 
     /// Removes what an instance had for itself.

@@ -19,6 +19,15 @@ async fn nowhere() -> Result<Place, Failure> {
     Err(Failure::new(Code::Internal, "nobody asked for space"))
 }
 
+struct Nobody;
+
+#[async_trait]
+impl Keys for Nobody {
+    async fn key(&self, uri: &str) -> Result<Secret, Failure> {
+        Err(Failure::new(Code::FetchFailed, uri))
+    }
+}
+
 fn put(volumes: &Volumes, generation: u64, text: &[u8]) {
     let me = rustix::process::getuid().as_raw();
     let piece = Piece { path: "key", mode: 0o644, uid: me, gid: me, offset: 0, data: text };
@@ -33,7 +42,7 @@ async fn a_container_waits_for_its_files_but_not_for_ever() {
         {"kind": "volume", "target": "/etc/app", "volume": "config", "read_only": true}
     ]));
     let volumes = volumes.patient(Duration::from_millis(50));
-    let failure = volumes.prepare("id", &plan, nowhere()).await.unwrap_err();
+    let failure = volumes.prepare("id", &plan, nowhere(), &Nobody).await.unwrap_err();
     let volumes = volumes.patient(PATIENCE);
     assert_eq!((failure.code, failure.stage), (Code::PlanFilesMissing, Stage::Start));
     let volumes = Arc::new(volumes);
@@ -41,7 +50,7 @@ async fn a_container_waits_for_its_files_but_not_for_ever() {
     let (told, heard) = ready;
     let prepared = tokio::spawn(async move {
         told.send(()).unwrap();
-        waiting.prepare("id", &plan, nowhere()).await
+        waiting.prepare("id", &plan, nowhere(), &Nobody).await
     });
     heard.await.unwrap();
     put(&volumes, 1, b"one");
@@ -58,11 +67,11 @@ async fn what_a_container_may_write_is_its_own() {
     let volumes = Volumes::new(dir.path().into(), &[files("config")]);
     put(&volumes, 1, b"one");
     let plan = plan(serde_json::json!([{"kind": "volume", "target": "/a", "volume": "config"}]));
-    let first = volumes.prepare("id", &plan, nowhere()).await.unwrap().volumes[0].source.clone();
+    let first = volumes.prepare("id", &plan, nowhere(), &Nobody).await.unwrap().volumes[0].source.clone();
     fs::write(first.join("key"), "changed").unwrap();
     assert_eq!(fs::read(volumes.files.root("config").join("key")).unwrap(), b"one");
     // Once more, as after a restart: fresh, and nothing of the old one is left.
-    let again = volumes.prepare("id", &plan, nowhere()).await.unwrap().volumes[0].source.clone();
+    let again = volumes.prepare("id", &plan, nowhere(), &Nobody).await.unwrap().volumes[0].source.clone();
     assert_eq!(fs::read(again.join("key")).unwrap(), b"one");
     volumes.release("id");
     assert!(!again.exists());
@@ -78,12 +87,12 @@ async fn scratch_lies_where_the_plan_puts_its_space() {
         {"kind": "volume", "target": "/b", "volume": "tmp", "sub_path": "x/y"}
     ]));
     let place = || async { Ok(Place { folder: dir.path().join("space"), memory: false }) };
-    let mounts = volumes.prepare("id", &plan, place()).await.unwrap();
+    let mounts = volumes.prepare("id", &plan, place(), &Nobody).await.unwrap();
     assert!(mounts.volumes.iter().all(|v| v.source == dir.path().join("space/volumes/tmp") && v.make));
     let mode = fs::metadata(&mounts.volumes[0].source).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o777, "anybody's, as kubelet makes it");
     assert_eq!(mounts.volumes[1].beneath, "x/y");
-    let failure = volumes.prepare("id", &plan, nowhere()).await.unwrap_err();
+    let failure = volumes.prepare("id", &plan, nowhere(), &Nobody).await.unwrap_err();
     assert_eq!(failure.code, Code::Internal, "what keeps space from being there is the answer");
 }
 

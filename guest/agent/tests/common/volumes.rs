@@ -30,6 +30,16 @@ pub fn volume(name: &str, source: VolumeSource) -> VolumePlan {
     VolumePlan { name: name.into(), source }
 }
 
+/// Has no keys.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl cocoon_guest::volumes::Keys for Nobody {
+    async fn key(&self, uri: &str) -> Result<cocoon_guest::prepare::Secret, Failure> {
+        Err(Failure::new(cocoon_stage::Code::FetchFailed, uri))
+    }
+}
+
 impl Machine {
     pub fn new(sysctls: &[(&str, &str)]) -> Option<Self> {
         let base = super::Machine::with(false, sysctls)?;
@@ -73,7 +83,7 @@ impl Machine {
     pub async fn create(&self, plan: &ContainerPlan, streams: Streams) -> Result<Container, Failure> {
         let image = self.image(&plan.name);
         let space = async { Ok(Place { folder: self.base.dir.path().join("space"), memory: true }) };
-        let mounts = self.volumes.prepare(&plan.name, plan, space).await?;
+        let mounts = self.volumes.prepare(&plan.name, plan, space, &Nobody).await?;
         let host = HostPart { id: plan.name.clone(), ..HostPart::default() };
         let parts = Parts { plan, rootfs: &image, host: &host, secrets: &self.secrets, mounts: &mounts };
         Ok(Container::create(&self.base.settings, &self.base.shared, parts, streams).await?)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use cocoon_evidence::eventlog::Algorithm;
 use cocoon_evidence::tpm::Public;
 use cocoon_protocol::tpm::{Candidature, CredentialChallenge};
 use cocoon_protocol::{Tee, b64};
@@ -16,12 +17,16 @@ use super::commands::{Loaded, Tpm};
 use super::device::{DEVICE, Device, bind, bound};
 use super::extended;
 use super::wire::Channel;
-use crate::{Attester, KeyProof, unavailable};
+use crate::measured::Measured;
+use crate::{Aael, Attester, KeyProof, unavailable};
 
 /// Where the maker's certificate of the RSA 2048 endorsement key is (EK Credential Profile 2.5, 2.2.1.4).
 const CERTIFICATE: u32 = 0x01c0_0002;
 /// Events of the boot, as firmware and kernel recorded them (TCG PC Client Platform Firmware Profile, 10).
 const EVENTS: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+/// The register for the workload's measurements: for applications, by the PC Client profile (3.3.4.14); extended by any
+/// locality, and reset by the machine's owner alone.
+const REGISTER: u32 = 23;
 /// Longest record that is sent; what is longer is left out.
 const MAX_EVENTS: u64 = 512 * 1024;
 
@@ -31,6 +36,7 @@ pub(crate) struct TpmAttester {
     events: PathBuf,
     bound: Box<dyn Fn() -> Option<[u8; 32]> + Send + Sync>,
     ready: Arc<Mutex<Option<Ready>>>,
+    measured: Measured,
 }
 
 /// The attester of a TPM behind another channel than the kernel's device (a simulator's socket), after `digest`, a SHA-256, was
@@ -75,6 +81,7 @@ impl TpmAttester {
             events: events.to_owned(),
             bound: Box::new(bound),
             ready: Arc::default(),
+            measured: Measured::new(Algorithm::Sha256, REGISTER),
         }
     }
 
@@ -180,8 +187,17 @@ impl Attester for TpmAttester {
         // The verifier cuts and pads its expectation in the same way.
         let mut data = [0; 32];
         data.iter_mut().zip(report_data).for_each(|(to, from)| *to = *from);
-        let events = events(&self.events);
-        self.with(move |ready| ready.evidence(&data, events)).await
+        let make = async |events| self.with(move |ready| ready.evidence(&data, events)).await;
+        self.measured.with(events(&self.events), make).await
+    }
+
+    async fn measure(&self, event: &Aael<'_>) -> Result<bool, Failure> {
+        let extend = async |digest: Vec<u8>| {
+            let digest: [u8; 32] =
+                digest.try_into().map_err(|_| unavailable("a digest of another length"))?;
+            self.with(move |ready| ready.tpm.extend(REGISTER, &digest).map_err(failed)).await
+        };
+        self.measured.add(event, extend).await.map(|()| true)
     }
 
     fn key_proof(&self) -> Option<&dyn KeyProof> {

@@ -149,6 +149,32 @@ async fn its_evidence_is_what_the_verifier_reads() {
 }
 
 #[tokio::test]
+async fn what_the_workload_measures_is_in_later_evidence() {
+    let Some(soft) = Soft::start() else { return };
+    bind(&mut Tpm::new(soft.connect()), &DIGEST).unwrap();
+    let attester = soft.attester();
+    let before = attester.evidence(&[1; 48]).await.unwrap();
+    assert_eq!(before["tpm_quote"]["pcrs"][23], "00".repeat(32));
+    for content in ["one", "two"] {
+        let words = crate::Aael { domain: "example.test", operation: "Load", content };
+        assert!(attester.measure(&words).await.unwrap());
+    }
+    let evidence = attester.evidence(&[2; 48]).await.unwrap();
+    assert_ne!(evidence["tpm_quote"]["pcrs"][23], "00".repeat(32));
+    let spki = b64::std_decode(evidence["ak_public"].as_str().unwrap()).unwrap();
+    let trust = Trust { enrolled: vec![Enrolled::Spki(spki)], ..Trust::default() };
+    // The verifier plays the log back to the register that was quoted.
+    let verdict = judged(&evidence, &trust, &[2; 48]);
+    assert!(verdict.ok(), "{:#?}", verdict.checks);
+    let mut other = evidence.clone();
+    let log = b64::std_decode(evidence["event_log"].as_str().unwrap()).unwrap();
+    let at = log.windows(3).position(|w| w == b"two").unwrap();
+    let changed = [&log[..at], b"six", &log[at + 3..]].concat();
+    other["event_log"] = b64::std_encode(&changed).into();
+    assert!(!judged(&other, &trust, &[2; 48]).ok(), "a changed event is no event of the register");
+}
+
+#[tokio::test]
 async fn its_key_is_proved_by_the_tpm_that_holds_it_and_by_no_other() {
     let (Some(soft), Some(other)) = (Soft::start(), Soft::start()) else { return };
     let (attester, stranger) = (soft.attester(), other.attester());

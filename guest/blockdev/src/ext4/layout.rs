@@ -21,18 +21,32 @@ const SIZES: std::ops::RangeInclusive<u64> = (16 << 20)..=(16 << 40);
 /// A file system's shape.
 pub(super) struct Layout {
     blocks: u64,
+    /// Blocks of the journal; 0: there is none.
+    journal: u64,
 }
 
 impl Layout {
     /// For a device of that size; `None` where it is too small or too large.
-    pub(super) fn new(bytes: u64) -> Option<Self> {
+    pub(super) fn new(bytes: u64, lasting: bool) -> Option<Self> {
         if !SIZES.contains(&bytes) {
             return None;
         }
         let blocks = bytes / BLOCK;
         let rest = blocks % GROUP;
         let left_away = if blocks > GROUP && rest < OVERHEAD + LEAST_ROOM { rest } else { 0 };
-        Some(Layout { blocks: blocks - left_away })
+        // 4 MiB is the least that the kernel takes.
+        let journal = match bytes >> 20 {
+            _ if !lasting => 0,
+            0..1024 => 1024,
+            1024..16_384 => 4096,
+            _ => 8192,
+        };
+        Some(Layout { blocks: blocks - left_away, journal })
+    }
+
+    /// Where the journal is, and how many blocks it has; none in a file system that ends with the VM.
+    pub(super) fn journal(&self) -> Option<(u64, u64)> {
+        (self.journal > 0).then(|| (self.lost_and_found() + 1, self.journal))
     }
 
     pub(super) fn blocks(&self) -> u64 {
@@ -78,7 +92,7 @@ impl Layout {
 
     /// Blocks at a group's start that are in use.
     pub(super) fn used(&self, group: u64) -> u64 {
-        if group == 0 { self.lost_and_found() + 1 } else { OVERHEAD }
+        if group == 0 { self.lost_and_found() + 1 + self.journal } else { OVERHEAD }
     }
 
     pub(super) fn free(&self, group: u64) -> u64 {

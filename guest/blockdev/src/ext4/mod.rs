@@ -5,7 +5,8 @@
 //! marked uninitialised in the descriptors (`uninit_bg`), so that the kernel makes it up instead of reading it. That is
 //! why a disk under dm-integrity need not be wiped, and why 1 TiB takes a blink.
 //!
-//! Source of the layout: Linux, Documentation/filesystems/ext4/. No journal: nothing survives the VM. No backups of the
+//! Source of the layout: Linux, Documentation/filesystems/ext4/. A journal only where
+//! something survives the VM. No backups of the
 //! superblock (`sparse_super2` with none named). Directories are indexed, extents are used, inodes have 256 bytes.
 
 mod layout;
@@ -19,6 +20,9 @@ use crate::Error;
 use crate::mapped::random_key;
 use layout::Layout;
 
+/// Blocks that are written at a time.
+const ZEROS: u64 = 64;
+
 /// Makes an ext4 file system of `bytes` bytes (rounded down to whole blocks of 4096; 16 MiB to 16 TiB) on a device or
 /// an existing file. One inode per 16 KiB. A last part of less than 2.5 MiB beyond a multiple of 128 MiB stays unused.
 /// What was there is lost; most of it is not overwritten.
@@ -26,11 +30,20 @@ use layout::Layout;
 /// # Errors
 /// [`Error::Scratch`]: a size out of bounds, or the device's refusal.
 pub fn make_ext4(device: &Path, bytes: u64) -> Result<(), Error> {
-    make(device, bytes).map_err(Error::scratch)
+    make(device, bytes, false).map_err(Error::scratch)
 }
 
-fn make(device: &Path, bytes: u64) -> Result<(), Error> {
-    let layout = Layout::new(bytes)
+/// The same with a journal, for what is to outlive a VM that is killed. All of the journal is written, so that none of it
+/// is unreadable under dm-integrity.
+///
+/// # Errors
+/// As [`make_ext4`], but [`Error::Volume`].
+pub fn make_lasting_ext4(device: &Path, bytes: u64) -> Result<(), Error> {
+    make(device, bytes, true).map_err(Error::volume)
+}
+
+fn make(device: &Path, bytes: u64, lasting: bool) -> Result<(), Error> {
+    let layout = Layout::new(bytes, lasting)
         .ok_or_else(|| Error::Invalid(format!("{bytes} bytes are no size for an ext4 file system")))?;
     let (id, seed) = (random_key::<16>()?, random_key::<16>()?);
     let file = OpenOptions::new().write(true).open(device);
@@ -52,6 +65,15 @@ fn make(device: &Path, bytes: u64) -> Result<(), Error> {
     let (root, lost) = records::directories();
     write(layout.root_directory(), &root)?;
     write(layout.lost_and_found(), &lost)?;
+    if let Some((first, length)) = layout.journal() {
+        write(first, &records::journal(length, &id))?;
+        let mut next = first + 1;
+        while next < first + length {
+            let zeros = (first + length - next).min(ZEROS);
+            write(next, &vec![0; usize::try_from(zeros * layout::BLOCK).unwrap_or(0)])?;
+            next += zeros;
+        }
+    }
     // Last: before it there is no file system.
     write(0, &records::superblock(&layout, &id, &seed))?;
     file.sync_all().map_err(Error::io(format!("write {}", device.display())))
@@ -67,9 +89,14 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn check(bytes: u64) {
+        check_made(bytes, make_ext4);
+        check_made(bytes, make_lasting_ext4);
+    }
+
+    fn check_made(bytes: u64, make: impl Fn(&Path, u64) -> Result<(), Error>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(bytes).unwrap();
-        make_ext4(file.path(), bytes).unwrap();
+        make(file.path(), bytes).unwrap();
         let Ok(out) = Command::new("e2fsck").args(["-f", "-n"]).arg(file.path()).output() else {
             println!("skipped: e2fsck is not installed");
             return;

@@ -8,6 +8,7 @@ const LENGTH: usize = 4096;
 type Block = [u8; LENGTH];
 const ROOT: u32 = 2;
 const LOST: u32 = 11;
+const JOURNAL: u8 = 8;
 
 /// A block of zeros that is filled in.
 struct Record(Block);
@@ -78,11 +79,21 @@ pub(super) fn superblock(layout: &Layout, id: &[u8; 16], seed: &[u8; 16]) -> Blo
     block.u32(at(76), 1); // dynamic revision
     block.u32(at(84), 11); // first inode that is not reserved
     block.low32(at(88), INODE);
-    block.u32(at(92), COMPATIBLE);
+    block.u32(at(92), COMPATIBLE | if layout.journal().is_some() { 0x4 } else { 0 });
     block.u32(at(96), INCOMPATIBLE);
     block.u32(at(100), READ_ONLY);
     block.put(at(104), id);
-    block.put(at(120), b"scratch");
+    block.put(at(120), if layout.journal().is_some() { &b"volume"[..] } else { b"scratch" });
+    if let Some((first, length)) = layout.journal() {
+        block.low32(at(224), u64::from(JOURNAL));
+        // A copy of the journal's inode: its 60 bytes of extents, then its size.
+        block.put(at(253), &[1]);
+        let mut inode = Record::new();
+        extent(&mut inode, 0, first, length);
+        let copy = inode.0;
+        block.put(at(268), copy.get(40..100).unwrap_or_default());
+        block.low32(at(268 + 64), length * BLOCK);
+    }
     block.put(at(236), seed);
     block.put(at(252), &[1]); // half MD4
     block.low32(at(254), DESCRIPTOR);
@@ -145,22 +156,43 @@ pub(super) fn inode_bitmap() -> Block {
 pub(super) fn first_inodes(layout: &Layout) -> Block {
     const _: () = assert!(TAKEN <= BLOCK / INODE && TABLE > 0);
     let mut block = Record::new();
-    for (inode, mode, links, data) in
-        [(2_u8, 0o040_755, 3, layout.root_directory()), (11, 0o040_700, 2, layout.lost_and_found())]
-    {
+    let directories =
+        [(2_u8, 0o040_755, 3, layout.root_directory()), (11, 0o040_700, 2, layout.lost_and_found())];
+    let directories = directories.map(|(inode, mode, links, data)| (inode, mode, links, data, 1));
+    let journal = layout.journal().map(|(first, length)| (JOURNAL, 0o100_600, 1, first, length));
+    for (inode, mode, links, data, length) in directories.into_iter().chain(journal) {
         let at = (usize::from(inode) - 1) * 256;
         block.u16(at, mode);
-        block.u32(at + 4, 4096); // size
+        block.low32(at + 4, length * BLOCK); // size
         block.u16(at + 26, links);
-        block.u32(at + 28, 8); // sectors in use
+        block.low32(at + 28, 8 * length); // sectors in use
         block.u32(at + 32, 0x8_0000); // by extents
-        block.u16(at + 40, 0xf30a); // extent header: magic, entries, room
-        block.u16(at + 42, 1);
-        block.u16(at + 44, 4);
-        block.u16(at + 56, 1); // the extent: from block 0, one block, at
-        block.low32(at + 60, data);
+        extent(&mut block, at, data, length);
         block.u16(at + 128, 32); // extra size
     }
+    block.0
+}
+
+/// All of an inode (at that place) is one piece of at most 32768 blocks.
+fn extent(block: &mut Record, at: usize, first: u64, length: u64) {
+    block.u16(at + 40, 0xf30a); // extent header: magic, entries, room
+    block.u16(at + 42, 1);
+    block.u16(at + 44, 4);
+    block.put(at + 56, length.to_le_bytes().get(..2).unwrap_or_default()); // the extent: from block 0, so many, at
+    block.low32(at + 60, first);
+}
+
+/// The first block of an empty journal (Documentation/filesystems/ext4/journal.rst); its numbers are big-endian.
+pub(super) fn journal(length: u64, id: &[u8; 16]) -> Block {
+    let mut block = Record::new();
+    let length = u32::try_from(length).unwrap_or(0);
+    // Magic, kind (superblock, version 2), no sequence of its own; block size, blocks, first block of the log, its first
+    // number, and where it begins: nowhere.
+    for (at, number) in (0..).step_by(4).zip([0xc03b_3998, 4, 0, 4096, length, 1, 1, 0]) {
+        block.put(at, &u32::to_be_bytes(number));
+    }
+    block.put(48, id);
+    block.put(64, &1_u32.to_be_bytes());
     block.0
 }
 
