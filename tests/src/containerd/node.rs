@@ -200,6 +200,22 @@ impl Node {
         all().into_iter().filter(|p| here.is_some() && namespace(p.pid) == here && !own(p)).collect()
     }
 
+    /// Processes below its own in namespaces of theirs: those of containers.
+    pub fn contained(&self) -> Vec<Process> {
+        let every = all();
+        let mut inside = std::collections::BTreeSet::from([self.init]);
+        inside.extend(self.processes().iter().map(|p| p.pid));
+        let own = inside.clone();
+        loop {
+            let before = inside.len();
+            inside.extend(every.iter().filter(|p| inside.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>());
+            if inside.len() == before {
+                break;
+            }
+        }
+        every.into_iter().filter(|p| inside.contains(&p.pid) && !own.contains(&p.pid)).collect()
+    }
+
     /// Its processes whose program has this name.
     pub fn named(&self, name: &str) -> Vec<Process> {
         let shown: String = name.chars().take(15).collect();

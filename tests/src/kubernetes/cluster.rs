@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::containerd::{self, Config};
 use super::control_plane::{self, API, Place};
 use super::credentials::Authority;
-use super::kubectl::is_true;
+use super::kubectl::holds;
 use super::worker::{self, NAME};
 use super::{Options, Part, Programs};
-use crate::containerd::{Node, Owner, Version, shim_program};
+use crate::containerd::{Node, Owner, Process, Version, shim_program};
 use crate::{Layout, Registry, missing};
 
 /// Programs without which there is no cluster.
@@ -137,7 +137,7 @@ impl Cluster {
         if options.runtime {
             cluster.apply(&runtime_class("cocoon").to_string())?;
         }
-        cluster.wait_for(&["nodes"], NAME, LIMIT, |node| is_true(node, "Ready"))?;
+        cluster.wait_for(&["nodes"], NAME, LIMIT, |node| holds(node, "Ready"))?;
         // Pods are refused before it is there.
         cluster.wait_for(&["serviceaccounts"], "default", LIMIT, |_| true)?;
         cluster.before = cluster.files();
@@ -205,6 +205,20 @@ impl Cluster {
         self.others.iter_mut().find(|p| p.name() == name).with_context(|| format!("there is no {name}"))
     }
 
+    /// Ends one of those, and waits until it is gone; it stays away.
+    ///
+    /// # Errors
+    /// Where there is none of this name, or it does not end.
+    pub fn stop_part(&mut self, name: &str, signal: Signal) -> Result<()> {
+        let part = self.others.iter_mut().find(|p| p.name() == name);
+        part.with_context(|| format!("there is no {name}"))?.stop(&self.node, signal)
+    }
+
+    /// Processes of pods whose arguments hold these words.
+    pub fn contained(&self, words: &str) -> Vec<Process> {
+        self.node.contained().into_iter().filter(|p| p.arguments.contains(words)).collect()
+    }
+
     /// Ends containerd as a service manager does, and waits until a new one answers.
     ///
     /// # Errors
@@ -237,7 +251,7 @@ impl Cluster {
         self.kubelet.stop(&self.node, Signal::KILL)?;
         let last = beat(&self.get(&["node", NAME])?);
         self.kubelet.start_again(&self.node)?;
-        self.wait_for(&["nodes"], NAME, LIMIT, |node| is_true(node, "Ready") && beat(node) != last)?;
+        self.wait_for(&["nodes"], NAME, LIMIT, |node| holds(node, "Ready") && beat(node) != last)?;
         Ok(())
     }
 

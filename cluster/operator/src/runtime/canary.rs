@@ -4,13 +4,14 @@
 //! booted, whose shim reached it, and whose refusal came back through containerd. A developer guest runs it instead.
 
 use cocoon_cluster_api::{CANARY_LABEL, CocoonNode, RUNTIME_LABEL, labels};
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::daemonset::Revision;
+use super::deadline::words;
 use crate::{Context, Error};
 
 /// What a guest without a plan answers.
@@ -78,7 +79,7 @@ pub async fn run(
 ) -> Result<Trial, Error> {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
     let name = name(runtime, &revision.name);
-    let Some(pod) = ctx.canaries.find(|p| p.name_any() == name) else {
+    let Some(pod) = ctx.pods.find(|p| p.name_any() == name) else {
         let classes = node.status.as_ref().map(|s| s.classes.clone()).unwrap_or_default();
         let Some(class) = classes.iter().find(|c| *c == "cocoon").or(classes.first()) else {
             return Ok(Trial::Failed(format!(
@@ -129,14 +130,6 @@ fn judge(pod: &Pod, limit: u32, now: Timestamp) -> Trial {
         }
         left => Trial::Running(left),
     }
-}
-
-fn words(state: &ContainerState) -> Option<String> {
-    let waiting = state.waiting.as_ref().map(|w| (w.reason.clone(), w.message.clone()));
-    let (reason, message) =
-        waiting.or_else(|| state.terminated.as_ref().map(|t| (t.reason.clone(), t.message.clone())))?;
-    let words: Vec<String> = [reason, message].into_iter().flatten().collect();
-    (!words.is_empty()).then(|| words.join(": "))
 }
 
 #[cfg(test)]
