@@ -245,6 +245,9 @@ pub struct GuestPushArgs {
     /// Folder of the image; default: the one in the data folder.
     #[arg(long, value_name = "DIR")]
     pub image: Option<PathBuf>,
+    /// Sign it with this private key (`cocoon image keygen`), as cosign does; a sealed one with COSIGN_PASSWORD.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// Speak to the registry without TLS.
     #[arg(long)]
     pub plain_http: bool,

@@ -5,7 +5,7 @@ use cocoon_stage::{Code, Failure};
 use serde_json::json;
 
 use crate::args::GuestPushArgs;
-use crate::{dirs, registry};
+use crate::{dirs, image, registry};
 
 /// Pushes, and prints the reference with the digest.
 pub async fn main(args: GuestPushArgs) -> Result<(), Failure> {
@@ -18,6 +18,9 @@ pub async fn main(args: GuestPushArgs) -> Result<(), Failure> {
     let plain = args.plain_http.then(|| reference.registry.clone());
     let client = registry::client(auth.as_deref().map(String::as_str))?.allow_plain_http(plain);
     let pushed = guests::push(&client, &reference, &folder).await?;
+    if let Some(key) = &args.key {
+        image::sign::pushed(&client, &pushed, key).await?;
+    }
     if args.json {
         let digest = pushed.digest.map(|d| d.to_string());
         let value = json!({"reference": pushed.to_string(), "digest": digest});

@@ -3,18 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::Path;
-use std::process::Command;
 
 use cocoon_tests::kubernetes::{
     ClusterAdmin, LONG, Options, Variant, condition, container, holds, pod, tell, variant,
 };
-use cocoon_tests::{cocoon_program, guest_image};
+use cocoon_tests::guest_image;
 use serde_json::{Value, json};
 
 /// Pushes a guest image; its reference with the digest.
-fn push(admin: &ClusterAdmin, guest: &Path, tag: &str) -> String {
+fn push(admin: &ClusterAdmin, guest: &Path, tag: &str, more: &[&str]) -> String {
     let to = format!("{}/guest:{tag}", admin.cluster.registry().address());
-    admin.cocoon(&["guest", "push", &to, "--image", &guest.display().to_string(), "--plain-http"]).trim().to_owned()
+    let guest = guest.display().to_string();
+    let args = [&["guest", "push", &to, "--image", &guest, "--plain-http"], more].concat();
+    admin.cocoon(&args).trim().to_owned()
 }
 
 /// Gives the CocoonRuntime this source, and a deadline.
@@ -27,16 +28,10 @@ fn set(admin: &ClusterAdmin, source: &Value, seconds: u32) {
     admin.cluster.kubectl_with(&["replace", "-f", "-"], object.as_bytes()).unwrap();
 }
 
-/// A key pair of cosign's form; the public key.
-fn key_pair(folder: &Path) -> String {
-    let to = folder.join("key").display().to_string();
-    let made = Command::new("openssl")
-        .args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &to])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let public = Command::new("openssl").args(["pkey", "-in", &to, "-pubout"]).output().unwrap();
-    String::from_utf8(public.stdout).unwrap()
+/// A key pair in this folder; the public key.
+fn key_pair(admin: &ClusterAdmin, folder: &Path) -> String {
+    admin.cocoon(&["image", "keygen", &folder.join("maker").display().to_string()]);
+    std::fs::read_to_string(folder.join("maker.pub")).unwrap()
 }
 
 #[test]
@@ -47,14 +42,14 @@ fn nodes_pull_guest_images_by_digest_and_say_why_they_cannot() {
         let newer = folder.path().join("newer");
         variant(&guest_image().unwrap(), &newer, Variant::Release("2")).unwrap();
         admin.cluster.block_on(admin.cluster.owner().unwrap().accept_image("newer", &newer)).unwrap();
-        let reference = push(&admin, &newer, "2");
+        let reference = push(&admin, &newer, "2", &[]);
         assert!(reference.contains(":2@sha256:"), "{reference}");
-        assert_eq!(push(&admin, &newer, "2"), reference, "the same image has the same digest");
+        assert_eq!(push(&admin, &newer, "2", &[]), reference, "the same image has the same digest");
         admin.apply_operator();
         bad_sources_are_refused(&admin, &reference);
 
         // Not there yet: the node says so, tries again, and goes on when it is.
-        let absent = format!("{}{}", reference.split_once('@').unwrap().0, format!("@sha256:{}", "0".repeat(64)));
+        let absent = format!("{}@sha256:{}", reference.split_once('@').unwrap().0, "0".repeat(64));
         let mut runtime = admin.runtime();
         runtime["spec"]["guestImage"] = json!({"reference": absent, "plainHttp": true});
         admin.cluster.apply(&runtime.to_string()).unwrap();
@@ -70,7 +65,7 @@ fn nodes_pull_guest_images_by_digest_and_say_why_they_cannot() {
         runs(&admin, "pulled");
 
         // A signature is asked for, and there is none; then there is one.
-        let public = key_pair(folder.path());
+        let public = key_pair(&admin, folder.path());
         set(&admin, &json!({"reference": reference, "plainHttp": true, "publicKey": public}), 600);
         let message = admin.reason("cocoonruntimes", "cocoon", "Degraded", "RevisionRefused");
         assert!(message.contains("IMAGE-SIGNATURE-MISSING"), "{message}");
@@ -123,12 +118,9 @@ fn a_signed_guest_image_is_taken() {
     tell(Options::plain_with_owner(), |cluster| {
         let Some(admin) = ClusterAdmin::new(cluster) else { return };
         let folder = tempfile::tempdir().unwrap();
-        let public = key_pair(folder.path());
-        let reference = push(&admin, &guest_image().unwrap(), "1");
-        let key = folder.path().join("key").display().to_string();
-        let signed = Command::new(cocoon_program().unwrap()).args(["image", "sign", "--key", &key, &reference]).output();
-        let signed = signed.unwrap();
-        assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+        let public = key_pair(&admin, folder.path());
+        let key = folder.path().join("maker.key").display().to_string();
+        let reference = push(&admin, &guest_image().unwrap(), "1", &["--key", &key]);
         admin.apply_operator();
         let mut runtime = admin.runtime();
         runtime["spec"]["guestImage"] = json!({"reference": reference, "plainHttp": true, "publicKey": public});

@@ -42,6 +42,8 @@ pub struct Context {
     pub classes: Store<RuntimeClass>,
     /// Canary pods, and those of nodes' processes, trimmed.
     pub pods: Store<Pod>,
+    /// Events of pods in the operator's namespace whose sandbox did not start, trimmed.
+    pub troubles: Store<k8s_openapi::api::core::v1::Event>,
     /// Failures in a row.
     pub failures: Failures,
     recorder: Recorder,
@@ -88,6 +90,12 @@ impl Context {
                 &ticks,
                 crate::runtime::trim_pod,
             ),
+            troubles: cache(
+                Api::namespaced(client.clone(), namespace),
+                watcher::Config::default().fields("type=Warning,reason=FailedCreatePodSandBox"),
+                &ticks,
+                crate::runtime::trim_event,
+            ),
             recorder: Recorder::new(client.clone(), reporter),
             client,
             namespace: namespace.to_owned(),
@@ -102,6 +110,7 @@ impl Context {
         context.cocoon_nodes.wait_until_ready().await.map_err(lost)?;
         context.sets.wait_until_ready().await.map_err(lost)?;
         context.classes.wait_until_ready().await.map_err(lost)?;
+        context.troubles.wait_until_ready().await.map_err(lost)?;
         context.pods.wait_until_ready().await.map_err(lost)?;
         Ok(context)
     }

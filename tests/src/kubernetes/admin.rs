@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::installer::{push, service_manager};
+use super::installer::{RESTART, push, service_manager};
 use super::{Cluster, condition, holds};
 use crate::containerd::shim_program;
 use crate::{cocoon_program, guest_image};
@@ -23,7 +23,6 @@ pub struct ClusterAdmin<'a> {
     pub cluster: &'a mut Cluster,
     /// The image of all roles, in the cluster's registry.
     pub image: String,
-    restart: String,
 }
 
 impl<'a> ClusterAdmin<'a> {
@@ -41,8 +40,18 @@ impl<'a> ClusterAdmin<'a> {
             return None;
         };
         let image = push(cluster, &program, Path::new(&shim), &guest, "1").unwrap();
-        let restart = service_manager(cluster).unwrap();
-        Some(ClusterAdmin { cluster, image, restart })
+        let pid = cluster.containerd().pid_file();
+        service_manager(cluster.node(), &pid).unwrap();
+        Some(ClusterAdmin { cluster, image })
+    }
+
+    /// A second machine joins the cluster, with a service manager for its containerd.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn join(&mut self) {
+        let second = self.cluster.join().unwrap();
+        service_manager(second.node(), &second.containerd_pid_file()).unwrap();
     }
 
     /// `cocoon` with the administrator's kubeconfig; gives its standard output.
@@ -94,7 +103,7 @@ impl<'a> ClusterAdmin<'a> {
         let mut spec = json!({
             "platforms": ["Sim"],
             "guests": {"acceleration": "Emulated", "defaultMemoryMiB": 256, "console": true},
-            "containerd": {"config": CONFIG, "program": self.containerd(), "restart": {"command": self.restart, "timeoutSeconds": 60}},
+            "containerd": {"config": CONFIG, "program": self.containerd(), "restart": {"command": RESTART, "timeoutSeconds": 60}},
             "update": {"canary": {"enabled": false}},
         });
         if let (Ok(owner), Some(map)) = (self.cluster.owner(), spec.as_object_mut()) {

@@ -1,11 +1,13 @@
 //! What an installer needs of a cluster: the image of all roles in the registry, and a service manager for containerd.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Cluster;
+use crate::containerd::Node;
 use crate::{cocoon_program, run};
 
 /// Makes the image of all roles and pushes it as `cocoon:TAG`; gives its name.
@@ -33,26 +35,29 @@ pub fn push(cluster: &Cluster, program: &Path, shim: &Path, guest: &Path, tag: &
     Ok(name)
 }
 
-/// What systemd is elsewhere: a process of the node that is asked through a pipe to restart containerd, and says when the old one
-/// is gone. Gives the command that asks it. It ends with the node.
+/// What systemd is elsewhere: a process of a node that is asked through a pipe to restart containerd, and says when the old one is
+/// gone. It ends with the node. `pid` is the file of containerd's process id.
 ///
 /// # Errors
 /// Where it cannot be started.
-pub fn service_manager(cluster: &mut Cluster) -> Result<String> {
+pub fn service_manager(node: &Node, pid: &Path) -> Result<()> {
     const SCRIPT: &str = r#"
-mkfifo "$0/ask" "$0/done"
-while read -r _ <"$0/ask"; do
-    pid=$(cat "$1"); kill "$pid"
+mkdir /run/manager; mkfifo /run/manager/ask /run/manager/done
+echo ready
+while read -r _ </run/manager/ask; do
+    pid=$(cat "$0"); kill "$pid"
     while [ -e "/proc/$pid" ]; do sleep 0.05; done
-    echo done >"$0/done"
+    echo done >/run/manager/done
 done
 "#;
-    let folder = cluster.node().folder().join("manager");
-    std::fs::create_dir(&folder)?;
-    let pid = cluster.containerd().pid_file();
-    let mut manager = cluster.node().command("sh");
-    manager.args(["-c", SCRIPT]).arg(&folder).arg(pid);
-    manager.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let folder = folder.display();
-    Ok(format!("echo restart >{folder}/ask && read -r _ <{folder}/done"))
+    let mut manager = node.command("sh");
+    manager.args(["-c", SCRIPT]).arg(pid).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut manager = manager.spawn()?;
+    let mut line = String::new();
+    BufReader::new(manager.stdout.take().context("no standard output")?).read_line(&mut line)?;
+    ensure!(line == "ready\n", "the service manager does not start");
+    Ok(())
 }
+
+/// The command that asks it, on every node.
+pub const RESTART: &str = "echo restart >/run/manager/ask && read -r _ </run/manager/done";

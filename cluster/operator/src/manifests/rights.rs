@@ -112,6 +112,14 @@ pub const RIGHTS: &[Right] = &[
     right(
         Who::Operator,
         Scope::Own,
+        "",
+        &["events"],
+        &["list", "watch"],
+        "why a canary pod does not start",
+    ),
+    right(
+        Who::Operator,
+        Scope::Own,
         "coordination.k8s.io",
         &["leases"],
         &["get", "list", "watch", "create", "update"],

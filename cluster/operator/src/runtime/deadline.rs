@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_cluster_api::{ASKED_ANNOTATION, CANARY_LABEL, CocoonNode, REVISION_LABEL};
-use k8s_openapi::api::core::v1::{ContainerState, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, Event, ObjectReference, Pod, PodSpec, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -61,10 +61,16 @@ pub fn by_node(pods: Vec<Arc<Pod>>) -> Processes {
     found
 }
 
-/// Looks at a node that has not answered.
-pub fn look(node: &CocoonNode, processes: &Processes, limit: Duration, now: Timestamp) -> Waiting {
+/// Looks at a node that has not answered. `alive`: since when it could have; one that was away has its time anew.
+pub fn look(
+    node: &CocoonNode,
+    alive: Timestamp,
+    processes: &Processes,
+    limit: Duration,
+    now: Timestamp,
+) -> Waiting {
     let asked = node.annotations().get(ASKED_ANNOTATION).and_then(|t| t.parse::<Timestamp>().ok());
-    let spent = asked.map_or(0, |asked| now.duration_since(asked).as_secs());
+    let spent = asked.map_or(0, |asked| now.duration_since(asked.max(alive)).as_secs());
     let left = limit.saturating_sub(Duration::from_secs(u64::try_from(spent).unwrap_or(0)));
     let why = said(node).or_else(|| process(node, processes));
     if left.is_zero() {
@@ -91,6 +97,20 @@ fn process(node: &CocoonNode, processes: &Processes) -> Option<String> {
     containers.iter().find_map(|c| words(c.state.as_ref()?))
 }
 
+/// Keeps of an Event what is looked at.
+pub fn trim_event(event: &mut Event) {
+    *event = Event {
+        metadata: std::mem::take(&mut event.metadata),
+        involved_object: ObjectReference {
+            uid: event.involved_object.uid.take(),
+            ..ObjectReference::default()
+        },
+        message: event.message.as_deref().map(|m| cut(m).to_owned()),
+        count: event.count,
+        ..Event::default()
+    };
+}
+
 /// Why a container waits, or has ended.
 pub fn words(state: &ContainerState) -> Option<String> {
     let waiting = state.waiting.as_ref().map(|w| (w.reason.clone(), w.message.clone()));
@@ -100,7 +120,8 @@ pub fn words(state: &ContainerState) -> Option<String> {
     (!words.is_empty()).then(|| cut(&words.join(": ")).to_owned())
 }
 
-fn cut(text: &str) -> &str {
+/// At most so much of a text as is repeated.
+pub fn cut(text: &str) -> &str {
     let end = (0..=TOLD.min(text.len())).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }
@@ -145,18 +166,21 @@ mod tests {
         let pods = pods.map(Arc::new);
         let (all, others) = (by_node(pods.to_vec()), by_node(pods[..2].to_vec()));
         let none = Processes::new();
+        let old = Timestamp::UNIX_EPOCH;
         let why = || Some("ImagePullBackOff: no such image".to_owned());
         let asked = node("2026-01-01T00:00:00Z");
-        assert_eq!(look(&asked, &all, limit, now), Waiting::For(Duration::from_secs(40), why()));
+        assert_eq!(look(&asked, old, &all, limit, now), Waiting::For(Duration::from_secs(40), why()));
         let later: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
         assert!(
-            matches!(look(&asked, &all, limit, later), Waiting::Over(w) if w.contains("NODE-SILENT") && w.contains("no such"))
+            matches!(look(&asked, old, &all, limit, later), Waiting::Over(w) if w.contains("NODE-SILENT") && w.contains("no such"))
         );
-        assert_eq!(look(&asked, &others, limit, now), Waiting::For(Duration::from_secs(40), None));
+        assert_eq!(look(&asked, old, &others, limit, now), Waiting::For(Duration::from_secs(40), None));
+        let back: Timestamp = "2026-01-01T00:00:50Z".parse().unwrap();
+        assert_eq!(look(&asked, back, &none, limit, later), Waiting::For(Duration::from_secs(50), None), "it was away");
         // A clock that was set back, and a time that is none, give the whole time.
         let future = node("2027-01-01T00:00:00Z");
-        assert_eq!(look(&future, &none, limit, now), Waiting::For(limit, None));
-        assert_eq!(look(&node("soon"), &none, limit, now), Waiting::For(limit, None));
+        assert_eq!(look(&future, old, &none, limit, now), Waiting::For(limit, None));
+        assert_eq!(look(&node("soon"), old, &none, limit, now), Waiting::For(limit, None));
     }
 
     #[test]

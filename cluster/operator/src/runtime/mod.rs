@@ -32,7 +32,7 @@ use remove::gone;
 use report::Say;
 use rollout::{Policy, Step};
 
-pub use deadline::trim as trim_pod;
+pub use deadline::{trim as trim_pod, trim_event};
 pub use nodes::trim as trim_node;
 
 /// One pass over one CocoonRuntime.

@@ -34,6 +34,7 @@ pub fn trim(node: &mut Node) {
     let conditions = conditions.map(|c| k8s_openapi::api::core::v1::NodeCondition {
         status: c.status,
         type_: c.type_,
+        last_transition_time: c.last_transition_time,
         ..Default::default()
     });
     let kept = |(key, _): &(String, _)| key == SLOTS || key == "pods";
@@ -73,9 +74,11 @@ fn is_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
         })
 }
 
-fn is_alive(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+/// Since when Kubernetes calls a node ready; `None` where it does not.
+fn alive(node: &Node) -> Option<Timestamp> {
+    let mut conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions.find(|c| c.type_ == "Ready" && c.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0))
 }
 
 /// What a node was asked for, and came to.
@@ -117,11 +120,11 @@ pub fn views(ctx: &Context, name: &str, spec: &CocoonRuntimeSpec, deleted: bool)
     for node in ctx.nodes.state() {
         let known = own.get(&node.name_any());
         let selected = !deleted && is_selected(spec, &node);
-        let (mut current, alive) = (known.map(|n| current(n)), is_alive(&node));
-        if let (Some(current), Some(known), true) = (&mut current, known, alive)
+        let (mut current, alive) = (known.map(|n| current(n)), alive(&node));
+        if let (Some(current), Some(known), Some(since)) = (&mut current, known, alive)
             && !current.settled
         {
-            match deadline::look(known, &processes, limit, now) {
+            match deadline::look(known, since, &processes, limit, now) {
                 Waiting::For(left, why) => {
                     again = Some(again.map_or(left, |again| again.min(left)));
                     current.message = why.unwrap_or_default();
@@ -132,7 +135,7 @@ pub fn views(ctx: &Context, name: &str, spec: &CocoonRuntimeSpec, deleted: bool)
             }
         }
         if selected || known.is_some() {
-            views.push(NodeView { name: node.name_any(), selected, alive, current });
+            views.push(NodeView { name: node.name_any(), selected, alive: alive.is_some(), current });
         }
     }
     views.sort_by(|a, b| a.name.cmp(&b.name));
