@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
+use cocoon_tests::guest_image;
 use cocoon_tests::kubernetes::{
     ClusterAdmin, LONG, Options, Variant, condition, container, holds, pod, tell, variant,
 };
-use cocoon_tests::guest_image;
 use serde_json::{Value, json};
 
 /// Pushes a guest image; its reference with the digest.
@@ -123,7 +123,8 @@ fn a_signed_guest_image_is_taken() {
         let reference = push(&admin, &guest_image().unwrap(), "1", &["--key", &key]);
         admin.apply_operator();
         let mut runtime = admin.runtime();
-        runtime["spec"]["guestImage"] = json!({"reference": reference, "plainHttp": true, "publicKey": public});
+        runtime["spec"]["guestImage"] =
+            json!({"reference": reference, "plainHttp": true, "publicKey": public});
         admin.cluster.apply(&runtime.to_string()).unwrap();
         admin.ready();
         runs(&admin, "signed");

@@ -36,7 +36,8 @@ fn rendered(admin: &ClusterAdmin, chart: &str, values: &Value) -> String {
     let file = admin.cluster.node().folder().join("rendered.json");
     std::fs::write(&file, values.to_string()).unwrap();
     let file = file.display().to_string();
-    helm(admin, &["template", "cocoon", chart, "-n", "elsewhere", "-f", &file]).unwrap()
+    helm(admin, &["template", "cocoon", chart, "-n", "elsewhere", "--kube-version=1.34", "-f", &file])
+        .unwrap()
 }
 
 fn values_are_honoured(admin: &ClusterAdmin, chart: &str) {
@@ -85,7 +86,8 @@ fn installed_used_and_removed_with_helm() {
 fn install(admin: &ClusterAdmin, chart: &str, values: &Path) {
     let values = values.display().to_string();
     let began = std::time::Instant::now();
-    let args = [&["install"], &RELEASE[..], &[chart, "--create-namespace", "--wait", "--timeout=4m", "-f", &values]];
+    let args =
+        [&["install"], &RELEASE[..], &[chart, "--create-namespace", "--wait", "--timeout=4m", "-f", &values]];
     helm(admin, &args.concat()).unwrap_or_else(|e| admin.give_up(&anyhow::anyhow!(e)));
     admin.ready();
     println!("from helm install to a usable RuntimeClass: {:?}", began.elapsed());
@@ -94,9 +96,10 @@ fn install(admin: &ClusterAdmin, chart: &str, values: &Path) {
 
     let work = pod("work", vec![container("main", admin.cluster.image(), "cat /run/secrets/token; sleep 1")]);
     let manifest = admin.cluster.planned(work, &[("default/secret/token", "swordfish")], |plan| {
-        plan.secrets =
-            serde_json::from_value(json!([{"uri": "kbs:///default/secret/token", "file": "/run/secrets/token"}]))
-                .unwrap_or_default();
+        plan.secrets = serde_json::from_value(
+            json!([{"uri": "kbs:///default/secret/token", "file": "/run/secrets/token"}]),
+        )
+        .unwrap_or_default();
     });
     admin.cluster.apply(&manifest.unwrap().to_string()).unwrap();
     let limit = cocoon_tests::kubernetes::LONG;
@@ -113,7 +116,11 @@ fn uninstall(admin: &ClusterAdmin) {
     for kind in ["cocoonruntimes", "cocoonnodes", "runtimeclasses"] {
         assert_eq!(admin.cluster.get(&[kind]).unwrap()["items"], json!([]), "{kind}");
     }
-    let left = admin.cluster.kubectl(&["get", "all,jobs,serviceaccounts", "-n", "cocoon-system", "-o", "name"]);
+    // Helm waits for what it has made, not for what came of it.
+    let pods = ["wait", "--for=delete", "pods", "--all", "-n", "cocoon-system", "--timeout=120s"];
+    admin.cluster.kubectl(&pods).unwrap();
+    let left =
+        admin.cluster.kubectl(&["get", "all,jobs,serviceaccounts", "-n", "cocoon-system", "-o", "name"]);
     assert_eq!(left.unwrap().trim(), "serviceaccount/default");
     // Definitions stay, as Helm has it: with them would go what others have made of them.
     let crds = admin.cluster.get(&["crds"]).unwrap();

@@ -10,9 +10,13 @@ use serde_json::{Value, json};
 fn operators(admin: &ClusterAdmin) -> (Vec<String>, String) {
     let label = "app.kubernetes.io/component=operator";
     let pods = admin.cluster.get(&["pods", "-n", "cocoon-system", "-l", label]).unwrap();
-    let names = pods["items"].as_array().unwrap().iter().filter(|p| p["metadata"]["deletionTimestamp"].is_null());
+    let names =
+        pods["items"].as_array().unwrap().iter().filter(|p| p["metadata"]["deletionTimestamp"].is_null());
     let names = names.map(|p| p["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-    (names, holder(&admin.cluster.get(&["lease", "-n", "cocoon-system", "cocoon-operator"]).unwrap()).to_owned())
+    (
+        names,
+        holder(&admin.cluster.get(&["lease", "-n", "cocoon-system", "cocoon-operator"]).unwrap()).to_owned(),
+    )
 }
 
 fn holder(lease: &Value) -> &str {
@@ -93,7 +97,8 @@ fn nodes_come_and_go(admin: &mut ClusterAdmin) {
     admin.cluster.kubectl(&["wait", "--for=delete", "cocoonnode/second", "--timeout=120s"]).unwrap();
     admin.runtime_when(|r| r["status"]["nodes"]["selected"] == 1 && holds(r, "Ready"));
 
-    let drain = ["drain", "node", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"];
+    let drain =
+        ["drain", "node", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"];
     admin.cluster.kubectl(&drain).unwrap();
     let node = admin.cluster.get(&["cocoonnode", "node"]).unwrap();
     assert!(holds(&node, "Ready"), "a drained node keeps what is installed: {}", node["status"]);
@@ -104,7 +109,8 @@ fn nodes_come_and_go(admin: &mut ClusterAdmin) {
 
 /// A change of settings goes to both nodes, never to both at once.
 fn one_after_the_other(admin: &ClusterAdmin) {
-    let patch = json!({"spec": {"guests": {"bootTimeoutSeconds": 170}, "update": {"maxUnavailable": 1}}}).to_string();
+    let patch =
+        json!({"spec": {"guests": {"bootTimeoutSeconds": 170}, "update": {"maxUnavailable": 1}}}).to_string();
     admin.cluster.kubectl(&["patch", "cocoonruntime", "cocoon", "--type=merge", "-p", &patch]).unwrap();
     let mut least = u64::MAX;
     let done = admin.runtime_when(|r| {

@@ -33,7 +33,8 @@ pub fn figures(cluster: &mut Cluster) -> Result<()> {
     let nodes: usize = std::env::var("COCOON_FLEET").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
     // Nobody is to judge nodes that send no heartbeat, or to place and start pods.
     stop(cluster)?;
-    let manifest = Command::new(program()?).args(["operator", "manifests", "--image", "r.example/c:1"]).output()?;
+    let manifest =
+        Command::new(program()?).args(["operator", "manifests", "--image", "r.example/c:1"]).output()?;
     cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &manifest.stdout)?;
     // Its connections are made in this thread's network.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -96,13 +97,14 @@ async fn make(client: &Client, count: usize) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let post = PostParams::default();
+    let (nodes, pods, post) = (&nodes, &pods, &post);
     let all: Vec<usize> = (0..count).collect();
-    futures::stream::iter(all.iter().map(|n| async {
+    futures::stream::iter(all.iter().map(|&n| async move {
         let name = format!("fleet-{n:04}");
         let node: Node = serde_json::from_value(json!({"metadata": {"name": name, "labels": {
             "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name, "fleet": "yes",
         }}}))?;
-        nodes.create(&post, &node).await?;
+        nodes.create(post, &node).await?;
         let status = json!({"status": {
             "capacity": {"cpu": "64", "memory": "256Gi", "pods": "110"}, "allocatable": {"cpu": "64", "memory": "256Gi", "pods": "110"},
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}],
@@ -115,7 +117,7 @@ async fn make(client: &Client, count: usize) -> Result<()> {
                 "metadata": {"name": format!("{name}-{i}")},
                 "spec": {"nodeName": name, "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "r.example/c"}]},
             }))?;
-            pods.create(&post, &pod).await?;
+            pods.create(post, &pod).await?;
         }
         anyhow::Ok(())
     }))
@@ -150,7 +152,8 @@ async fn play(client: Client) {
                     message: "classes cocoon, cocoon-sim".into(),
                     ..CocoonNodeStatus::default()
                 };
-                let object = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonNode", "status": status});
+                let object =
+                    json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonNode", "status": status});
                 let params = PatchParams::apply("fleet").force();
                 let _ = api.patch_status(&node.name_any(), &params, &Patch::Apply(&object)).await;
             }

@@ -46,6 +46,9 @@ pub fn steady(address: SocketAddr, over: Duration) -> Result<()> {
     let (began, before) = (Instant::now(), requests(address)?);
     sleep(over);
     let count = requests(address)? - before;
-    println!("operator in steady state: {:.1} requests a minute", count * 60.0 / began.elapsed().as_secs_f64());
+    println!(
+        "operator in steady state: {:.1} requests a minute",
+        count * 60.0 / began.elapsed().as_secs_f64()
+    );
     Ok(())
 }

@@ -64,6 +64,9 @@ pub fn figures() -> Result<()> {
         }
         times.push(began.elapsed());
     }
-    println!("plans of {MANIFESTS} manifests: {} ms (median of {ROUNDS}), {bytes} bytes of plans", median(&times).as_millis());
+    println!(
+        "plans of {MANIFESTS} manifests: {} ms (median of {ROUNDS}), {bytes} bytes of plans",
+        median(&times).as_millis()
+    );
     Ok(())
 }

@@ -44,7 +44,11 @@ pub fn figures(cluster: &mut Cluster, bare: Duration) -> Result<()> {
     let runc = rounds(&admin, "runc")?;
     let cocoon = rounds(&admin, "cocoon")?;
     let ratio = |over: Duration, under: Duration| over.as_secs_f64() / under.as_secs_f64();
-    println!("apply to Ready: over a bare boot {:.2}, over runc {:.1}", ratio(cocoon, bare), ratio(cocoon, runc));
+    println!(
+        "apply to Ready: over a bare boot {:.2}, over runc {:.1}",
+        ratio(cocoon, bare),
+        ratio(cocoon, runc)
+    );
     crowd(&admin)?;
     takes(&admin)?;
     admin.remove_runtime();

@@ -9,11 +9,8 @@ use cocoon_stage::{Code, Failure};
 use crate::guests::{Wish, pull};
 
 /// Certificate authorities of the node, as Debian, Red Hat and SUSE keep them.
-const AUTHORITIES: [&str; 3] = [
-    "etc/ssl/certs/ca-certificates.crt",
-    "etc/pki/tls/certs/ca-bundle.crt",
-    "etc/ssl/ca-bundle.pem",
-];
+const AUTHORITIES: [&str; 3] =
+    ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt", "etc/ssl/ca-bundle.pem"];
 
 /// Where pulled images are, below the folder of what outlives pods.
 fn store(settings: &NodeSettings) -> PathBuf {

@@ -230,7 +230,9 @@ impl Node {
         let own = inside.clone();
         loop {
             let before = inside.len();
-            inside.extend(every.iter().filter(|p| inside.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>());
+            inside.extend(
+                every.iter().filter(|p| inside.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>(),
+            );
             if inside.len() == before {
                 break;
             }

@@ -162,7 +162,8 @@ impl<'a> ClusterAdmin<'a> {
     /// Always.
     pub fn give_up(&self, error: &anyhow::Error) -> ! {
         let look = |args: &[&str]| self.cluster.kubectl(args).unwrap_or_else(|e| e.to_string());
-        let logs = ["logs", "-n", "cocoon-system", "-l", "app.kubernetes.io/name=cocoon", "--tail=60", "--prefix"];
+        let logs =
+            ["logs", "-n", "cocoon-system", "-l", "app.kubernetes.io/name=cocoon", "--tail=60", "--prefix"];
         panic!(
             "{error}\n{}\n{}\n{}\n{}",
             look(&["get", "cocoonruntimes,cocoonnodes,daemonsets,pods", "-A", "-o", "wide"]),

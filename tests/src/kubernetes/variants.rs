@@ -38,7 +38,8 @@ pub fn variant(from: &Path, to: &Path, how: Variant) -> Result<()> {
             more.finish()
         }
     };
-    let files = BootFiles { firmware: &firmware, kernel: &kernel, initrd: &initrd, cmdline: &manifest.cmdline };
+    let files =
+        BootFiles { firmware: &firmware, kernel: &kernel, initrd: &initrd, cmdline: &manifest.cmdline };
     let digests = BootDigests::of(&files);
     let values: Vec<Value> = (1..=MAX_VCPUS).map(|n| hex::encode(digests.launch_digest(n)).into()).collect();
     let values = serde_json::to_vec_pretty(&json!({"sim_launch_measurement": values}))?;

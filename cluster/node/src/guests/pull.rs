@@ -68,7 +68,8 @@ pub async fn pull(wish: &Wish, store: &Path) -> Result<PathBuf, Failure> {
         Ok(()) => opened(&draft).await,
         failed => failed,
     };
-    let failed = |e: std::io::Error| Failure::new(Code::NodeInstallFailed, format!("{}: {e}", store.display()));
+    let failed =
+        |e: std::io::Error| Failure::new(Code::NodeInstallFailed, format!("{}: {e}", store.display()));
     let done = done.and_then(|()| {
         let _ = fs::remove_dir_all(&folder);
         fs::rename(&draft, &folder).map_err(failed)
@@ -122,7 +123,8 @@ async fn fetch(
     files: &BTreeMap<&'static str, Descriptor>,
     draft: &Path,
 ) -> Result<(), Failure> {
-    let failed = |e: std::io::Error| Failure::new(Code::NodeInstallFailed, format!("{}: {e}", draft.display()));
+    let failed =
+        |e: std::io::Error| Failure::new(Code::NodeInstallFailed, format!("{}: {e}", draft.display()));
     let _ = fs::remove_dir_all(draft);
     fs::create_dir_all(draft).map_err(failed)?;
     for (name, layer) in files {

@@ -19,7 +19,10 @@ use super::{ARTIFACT, EMPTY, FILE, FILES, MANIFEST, TITLE};
 /// `BOOT-GUEST-IMAGE-…` where the folder holds no whole image, the registry's codes, `USAGE-INVALID` for a reference with a digest.
 pub async fn push(client: &Client, reference: &Reference, folder: &Path) -> Result<Reference, Failure> {
     if reference.digest.is_some() {
-        return Err(Failure::new(Code::UsageInvalid, "the image's digest follows from its content; give a tag"));
+        return Err(Failure::new(
+            Code::UsageInvalid,
+            "the image's digest follows from its content; give a tag",
+        ));
     }
     let dir = folder.to_owned();
     let opened = tokio::task::spawn_blocking(move || describe(&dir)).await;

@@ -54,7 +54,10 @@ fn object(
         "metadata": {"name": name(runtime, &revision.name), "namespace": ctx.namespace, "labels": own, "ownerReferences": [owner]},
         "spec": {
             "runtimeClassName": class,
-            "nodeName": node,
+            // The scheduler places it, not this: kubelet refuses for good what it has no slot for yet.
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]},
+            ]}}},
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
@@ -197,7 +200,9 @@ mod tests {
         let failed = event("Failed to create pod sandbox: BOOT-GUEST-EXITED", 1);
         assert_eq!(judge(&pod, &[failed.clone()], 60, now), Trial::Running(60));
         let thrice = [failed, event("Failed to create pod sandbox: BOOT-GUEST-EXITED: again", 2)];
-        assert!(matches!(judge(&pod, &thrice, 60, now), Trial::Failed(why) if why.contains("BOOT-GUEST-EXITED: again")));
+        assert!(
+            matches!(judge(&pod, &thrice, 60, now), Trial::Failed(why) if why.contains("BOOT-GUEST-EXITED: again"))
+        );
         assert_eq!(judge(&pod, &[event("INITDATA-MISSING", 1)], 60, now), Trial::Passed);
     }
 }

@@ -84,7 +84,8 @@ pub fn look(
 /// What its process says that keeps it.
 fn said(node: &CocoonNode) -> Option<String> {
     let status = node.status.as_ref()?;
-    let about = status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
+    let about =
+        status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
     let code = status.code.as_ref().filter(|_| about)?;
     Some(format!("{code}: {}", cut(&status.message)))
 }
@@ -176,7 +177,11 @@ mod tests {
         );
         assert_eq!(look(&asked, old, &others, limit, now), Waiting::For(Duration::from_secs(40), None));
         let back: Timestamp = "2026-01-01T00:00:50Z".parse().unwrap();
-        assert_eq!(look(&asked, back, &none, limit, later), Waiting::For(Duration::from_secs(50), None), "it was away");
+        assert_eq!(
+            look(&asked, back, &none, limit, later),
+            Waiting::For(Duration::from_secs(50), None),
+            "it was away"
+        );
         // A clock that was set back, and a time that is none, give the whole time.
         let future = node("2027-01-01T00:00:00Z");
         assert_eq!(look(&future, old, &none, limit, now), Waiting::For(limit, None));

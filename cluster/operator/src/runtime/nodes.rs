@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_cluster_api::{
-    ASKED_ANNOTATION, BEST_CLASS, CocoonNode, CocoonRuntimeSpec, GROUP, LABEL_PREFIX, MANAGER, NodeSettings, Phase,
-    REVISION_LABEL, RUNTIME_LABEL, SLOTS, WantedState, labels,
+    ASKED_ANNOTATION, BEST_CLASS, CocoonNode, CocoonRuntimeSpec, GROUP, LABEL_PREFIX, MANAGER, NodeSettings,
+    Phase, REVISION_LABEL, RUNTIME_LABEL, SLOTS, WantedState, labels,
 };
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use k8s_openapi::jiff::Timestamp;
