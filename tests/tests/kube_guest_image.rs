@@ -43,7 +43,7 @@ fn nodes_pull_guest_images_by_digest_and_say_why_they_cannot() {
         variant(&guest_image().unwrap(), &newer, Variant::Release("2")).unwrap();
         admin.cluster.block_on(admin.cluster.owner().unwrap().accept_image("newer", &newer)).unwrap();
         let reference = push(&admin, &newer, "2", &[]);
-        assert!(reference.contains(":2@sha256:"), "{reference}");
+        assert!(reference.contains("/guest@sha256:"), "{reference}");
         assert_eq!(push(&admin, &newer, "2", &[]), reference, "the same image has the same digest");
         admin.apply_operator();
         bad_sources_are_refused(&admin, &reference);

@@ -82,12 +82,10 @@ fn put(
         |e: io::Error| Failure::new(Code::HostUnsupported, format!("the node's image is not whole: {e}"));
     let version =
         versions::name(env!("CARGO_PKG_VERSION"), &shim, &guest.join("manifest.json")).map_err(lacking)?;
-    let others = versions::others(Path::new(&settings.paths.prefix), &version);
-    let mut keep = versions::in_use(Path::new("/proc"), &others);
-    if keep.is_empty() && !pods::running(Path::new(&settings.paths.pods), &shim).is_empty() {
-        // Pods run and nobody says with what: nothing is taken from them.
-        keep.clone_from(&others);
-    }
+    let prefix = Path::new(&settings.paths.prefix);
+    let others = versions::others(prefix, &version);
+    let pods_run = || !pods::running(Path::new(&settings.paths.pods), &shim).is_empty();
+    let keep = versions::to_keep(Path::new("/proc"), &others, &prefix.join(&version), pods_run);
     let wish = Install {
         places: place::places(settings, &version),
         containerd: settings.containerd.program.as_ref().map(PathBuf::from),
