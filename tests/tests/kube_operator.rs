@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use cocoon_tests::kubernetes::{
-    CONFIG, Cluster, ClusterAdmin, LONG, Options, condition, container, holds, pod, tell,
-};
+use cocoon_tests::kubernetes::{CONFIG, Cluster, ClusterAdmin, LONG, Options, container, holds, pod, tell};
 use serde_json::{Value, json};
 
 fn labels(cluster: &Cluster) -> Vec<String> {

@@ -168,6 +168,7 @@ async fn converge(client: &Client, operator: &Operator, nodes: usize) -> Result<
         "spec": {"platforms": ["Sim"], "nodeSelector": {"fleet": "yes"}, "update": {"canary": {"enabled": false}}},
     });
     let wanted = u32::try_from(nodes)?;
+    let mut last = String::new();
     for (what, change) in [("installed", "one"), ("upgraded", "two")] {
         let mut object = object.clone();
         if let Some(meta) = object.pointer_mut("/metadata").and_then(|m| m.as_object_mut()) {
@@ -184,12 +185,15 @@ async fn converge(client: &Client, operator: &Operator, nodes: usize) -> Result<
                 let status = runtime.ok().and_then(|r| r.status).unwrap_or_default();
                 target.clone_from(&status.revisions.target);
                 let stable = status.revisions.stable.as_deref() == Some(&target);
-                if stable && status.nodes.updated == wanted && status.nodes.ready == wanted {
+                // What stood there before the change does not count.
+                if stable && target != last && status.nodes.updated == wanted && status.nodes.ready == wanted
+                {
                     return;
                 }
             }
         };
         tokio::time::timeout(LIMIT, done).await.context("the fleet does not converge")?;
+        last.clone_from(&target);
         let sent = footprint::requests(SocketAddr::from(METRICS))? - before;
         println!("fleet of {nodes} {what} in {:.1} s with {sent:.0} requests", began.elapsed().as_secs_f64());
         footprint::memory("operator of the fleet", &operator.process(), 25)?;
