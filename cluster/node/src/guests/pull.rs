@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cocoon_guest_image::GuestImage;
 use cocoon_http::{Options, Roots};
-use cocoon_image::{Descriptor, Document, Hasher, Reference};
+use cocoon_image::{Descriptor, Digest, Document, Hasher, Reference};
 use cocoon_registry::{Auth, Client};
 use cocoon_signature::Subject;
 use cocoon_signature::policy::Requirement;
@@ -45,7 +45,11 @@ pub async fn pull(wish: &Wish, store: &Path) -> Result<PathBuf, Failure> {
     let reference = Reference::parse(&wish.reference).map_err(|e| invalid(e.to_string()))?;
     let digest = reference.digest.ok_or_else(|| invalid(format!("{} has no digest", wish.reference)))?;
     let folder = store.join(digest.hex());
-    if let Ok(()) = opened(&folder).await {
+    // That an image is there says nothing of who signed it; that was found out once for each key.
+    let vouched = wish.key.as_deref().map(|key| vouched(store, &digest, key));
+    let known = vouched.as_ref().is_none_or(|file| file.is_file());
+    let there = opened(&folder).await.is_ok();
+    if there && known {
         touch(&folder);
         return Ok(folder);
     }
@@ -61,6 +65,15 @@ pub async fn pull(wish: &Wish, store: &Path) -> Result<PathBuf, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         cocoon_signatures::check(&client, &http, &Places::default(), &subject, &[requirement], now).await?;
     }
+    let failed =
+        |e: std::io::Error| Failure::new(Code::NodeInstallFailed, format!("{}: {e}", store.display()));
+    if let Some(file) = vouched {
+        fs::create_dir_all(store).and_then(|()| fs::write(file, "")).map_err(failed)?;
+    }
+    if there {
+        touch(&folder);
+        return Ok(folder);
+    }
     let files = files(&client.manifest(&reference, &digest).await?)?;
     let draft = store.join(format!(".{}", digest.hex()));
     let done = fetch(&client, &reference, &files, &draft).await;
@@ -68,8 +81,6 @@ pub async fn pull(wish: &Wish, store: &Path) -> Result<PathBuf, Failure> {
         Ok(()) => opened(&draft).await,
         failed => failed,
     };
-    let failed =
-        |e: std::io::Error| Failure::new(Code::NodeInstallFailed, format!("{}: {e}", store.display()));
     let done = done.and_then(|()| {
         let _ = fs::remove_dir_all(&folder);
         fs::rename(&draft, &folder).map_err(failed)
@@ -80,6 +91,11 @@ pub async fn pull(wish: &Wish, store: &Path) -> Result<PathBuf, Failure> {
     done?;
     prune(store);
     Ok(folder)
+}
+
+/// The empty file that says that a key was found to have signed an image.
+fn vouched(store: &Path, digest: &Digest, key: &str) -> PathBuf {
+    store.join(format!("{}.{}", digest.hex(), Digest::sha256(key.as_bytes()).hex()))
 }
 
 /// Reads and hashes every file.
@@ -159,9 +175,14 @@ fn touch(folder: &Path) {
 /// Removes all but the images that were used last, and what an earlier run did not finish.
 fn prune(store: &Path) {
     let mut images: Vec<(SystemTime, PathBuf)> = Vec::new();
+    let mut notes: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(store).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             let _ = fs::remove_dir_all(entry.path());
+            continue;
+        }
+        if entry.path().is_file() {
+            notes.push(entry.path());
             continue;
         }
         let used = entry.metadata().and_then(|m| m.modified()).unwrap_or(UNIX_EPOCH);
@@ -172,12 +193,14 @@ fn prune(store: &Path) {
     for (_, folder) in images.into_iter().take(many) {
         let _ = fs::remove_dir_all(folder);
     }
+    for note in notes.into_iter().filter(|note| !note.with_extension("").exists()) {
+        let _ = fs::remove_file(note);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cocoon_image::Digest;
     use serde_json::{Value, json};
 
     fn manifest(change: impl FnOnce(&mut Value)) -> Vec<u8> {
@@ -218,9 +241,12 @@ mod tests {
             let file = fs::File::open(store.path().join(name)).unwrap();
             file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age * 100)).unwrap();
         }
+        fs::write(store.path().join("a.key"), "").unwrap();
+        fs::write(store.path().join("b.key"), "").unwrap();
         prune(store.path());
         let there = |name: &str| store.path().join(name).exists();
         assert!(there("b") && there("c") && !there("a") && !there(".d"));
+        assert!(there("b.key") && !there("a.key"), "what is known of an image goes with it");
     }
 
     #[tokio::test]
