@@ -27,7 +27,7 @@ TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,t
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build guest demo demo-containerd demo-kubernetes test test-killed bench bench-images bench-runtime lint deny fuzz cocoon shim guest-binary kubernetes cluster conformance
+.PHONY: help setup build guest demo demo-containerd demo-kubernetes test test-killed bench bench-images bench-runtime bench-kubernetes lint deny fuzz cocoon shim guest-binary kubernetes cluster conformance
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -109,6 +109,10 @@ bench-images: build ## image delivery beside skopeo, umoci and containerd; first
 bench-runtime: build shim ## pods through containerd: start, exec, logs, network, memory, beside runc (as root)
 	$(call image,$(COCOON))
 	COCOON_BIN='$(COCOON)' COCOON_SHIM_BIN='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches --bench runtime
+
+bench-kubernetes: build shim kubernetes ## a cluster: apply to Ready, installation, footprint of operator and nodes, a fleet of 1,000 (as root)
+	$(call image,$(COCOON))
+	COCOON_BIN='$(COCOON)' COCOON_SHIM_BIN='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo bench --locked -p cocoon-benches --bench kubernetes
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

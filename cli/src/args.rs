@@ -247,9 +247,30 @@ pub enum GuestCommand {
     Build(GuestBuildArgs),
     /// Print the guest image's manifest and reference values.
     Show,
+    /// Push a guest image to a registry, from where a cluster's nodes pull it; prints its reference with the digest.
+    Push(GuestPushArgs),
     /// Sign an ID block, by which an SNP processor starts this guest image and no other; prints the lines for a class's
     /// configuration.
     IdBlock(IdBlockArgs),
+}
+
+/// `cocoon guest push`.
+#[derive(Debug, Args)]
+pub struct GuestPushArgs {
+    /// Where to: REGISTRY/NAME[:TAG].
+    pub reference: String,
+    /// Folder of the image; default: the one in the data folder.
+    #[arg(long, value_name = "DIR")]
+    pub image: Option<PathBuf>,
+    /// Sign it with this private key (`cocoon image keygen`), as cosign does; a sealed one with COSIGN_PASSWORD.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Speak to the registry without TLS.
+    #[arg(long)]
+    pub plain_http: bool,
+    /// Machine-readable.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `cocoon guest id-block`.

@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 use crate::args::{GuestBuildArgs, GuestCommand, IdBlockArgs};
 use crate::dirs;
 
-pub fn main(command: GuestCommand) -> Result<(), Failure> {
+pub async fn main(command: GuestCommand) -> Result<(), Failure> {
     match command {
         GuestCommand::Build(args) => build_image(args),
+        GuestCommand::Push(args) => crate::guest_push::main(args).await,
         GuestCommand::IdBlock(args) => id_block(&args),
         GuestCommand::Show => show(&GuestImage::open(&dirs::guest_dir()?)?),
     }

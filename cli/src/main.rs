@@ -13,6 +13,7 @@ mod doctor;
 mod embedded;
 mod evidence;
 mod guest;
+mod guest_push;
 mod image;
 mod kube;
 mod layers;
@@ -83,7 +84,10 @@ fn main() -> ExitCode {
     logging::start();
     let output = Output { json: cli.command.wants_json(), quiet: false };
 
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let mut builder = match cli.command.idles() {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
     if !cli.command.serves() {
         builder.worker_threads(2);
     }
@@ -115,7 +119,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Apply(args) => kube::apply(*args).await,
         Command::Status(args) => kube::status(*args).await,
         Command::Verify(args) => kube::verify(*args).await,
-        Command::Guest(command) => done(guest::main(command)),
+        Command::Guest(command) => done(guest::main(command).await),
         Command::Doctor(args) if args.whole || is_plugin() => kube::doctor(&args).await,
         Command::Doctor(args) => doctor::main(&args).await,
         Command::Logs(args) => kube::kubectl(kube::Wish::Logs, &args).await,

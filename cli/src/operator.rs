@@ -18,6 +18,10 @@ pub async fn main(command: OperatorCommand) -> Result<(), Failure> {
         OperatorCommand::Run(args) => run(args).await,
         OperatorCommand::Install(args) => install(args).await,
         OperatorCommand::Uninstall(args) => uninstall(args).await,
+        OperatorCommand::Clean => {
+            let client = client().await?;
+            deploy::clean(&client, &mut |line| println!("{line}")).await.map_err(|e| failed(&e))
+        }
         OperatorCommand::Manifests(args) => print(&args),
         OperatorCommand::Crds => {
             print!("{}", manifests::file(&manifests::definitions()));

@@ -2,211 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
-use cocoon_tests::containerd::shim_program;
-use cocoon_tests::kubernetes::{Cluster, Options, container, pod, tell};
-use cocoon_tests::{cocoon_program, guest_image, run};
+use cocoon_tests::kubernetes::{CONFIG, Cluster, ClusterAdmin, LONG, Options, container, holds, pod, tell};
 use serde_json::{Value, json};
-
-/// How long nodes may take.
-const LONG: Duration = Duration::from_secs(240);
-/// What an installer's folders hold.
-const CONFIG: &str = "/etc/containerd/config.toml";
-
-/// The administrator's means on a cluster.
-struct Admin<'a> {
-    cluster: &'a mut Cluster,
-    image: String,
-    restart: String,
-}
-
-impl<'a> Admin<'a> {
-    /// Puts the image of all roles into the registry, and a service manager beside containerd. `None` where this call of the tests
-    /// lacks something.
-    fn new(cluster: &'a mut Cluster) -> Option<Self> {
-        let (Some(program), Some(shim), Some(guest)) = (cocoon_program(), shim_program(), guest_image())
-        else {
-            println!(
-                "skipped: COCOON_BIN, COCOON_SHIM_BIN, COCOON_GUEST_IMAGE do not name what to test (make test does)"
-            );
-            return None;
-        };
-        let image = push(cluster, &program, Path::new(&shim), &guest, "1");
-        let restart = service_manager(cluster);
-        Some(Admin { cluster, image, restart })
-    }
-
-    fn cocoon(&self, args: &[&str]) -> String {
-        let output = Command::new(cocoon_program().unwrap())
-            .args(args)
-            .env("KUBECONFIG", self.cluster.kubeconfig())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn apply_operator(&self) {
-        let manifest = self.cocoon(&["operator", "manifests", "--image", &self.image]);
-        self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], manifest.as_bytes()).unwrap();
-        self.cluster
-            .wait_for(&["deployments", "-n", "cocoon-system"], "cocoon-operator", LONG, |d| {
-                holds(d, "Available")
-            })
-            .unwrap();
-    }
-
-    /// A CocoonRuntime for simulated guests whose evidence the owner accepts.
-    fn runtime(&self) -> Value {
-        let node = self.cluster.node();
-        let mut spec = json!({
-            "platforms": ["Sim"],
-            "guests": {"acceleration": "Emulated", "defaultMemoryMiB": 256, "console": true},
-            "containerd": {"config": CONFIG, "program": self.containerd(), "restart": {"command": self.restart, "timeoutSeconds": 60}},
-            "update": {"canary": {"enabled": false}},
-        });
-        if let Ok(owner) = self.cluster.owner() {
-            let class = owner.class(node);
-            spec["paths"] = json!({"pods": class.state, "data": class.data});
-        }
-        json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonRuntime", "metadata": {"name": "cocoon"}, "spec": spec})
-    }
-
-    /// containerd's program as the node's service manager starts it.
-    fn containerd(&self) -> String {
-        let processes = self.cluster.node().processes();
-        let process = processes.iter().find(|p| p.name == "containerd").expect("containerd runs");
-        let path = std::fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
-        path.display().to_string()
-    }
-
-    fn ready(&self) -> Value {
-        self.cluster
-            .wait_for(&["cocoonruntimes"], "cocoon", LONG, |r| holds(r, "Ready"))
-            .unwrap_or_else(|e| self.give_up(&e))
-    }
-
-    /// Waits until a condition has a reason; gives its message.
-    fn reason(&self, kind: &str, name: &str, condition: &str, reason: &str) -> String {
-        let found = self.cluster.wait_for(&[kind], name, LONG, |o| of(o, condition, "reason") == reason);
-        of(&found.unwrap_or_else(|e| self.give_up(&e)), condition, "message").to_owned()
-    }
-
-    /// Says all that is known, and panics.
-    fn give_up(&self, error: &anyhow::Error) -> ! {
-        let look = |args: &[&str]| self.cluster.kubectl(args).unwrap_or_else(|e| e.to_string());
-        panic!(
-            "{error}\n{}\n{}\n{}\n{}",
-            look(&["get", "cocoonruntimes,cocoonnodes,daemonsets,pods", "-A", "-o", "wide"]),
-            look(&["get", "cocoonnodes", "-o", "yaml"]),
-            look(&[
-                "logs",
-                "-n",
-                "cocoon-system",
-                "-l",
-                "app.kubernetes.io/name=cocoon",
-                "--tail=60",
-                "--prefix"
-            ]),
-            look(&["describe", "pods", "-n", "cocoon-system"]),
-        );
-    }
-
-    fn remove_operator(&self) {
-        self.cocoon(&["operator", "uninstall", "--image", &self.image]);
-        self.cluster.kubectl(&["wait", "--for=delete", "namespace/cocoon-system", "--timeout=120s"]).unwrap();
-    }
-}
-
-/// Makes the image and pushes it; gives its name.
-fn push(cluster: &Cluster, program: &Path, shim: &Path, guest: &Path, tag: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let small = |from: &Path, name: &str| -> PathBuf {
-        // Symbols of a debug build are most of it.
-        let to = folder.path().join(name);
-        let stripped = Command::new("strip").arg("-o").arg(&to).arg(from).status().is_ok_and(|s| s.success());
-        if stripped { to } else { from.to_owned() }
-    };
-    let (program, shim) = (small(program, "cocoon"), small(shim, "shim"));
-    let layout = folder.path().join("layout");
-    let text = |path: &Path| path.display().to_string();
-    run(
-        &text(&cocoon_program().unwrap()),
-        [
-            "operator",
-            "image",
-            "--program",
-            &text(&program),
-            "--shim",
-            &text(&shim),
-            "--guest-image",
-            &text(guest),
-            "--out",
-            &text(&layout),
-            "--tag",
-            tag,
-        ],
-    )
-    .unwrap();
-    let name = format!("{}/cocoon:{tag}", cluster.registry().address());
-    run(
-        "skopeo",
-        [
-            "copy",
-            "--dest-tls-verify=false",
-            &format!("oci:{}:{tag}", text(&layout)),
-            &format!("docker://{name}"),
-        ],
-    )
-    .unwrap();
-    name
-}
-
-/// What systemd is elsewhere: a process of the node that is asked through a pipe to restart containerd, and says when the old one
-/// is gone. Gives the command that asks it.
-fn service_manager(cluster: &mut Cluster) -> String {
-    const SCRIPT: &str = r#"
-mkfifo "$0/ask" "$0/done"
-while read -r _ <"$0/ask"; do
-    pid=$(cat "$1"); kill "$pid"
-    while [ -e "/proc/$pid" ]; do sleep 0.05; done
-    echo done >"$0/done"
-done
-"#;
-    let folder = cluster.node().folder().join("manager");
-    std::fs::create_dir(&folder).unwrap();
-    let pid = cluster.containerd().pid_file();
-    // It ends with the node.
-    cluster
-        .node()
-        .command("sh")
-        .args(["-c", SCRIPT])
-        .arg(&folder)
-        .arg(pid)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(drop)
-        .unwrap();
-    let folder = folder.display();
-    format!("echo restart >{folder}/ask && read -r _ <{folder}/done")
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object.pointer("/status/conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
-}
-
-fn holds(object: &Value, kind: &str) -> bool {
-    condition(object, kind).is_some_and(|c| c["status"] == "True")
-}
-
-fn of<'a>(object: &'a Value, kind: &str, field: &str) -> &'a str {
-    condition(object, kind).and_then(|c| c[field].as_str()).unwrap_or_default()
-}
 
 fn labels(cluster: &Cluster) -> Vec<String> {
     let node = cluster.get(&["node", "node"]).unwrap();
@@ -217,7 +14,7 @@ fn labels(cluster: &Cluster) -> Vec<String> {
 #[test]
 fn installed_used_healed_and_removed_byte_for_byte() {
     tell(Options::plain_with_owner(), |cluster| {
-        let Some(admin) = Admin::new(cluster) else { return };
+        let Some(admin) = ClusterAdmin::new(cluster) else { return };
         admin.apply_operator();
         let applied = std::time::Instant::now();
         admin.cluster.apply(&admin.runtime().to_string()).unwrap();
@@ -261,7 +58,7 @@ fn installed_used_healed_and_removed_byte_for_byte() {
 }
 
 /// Someone edits, damages and removes installed files.
-fn heals(admin: &Admin) {
+fn heals(admin: &ClusterAdmin) {
     let node = admin.cluster.get(&["cocoonnode", "node"]).unwrap();
     let healed = |n: &Value| n["status"]["healed"].as_u64().unwrap_or(0);
     let mut seen = healed(&node);
@@ -293,7 +90,7 @@ fn heals(admin: &Admin) {
         .unwrap();
 }
 
-fn refuses_while_a_pod_runs_and_then_leaves_nothing(admin: &Admin) {
+fn refuses_while_a_pod_runs_and_then_leaves_nothing(admin: &ClusterAdmin) {
     let stays = pod("stays", vec![container("main", admin.cluster.image(), "sleep 100000")]);
     let manifest = admin.cluster.planned(stays, &[], |_| ()).unwrap();
     admin.cluster.apply(&manifest.to_string()).unwrap();
@@ -320,7 +117,7 @@ fn refuses_while_a_pod_runs_and_then_leaves_nothing(admin: &Admin) {
 #[test]
 fn bad_resources_are_refused_or_say_why() {
     tell(Options::plain(), |cluster| {
-        let Some(admin) = Admin::new(cluster) else { return };
+        let Some(admin) = ClusterAdmin::new(cluster) else { return };
         admin.apply_operator();
         let refused = |spec: Value| {
             let object = json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": "CocoonRuntime", "metadata": {"name": "bad"}, "spec": spec});
@@ -421,7 +218,7 @@ fn spec_of(object: &Value) -> String {
 #[test]
 fn an_operator_that_is_killed_again_and_again_still_arrives() {
     tell(Options::plain(), |cluster| {
-        let Some(admin) = Admin::new(cluster) else { return };
+        let Some(admin) = ClusterAdmin::new(cluster) else { return };
         admin.apply_operator();
         let kill = || {
             let args = [

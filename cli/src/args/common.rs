@@ -17,6 +17,7 @@ impl Command {
             Command::Layers(command) => command.json(),
             Command::Node(command) => command.json(),
             Command::Image(command) => command.json(),
+            Command::Guest(super::GuestCommand::Push(args)) => args.json,
             Command::Evidence(EvidenceCommand::Verify(args)) => args.json,
             Command::Evidence(EvidenceCommand::Show(args)) => args.json,
             other => other.common().is_some_and(|common| common.json),
@@ -26,6 +27,14 @@ impl Command {
     /// Whether it serves many at once.
     pub fn serves(&self) -> bool {
         matches!(self, Command::Trustee(super::TrusteeCommand::Serve(_)))
+    }
+
+    /// Whether it runs for months and does little: on one thread it takes less memory.
+    pub fn idles(&self) -> bool {
+        matches!(
+            self,
+            Command::Operator(super::OperatorCommand::Run(_)) | Command::Node(super::NodeCommand::Serve(_))
+        )
     }
 
     fn common(&self) -> Option<&Common> {

@@ -14,6 +14,8 @@ pub enum OperatorCommand {
     Install(OperatorInstallArgs),
     /// Clean all nodes and take the operator out of the cluster. Waits while confidential pods run.
     Uninstall(OperatorUninstallArgs),
+    /// Delete all CocoonRuntimes and wait until nodes are clean, while the operator still works (Helm does so before a release goes).
+    Clean,
     /// Print what the operator needs in a cluster, or write it as a Helm chart.
     Manifests(OperatorManifestsArgs),
     /// Print the definitions of Cocoon's resources alone.

@@ -14,7 +14,7 @@ mod provider;
 mod shared;
 mod shared_config;
 mod shared_seal;
-mod sign;
+pub mod sign;
 mod signatures;
 mod spool;
 mod stream;

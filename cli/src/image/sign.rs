@@ -90,6 +90,12 @@ pub async fn main(args: &ImageSignArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Signs what was just pushed under this reference's digest, as cosign does.
+pub async fn pushed(client: &Client, reference: &Reference, key: &Path) -> Result<(), Failure> {
+    let digest = reference.digest.ok_or_else(|| usage(format!("{reference} has no digest")))?;
+    under_tag(client, reference, &signing_key(key)?, digest).await
+}
+
 /// What is to be known before the signature: of a name without digest the registry says which image it is, and the owner
 /// vouches for that.
 fn choice(reference: &Reference, digest: &Digest) -> Option<String> {

@@ -5,15 +5,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::containerd::PATH;
 
-/// Where the guest image comes from.
+const REFERENCE: &str = "^[a-z0-9A-Z][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}$";
+const NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+
+/// Where the guest image comes from: a folder of the node, a registry, or else the node's container image, so that the image's
+/// version is the guest's.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!(has(self.hostPath) && has(self.reference))", "message": "give either hostPath or reference"},
+    {"rule": "has(self.reference) || !(has(self.publicKey) || has(self.pullSecret) || (has(self.plainHttp) && self.plainHttp))",
+     "message": "publicKey, pullSecret and plainHttp are about a reference"}
+]))]
 pub struct GuestImage {
-    /// A folder on the node that holds a guest image (`cocoon guest build --out`); else the one in the node's container image,
-    /// so that the image's version is the guest's.
+    /// A folder on the node that holds a guest image (`cocoon guest build --out`).
     #[schemars(length(min = 2, max = 512), regex(pattern = PATH))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_path: Option<String>,
+    /// A guest image in a registry (`cocoon guest push`), with its digest: REGISTRY/NAME@sha256:…
+    #[schemars(length(min = 1, max = 512), regex(pattern = REFERENCE))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The public key, in PEM, by which it must be signed (`cocoon image sign`, cosign).
+    #[schemars(length(min = 1, max = 4096))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// A Secret of type kubernetes.io/dockerconfigjson, in the operator's namespace, with credentials for its registry.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<String>,
+    /// Ask its registry without TLS. The content is what the digest says all the same; credentials are never sent so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
 }
 
 /// What executes guests.

@@ -24,7 +24,13 @@ pub const LABEL_PREFIX: &str = "cocoon.dev/";
 pub const SLOTS: &str = "cocoon.dev/slots";
 /// Annotation of a daemon set: the settings of its revision, as JSON.
 pub const SETTINGS_ANNOTATION: &str = "cocoon.dev/settings";
-/// Annotation of a pod on which the operator tries a revision.
+/// Annotation of a CocoonNode: when the operator asked for what its spec says (RFC 3339).
+pub const ASKED_ANNOTATION: &str = "cocoon.dev/asked";
+/// Where the process on a node finds credentials for the registry of guest images: a mounted Secret.
+pub const PULL_SECRET_MOUNT: &str = "/run/secrets/cocoon-registry";
+/// The file in it.
+pub const PULL_SECRET_FILE: &str = "/run/secrets/cocoon-registry/.dockerconfigjson";
+/// Label of a pod on which the operator tries a revision.
 pub const CANARY_LABEL: &str = "cocoon.dev/canary";
 /// The class that takes the best a node has.
 pub const BEST_CLASS: &str = "cocoon";

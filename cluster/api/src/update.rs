@@ -15,6 +15,10 @@ pub struct Update {
     pub max_unavailable: IntOrString,
     /// The pod that tries a new revision on the first node.
     pub canary: Canary,
+    /// Seconds until a node must have followed: its process started, its guest image pulled, Cocoon installed. One that takes
+    /// longer has failed.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub progress_deadline_seconds: u32,
     /// What happens where a node fails with the new revision.
     pub on_failure: OnFailure,
 }
@@ -25,6 +29,7 @@ impl Default for Update {
             strategy: UpdateStrategy::Rolling,
             max_unavailable: IntOrString::String("10%".into()),
             canary: Canary::default(),
+            progress_deadline_seconds: 600,
             on_failure: OnFailure::RollBack,
         }
     }

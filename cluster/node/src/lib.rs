@@ -9,10 +9,12 @@
 //! Trust: host side. It may read and write what CocoonNode says, and that of its own node alone (an admission policy sees to it).
 
 mod drift;
+pub mod guests;
 mod place;
 mod protocol;
 mod report;
 mod serve;
+mod source;
 mod step;
 mod versions;
 mod worker;

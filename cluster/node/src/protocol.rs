@@ -13,6 +13,9 @@ pub struct Request {
     pub root: PathBuf,
     /// Folder with `bin/containerd-shim-cocoon-v2` and `guest/`, as the child finds it before it enters `root`.
     pub payload: PathBuf,
+    /// Folder of a guest image that was pulled for this, as the child finds it once it has entered `root`.
+    #[serde(default)]
+    pub guest: Option<PathBuf>,
     /// What.
     pub action: Action,
     /// How.

@@ -10,6 +10,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use crate::protocol::{Outcome, Reply, State};
+use crate::source::may_mend;
 
 /// The code of a node on which what is asked for is not possible.
 const UNSUPPORTED: &str = "HOST-UNSUPPORTED";
@@ -39,6 +40,7 @@ pub fn said(wanted: WantedState, reply: &Reply) -> (Phase, Option<String>, Strin
                 (BUSY, WantedState::Absent) => Phase::Blocked,
                 // Someone else is at it, by hand; soon it is our turn.
                 (BUSY, WantedState::Installed) => Phase::Installing,
+                (code, WantedState::Installed) if may_mend(code) => Phase::Installing,
                 _ => Phase::Failed,
             };
             let mut message = reason.clone();
@@ -140,6 +142,8 @@ mod tests {
         assert_eq!(absent(&Reply::default()), Phase::Removed);
         assert_eq!(installed(&failed("HOST-UNSUPPORTED")), Phase::Unsupported);
         assert_eq!(installed(&failed("NODE-BUSY")), Phase::Installing);
+        assert_eq!(installed(&failed("IMAGE-NOT-FOUND")), Phase::Installing, "a registry may have it later");
+        assert_eq!(installed(&failed("IMAGE-DIGEST-MISMATCH")), Phase::Failed);
         assert_eq!(absent(&failed("NODE-BUSY")), Phase::Blocked);
         assert_eq!(absent(&failed("NODE-INSTALL-FAILED")), Phase::Failed);
     }

@@ -16,12 +16,16 @@ use tracing::{info, warn};
 use crate::drift::Watched;
 use crate::protocol::{Action, Outcome, Reply, Request, State};
 use crate::report::{Reporter, said};
+use crate::source;
 use crate::worker::Worker;
 
 /// Changes of files that follow each other within this time are looked at together.
 const CALM: Duration = Duration::from_millis(500);
 /// The first pause before something is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// After a pod's socket is gone its processes may take a moment: it is looked so often, after 1, 2, 4 … seconds.
+const LOOKS: u32 = 6;
 
 /// How the process runs.
 #[derive(Clone, Debug)]
@@ -63,6 +67,10 @@ struct Process {
     events: Events,
     node: Option<CocoonNode>,
     watched: Option<Watched>,
+    /// Sockets of running pods, while some of them may use an older version.
+    pods: Option<Watched>,
+    /// How often it is still looked whether what pods that have ended used is free.
+    looks: u32,
     state: State,
     healed: u32,
     /// What is to be done next, and when.
@@ -79,6 +87,8 @@ enum Cause {
     Drift,
     /// It failed before.
     Again,
+    /// A pod has ended, and an older version may be free to go.
+    Ended,
 }
 
 /// Serves until `stop`. A change that is under way is put back then.
@@ -96,6 +106,8 @@ pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result
         events,
         node: None,
         watched: None,
+        pods: None,
+        looks: 0,
         state: State::default(),
         healed: 0,
         due: None,
@@ -111,6 +123,11 @@ pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result
             changed = changed(&mut process.watched) => {
                 changed?;
                 process.due(Cause::Drift, CALM);
+            }
+            changed = changed(&mut process.pods) => {
+                changed?;
+                process.looks = LOOKS;
+                process.due(Cause::Ended, CALM);
             }
             () = at(due) => {
                 let Some((cause, _)) = process.due.take() else { continue };
@@ -180,7 +197,7 @@ impl Process {
         let Some(node) = self.node.clone() else { return Ok(false) };
         if node.spec.revision != self.settings.revision {
             // Another process is, or will be, the one that sees to this node.
-            self.watched = None;
+            (self.watched, self.pods) = (None, None);
             return Ok(false);
         }
         let wanted = node.spec.state;
@@ -191,11 +208,12 @@ impl Process {
         let status = node.status.clone().unwrap_or_default();
         let settled =
             status.observed_generation == node.metadata.generation && status.revision == node.spec.revision;
-        if !settled {
+        // A person who looks why it is not done wants to see why, not that it is tried again.
+        if !settled && self.failures == 0 {
             let state = self.look(&node).await.unwrap_or_default();
             self.say(&node, Phase::Installing, None, "being changed", &state).await;
         }
-        let (result, stopped) = self.run(&node, action, stop.as_mut()).await;
+        let (result, stopped) = self.pull_and_run(&node, action, stop.as_mut()).await;
         let reply = result.unwrap_or_else(|reason| Reply {
             outcome: Outcome::Failed { code: "INTERNAL".into(), reason },
             state: self.state.clone(),
@@ -217,7 +235,15 @@ impl Process {
         if stopped {
             return Ok(true);
         }
+        if phase == Phase::Removed {
+            source::forget(&node.spec.settings, &self.settings.root);
+        }
         look_again |= self.watch(wanted)?;
+        if cause == Cause::Ended && self.pods.is_some() && self.looks > 0 {
+            let pause = Duration::from_secs(1_u64.checked_shl(LOOKS.saturating_sub(self.looks)).unwrap_or(1));
+            self.looks = self.looks.saturating_sub(1);
+            self.due(Cause::Ended, pause);
+        }
         if look_again {
             self.due(Cause::Drift, CALM);
         }
@@ -226,14 +252,37 @@ impl Process {
         Ok(false)
     }
 
-    /// Runs the child; whether the process was asked to stop meanwhile.
-    async fn run(
+    /// Pulls the guest image where one is to be pulled, then runs the child. Whether the process was asked to stop meanwhile.
+    async fn pull_and_run(
         &mut self,
         node: &CocoonNode,
         action: Action,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> (Result<Reply, String>, bool) {
-        let request = self.request(node, action);
+        let mut request = self.request(node, action);
+        if action == Action::Install {
+            let pulled = tokio::select! {
+                pulled = source::guest(&node.spec.settings, &self.settings.root) => pulled,
+                () = stop.as_mut() => return (Err("asked to stop".into()), true),
+            };
+            match pulled {
+                Ok(folder) => request.guest = folder,
+                Err(failure) => {
+                    let (code, reason) = (failure.code.as_str().to_owned(), failure.reason);
+                    let state = self.look(node).await.unwrap_or_else(|_| self.state.clone());
+                    return (Ok(Reply { outcome: Outcome::Failed { code, reason }, state }), false);
+                }
+            }
+        }
+        self.run(request, stop).await
+    }
+
+    /// Runs the child; whether the process was asked to stop meanwhile.
+    async fn run(
+        &mut self,
+        request: Request,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> (Result<Reply, String>, bool) {
         let mut running = match self.worker.start(&request).await {
             Ok(running) => running,
             Err(e) => return (Err(e), false),
@@ -255,6 +304,7 @@ impl Process {
         Request {
             root: self.settings.root.clone(),
             payload: self.settings.payload.clone(),
+            guest: None,
             action,
             settings: node.spec.settings.clone(),
         }
@@ -266,18 +316,24 @@ impl Process {
         let Some(node) = &self.node else { return Ok(false) };
         let inside = |path: &Path| self.settings.root.join(path.strip_prefix("/").unwrap_or(path));
         let mut files: Vec<PathBuf> = self.state.files.iter().map(|f| inside(f)).collect();
+        let sockets = inside(Path::new(&node.spec.settings.paths.pods)).join("s");
+        let sockets: Vec<PathBuf> =
+            std::fs::read_dir(sockets).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        let watched = |files: &[PathBuf]| (!files.is_empty()).then(|| Watched::new(files)).transpose();
+        self.pods = None;
         if wanted == WantedState::Absent {
-            let sockets = inside(Path::new(&node.spec.settings.paths.pods)).join("s");
-            files = std::fs::read_dir(sockets).into_iter().flatten().flatten().map(|e| e.path()).collect();
+            files = sockets;
+        } else if !self.state.older.is_empty() {
+            self.pods = watched(&sockets)?;
         }
-        let new = if files.is_empty() { None } else { Some(Watched::new(&files)?) };
+        let new = watched(&files)?;
         let old = std::mem::replace(&mut self.watched, new);
         Ok(old.is_some_and(|mut old| old.has_changed()))
     }
 
     fn after(&mut self, phase: Phase, message: &str) {
         match phase {
-            Phase::Failed => {
+            Phase::Failed | Phase::Installing => {
                 let pause = PAUSES
                     .0
                     .saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX))
@@ -286,7 +342,6 @@ impl Process {
                 warn!(seconds = pause.as_secs(), "to be tried again: {message}");
                 self.due(Cause::Again, pause);
             }
-            Phase::Installing => self.due(Cause::Again, PAUSES.0),
             Phase::Blocked => {
                 // A shim that crashes leaves its socket, of which no file tells.
                 self.due(Cause::Again, PAUSES.1);

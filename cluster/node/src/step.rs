@@ -59,7 +59,7 @@ fn perform(request: &Request, payload: &Path, stop: &dyn Fn() -> bool) -> Reply 
     let settings = &request.settings;
     let done = match request.action {
         Action::Look => Ok(Outcome::default()),
-        Action::Install => put(settings, payload, stop),
+        Action::Install => put(settings, payload, request.guest.as_deref(), stop),
         Action::Uninstall { force } => take(settings, force, stop),
     };
     let outcome = done.unwrap_or_else(|failure| Outcome::Failed {
@@ -69,19 +69,23 @@ fn perform(request: &Request, payload: &Path, stop: &dyn Fn() -> bool) -> Reply 
     Reply { outcome, state: state(settings) }
 }
 
-fn put(settings: &NodeSettings, payload: &Path, stop: &dyn Fn() -> bool) -> Result<Outcome, Failure> {
+fn put(
+    settings: &NodeSettings,
+    payload: &Path,
+    pulled: Option<&Path>,
+    stop: &dyn Fn() -> bool,
+) -> Result<Outcome, Failure> {
     let shim = payload.join("bin").join(pods::SHIM);
-    let guest = settings.guest_image.host_path.as_ref().map_or_else(|| payload.join("guest"), PathBuf::from);
+    let named = pulled.or(settings.guest_image.host_path.as_deref().map(Path::new));
+    let guest = named.map_or_else(|| payload.join("guest"), PathBuf::from);
     let lacking =
         |e: io::Error| Failure::new(Code::HostUnsupported, format!("the node's image is not whole: {e}"));
     let version =
         versions::name(env!("CARGO_PKG_VERSION"), &shim, &guest.join("manifest.json")).map_err(lacking)?;
-    let others = versions::others(Path::new(&settings.paths.prefix), &version);
-    let mut keep = versions::in_use(Path::new("/proc"), &others);
-    if keep.is_empty() && !pods::running(Path::new(&settings.paths.pods), &shim).is_empty() {
-        // Pods run and nobody says with what: nothing is taken from them.
-        keep.clone_from(&others);
-    }
+    let prefix = Path::new(&settings.paths.prefix);
+    let others = versions::others(prefix, &version);
+    let pods_run = || !pods::running(Path::new(&settings.paths.pods), &shim).is_empty();
+    let keep = versions::to_keep(Path::new("/proc"), &others, &prefix.join(&version), pods_run);
     let wish = Install {
         places: place::places(settings, &version),
         containerd: settings.containerd.program.as_ref().map(PathBuf::from),

@@ -72,6 +72,23 @@ pub fn in_use(proc: &Path, folders: &[PathBuf]) -> Vec<PathBuf> {
     used
 }
 
+/// Those of `others` whose files must stay. Where pods run and no process names a version, not even `current`, nobody says with what
+/// they run, and nothing is taken from them.
+pub fn to_keep(
+    proc: &Path,
+    others: &[PathBuf],
+    current: &Path,
+    pods_run: impl FnOnce() -> bool,
+) -> Vec<PathBuf> {
+    let all: Vec<PathBuf> = others.iter().cloned().chain([current.to_path_buf()]).collect();
+    let mut used = in_use(proc, &all);
+    if used.is_empty() && !others.is_empty() && pods_run() {
+        return others.to_vec();
+    }
+    used.retain(|folder| folder != current);
+    used
+}
+
 /// Removes what is left of a version's folder once its files are gone: empty folders, and those alone.
 pub fn prune(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -113,6 +130,13 @@ mod tests {
         let others = others(&dir.path().join("opt"), "2-b");
         assert_eq!(others.len(), 2);
         assert_eq!(in_use(&proc, &others), [dir.path().join("opt/1-ab")]);
+        let current = dir.path().join("opt/2-b");
+        assert_eq!(to_keep(&proc, &others, &current, || true), [dir.path().join("opt/1-ab")]);
+        fs::write(proc.join("12/cmdline"), format!("{}/bin/shim\0", current.display())).unwrap();
+        assert!(to_keep(&proc, &others, &current, || true).is_empty(), "all pods use the current one");
+        fs::write(proc.join("12/cmdline"), "shim\0").unwrap();
+        assert_eq!(to_keep(&proc, &others, &current, || true), others, "nobody knows");
+        assert!(to_keep(&proc, &others, &current, || false).is_empty());
         prune(&others[0]);
         assert!(!others[0].exists());
         fs::write(&shim, "").unwrap();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cocoon_cluster_api::{CANARY_LABEL, CocoonNode, CocoonRuntime, Phase, RUNTIME_LABEL};
+use cocoon_cluster_api::{CocoonNode, CocoonRuntime, Phase, RUNTIME_LABEL};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -40,8 +40,10 @@ pub struct Context {
     pub sets: Store<DaemonSet>,
     /// RuntimeClasses of the operator's.
     pub classes: Store<RuntimeClass>,
-    /// Canary pods.
-    pub canaries: Store<Pod>,
+    /// Canary pods, and those of nodes' processes, trimmed.
+    pub pods: Store<Pod>,
+    /// Events of pods in the operator's namespace whose sandbox did not start, trimmed.
+    pub troubles: Store<k8s_openapi::api::core::v1::Event>,
     /// Failures in a row.
     pub failures: Failures,
     recorder: Recorder,
@@ -82,11 +84,17 @@ impl Context {
                 },
             ),
             classes: cache(Api::all(client.clone()), ours, &ticks, |_| ()),
-            canaries: cache(
+            pods: cache(
                 Api::namespaced(client.clone(), namespace),
-                watcher::Config::default().labels(CANARY_LABEL),
+                watcher::Config::default().labels(RUNTIME_LABEL),
                 &ticks,
-                |_| (),
+                crate::runtime::trim_pod,
+            ),
+            troubles: cache(
+                Api::namespaced(client.clone(), namespace),
+                watcher::Config::default().fields("type=Warning,reason=FailedCreatePodSandBox"),
+                &ticks,
+                crate::runtime::trim_event,
             ),
             recorder: Recorder::new(client.clone(), reporter),
             client,
@@ -102,7 +110,8 @@ impl Context {
         context.cocoon_nodes.wait_until_ready().await.map_err(lost)?;
         context.sets.wait_until_ready().await.map_err(lost)?;
         context.classes.wait_until_ready().await.map_err(lost)?;
-        context.canaries.wait_until_ready().await.map_err(lost)?;
+        context.troubles.wait_until_ready().await.map_err(lost)?;
+        context.pods.wait_until_ready().await.map_err(lost)?;
         Ok(context)
     }
 

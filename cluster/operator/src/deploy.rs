@@ -65,25 +65,37 @@ fn waited<T>(result: Result<T, kube::runtime::wait::Error>) -> Result<(), Error>
     result.map(drop).map_err(|e| Error::Own(e.to_string()))
 }
 
-/// Deletes CocoonRuntimes and waits until nodes are clean, then all objects, the last first. What is not there is fine.
+/// Deletes CocoonRuntimes and waits until nodes are clean, which takes a working operator. `tell` hears of each.
 ///
 /// # Errors
 /// Of the API server.
-pub async fn uninstall(client: &Client, objects: &[Value], tell: &mut dyn FnMut(&str)) -> Result<(), Error> {
+pub async fn clean(client: &Client, tell: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let runtimes: Api<CocoonRuntime> = Api::all(client.clone());
     match runtimes.list(&ListParams::default()).await {
         Ok(list) => {
             for runtime in list {
                 let name = runtime.name_any();
-                runtimes.delete(&name, &DeleteParams::default()).await?;
+                match runtimes.delete(&name, &DeleteParams::default()).await {
+                    Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                    other => drop(other?),
+                }
                 tell(&format!("CocoonRuntime {name}: nodes are being cleaned"));
                 let uid = runtime.uid().unwrap_or_default();
                 waited(await_condition(runtimes.clone(), &name, conditions::is_deleted(&uid)).await)?;
             }
+            Ok(())
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(e) => return Err(e.into()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(e) => Err(e.into()),
     }
+}
+
+/// As [`clean`], and then deletes all objects, the last first. What is not there is fine.
+///
+/// # Errors
+/// Of the API server.
+pub async fn uninstall(client: &Client, objects: &[Value], tell: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    clean(client, tell).await?;
     for object in objects.iter().rev() {
         let (api, name) = api(client, object)?;
         match api.delete(&name, &DeleteParams::background()).await {

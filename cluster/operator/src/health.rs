@@ -36,6 +36,8 @@ pub struct Metrics {
     pub seconds: Histogram,
     /// Objects that were sent to the API server.
     pub sent: Counter,
+    /// Requests to the API server, watches included.
+    pub requests: Counter,
     /// Whether this operator has the lease.
     pub leads: Gauge,
     ready: Arc<AtomicBool>,
@@ -46,15 +48,16 @@ impl Default for Metrics {
     fn default() -> Self {
         let (reconciled, failed) = (Family::<Of, Counter>::default(), Family::<Of, Counter>::default());
         let seconds = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0]);
-        let (sent, leads) = (Counter::default(), Gauge::default());
+        let (sent, requests, leads) = (Counter::default(), Counter::default(), Gauge::default());
         let mut registry = Registry::with_prefix("cocoon_operator");
         registry.register("reconciliations", "Passes of a controller", reconciled.clone());
         registry.register("reconciliation_failures", "Passes that failed", failed.clone());
         registry.register("reconciliation_seconds", "How long a pass takes", seconds.clone());
         registry.register("objects_sent", "Objects sent to the API server", sent.clone());
+        registry.register("requests", "Requests to the API server", requests.clone());
         registry.register("leads", "1 where this operator has the lease", leads.clone());
         let registry = Arc::new(registry);
-        Metrics { reconciled, failed, seconds, sent, leads, ready: Arc::default(), registry }
+        Metrics { reconciled, failed, seconds, sent, requests, leads, ready: Arc::default(), registry }
     }
 }
 

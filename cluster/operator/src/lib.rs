@@ -15,6 +15,7 @@ mod health;
 pub mod image;
 mod lease;
 pub mod manifests;
+mod requests;
 mod run;
 pub mod runtime;
 pub mod trustee;

@@ -44,7 +44,7 @@ pub struct Settings {
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let metrics = Metrics::default();
     let mut server = tokio::spawn(health::serve(settings.address, metrics.clone()));
-    let client = Client::try_default().await?;
+    let client = crate::requests::client(&metrics.requests).await?;
     let mut stop = Box::pin(stop);
     let leases = Api::namespaced(client.clone(), &settings.namespace);
     // One that waits for another to end is ready to work.

@@ -356,6 +356,9 @@ codes! {
     NodeBusy = "NODE-BUSY", Boot,
         "Another installation is at work on this node, or pods of Cocoon still run.",
         "Wait for it, or drain the node (`kubectl drain`); --force removes Cocoon under running pods.";
+    NodeSilent = "NODE-SILENT", Boot,
+        "A node did not follow a CocoonRuntime in the time that `update.progressDeadlineSeconds` gives it.",
+        "Mend what the reason names (often an image that cannot be pulled), then change the spec, or set the annotation `cocoon.dev/retry`.";
     HostUnsupported = "HOST-UNSUPPORTED", Boot,
         "This machine lacks something Cocoon needs.",
         "Run `cocoon doctor`.";

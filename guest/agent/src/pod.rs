@@ -63,7 +63,7 @@ enum State {
 
 pub(crate) struct Running {
     pub(crate) sandbox: Sandbox,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) preparation: Arc<Preparation>,
     instances: BTreeMap<String, Instance>,
 }

@@ -134,11 +134,17 @@ pub(super) fn lean(version: Version, class: &Path, socket: &Path) -> String {
 
 /// The CNI network of pods: addresses of both families on the node's bridge.
 pub(crate) fn network(folder: &Path) -> String {
+    network_from(folder, "10.88.0.2", "fd00:88::2")
+}
+
+/// The same, with addresses from these on: of one of several nodes on the bridge.
+pub(crate) fn network_from(folder: &Path, first: &str, first_v6: &str) -> String {
     format!(
         r#"{{"cniVersion": "1.0.0", "name": "cocoon", "plugins": [{{
             "type": "bridge", "bridge": "cocoon0", "isGateway": true, "hairpinMode": true,
             "ipam": {{"type": "host-local", "dataDir": "{}/addresses",
-                "ranges": [[{{"subnet": "10.88.0.0/16"}}], [{{"subnet": "fd00:88::/64"}}]],
+                "ranges": [[{{"subnet": "10.88.0.0/16", "rangeStart": "{first}"}}],
+                    [{{"subnet": "fd00:88::/64", "rangeStart": "{first_v6}"}}]],
                 "routes": [{{"dst": "0.0.0.0/0"}}, {{"dst": "::/0"}}]}}
         }}]}}"#,
         folder.display()

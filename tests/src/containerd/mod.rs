@@ -24,7 +24,7 @@ mod story;
 mod stream;
 mod wish;
 
-pub(crate) use config::network;
+pub(crate) use config::network_from;
 pub use cri::Cri;
 pub use daemon::{Containerd, Setup, shim_program};
 pub use disk::Disk;

@@ -24,14 +24,19 @@ set -e
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 mkdir -p /run/lock /run/netns /var/lib/cni
+eval "$NETWORK"
+eval "$MORE"
+echo ready
+cat >/dev/null
+"#;
+
+/// The network of a machine of its own.
+const NETWORK: &str = r#"
 ip link set lo up
 ip link add cocoon0 type bridge
 ip addr add 10.88.0.1/16 dev cocoon0
 ip -6 addr add fd00:88::1/64 dev cocoon0 nodad
 ip link set cocoon0 up
-eval "$MORE"
-echo ready
-cat >/dev/null
 "#;
 
 /// Programs without which there is no node.
@@ -108,10 +113,27 @@ impl Node {
             println!("skipped: containerd with pods needs root");
             return Ok(None);
         }
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount"]).env("NETWORK", NETWORK);
+        Self::make(command, more).map(Some)
+    }
+
+    /// Another machine in this one's network, with this address beside [`Node::ADDRESS`] on the bridge.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn beside(&self, address: &str, more: &str) -> Result<Self> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.init)).args(["--", "unshare", "--mount"]);
+        Self::make(command.env("NETWORK", format!("ip addr add {address}/16 dev cocoon0")), more)
+    }
+
+    fn make(mut command: impl std::borrow::BorrowMut<Command>, more: &str) -> Result<Self> {
         // Short: the path of a unix socket holds 107 bytes.
         let folder = tempfile::Builder::new().prefix("cn").tempdir()?;
-        let mut keeper = Command::new("unshare")
-            .args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"])
+        let mut keeper = command
+            .borrow_mut()
+            .args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc"])
             .args(["--propagation", "private", "sh", "-c", INIT])
             .env("MORE", more)
             .env("FOLDER", folder.path())
@@ -133,7 +155,7 @@ impl Node {
         let mut node =
             Node { keeper, init, folder, mounts: Vec::new(), cgroups: PathBuf::from("/").join(name) };
         node.mounts = node.all_mounts()?;
-        Ok(Some(node))
+        Ok(node)
     }
 
     /// A folder of the node's own, in which programs have theirs.
@@ -198,6 +220,24 @@ impl Node {
         let here = namespace(self.init);
         let own = |p: &Process| p.pid == self.init || (p.parent == self.init && p.name == "cat");
         all().into_iter().filter(|p| here.is_some() && namespace(p.pid) == here && !own(p)).collect()
+    }
+
+    /// Processes below its own in namespaces of theirs: those of containers.
+    pub fn contained(&self) -> Vec<Process> {
+        let every = all();
+        let mut inside = std::collections::BTreeSet::from([self.init]);
+        inside.extend(self.processes().iter().map(|p| p.pid));
+        let own = inside.clone();
+        loop {
+            let before = inside.len();
+            inside.extend(
+                every.iter().filter(|p| inside.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>(),
+            );
+            if inside.len() == before {
+                break;
+            }
+        }
+        every.into_iter().filter(|p| inside.contains(&p.pid) && !own.contains(&p.pid)).collect()
     }
 
     /// Its processes whose program has this name.

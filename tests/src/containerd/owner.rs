@@ -1,6 +1,6 @@
 //! The workload's owner: Trustee, plans, and what pods carry of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,15 +84,23 @@ impl Owner {
     /// # Errors
     /// Where it does not take the values.
     pub async fn accept_guests(&self) -> Result<()> {
+        self.accept_image("guest-image", &self.image).await
+    }
+
+    /// Lets Trustee affirm the guests of another image too: of this source, they replace those that it had said before.
+    ///
+    /// # Errors
+    /// Where the image cannot be read or Trustee does not take the values.
+    pub async fn accept_image(&self, source: &str, image: &Path) -> Result<()> {
         let tcb = self.home.processor()?.tcb();
-        let measured = GuestImage::open(&self.image)?.reference_values()?;
+        let measured = GuestImage::open(image)?.reference_values()?;
         let measurement = measured.get("sim_launch_measurement").context("no measurement")?;
         let values = json!({
             "sim_launch_measurement": measurement,
             "sim_bootloader": [tcb.bootloader], "sim_microcode": [tcb.microcode],
             "sim_snp_svn": [tcb.snp], "sim_tee_svn": [tcb.tee],
         });
-        let body = json!({"source": "guest-image", "values": values, "expires_unix": 4_102_444_800_u64});
+        let body = json!({"source": source, "values": values, "expires_unix": 4_102_444_800_u64});
         self.trustee.admin()?.put("/cocoon/v0/reference-values", body.to_string()).await?;
         Ok(())
     }

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use super::containerd::{self, Config};
 use super::control_plane::{self, API, Place};
 use super::credentials::Authority;
-use super::kubectl::is_true;
+use super::further::Further;
+use super::kubectl::holds;
 use super::worker::{self, NAME};
 use super::{Options, Part, Programs, open};
-use crate::containerd::{Node, Owner, Version, shim_program};
+use crate::containerd::{Node, Owner, Process, Version, shim_program};
 use crate::{Layout, Registry, missing};
 
 /// Programs without which there is no cluster.
@@ -26,7 +27,7 @@ const NEEDED: &[&str] =
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The node's folders as an installer finds and changes them, and room for what containerd and kubelet keep.
-const PLACES: &str = r#"
+pub(super) const PLACES: &str = r#"
 mkdir -p "$FOLDER/up" "$FOLDER/var-lib"
 mount -t tmpfs tmpfs "$FOLDER/up"
 for place in etc opt usr/local; do
@@ -38,7 +39,7 @@ mkdir -p /var/lib/cni
 rm -rf /etc/containerd /etc/cocoon
 echo 1 >/proc/sys/net/ipv4/ip_forward
 # Before a packet to a service is rewritten, there must be a route for it.
-ip route add 10.96.0.0/16 dev cocoon0
+ip route replace 10.96.0.0/16 dev cocoon0
 # As systemd has it: some pods ask for mounts that are handed on.
 mount --make-rshared /
 "#;
@@ -57,6 +58,9 @@ pub struct Cluster {
     runtime: tokio::runtime::Runtime,
     before: BTreeMap<String, String>,
     options: Options,
+    pub(super) authority: Authority,
+    pub(super) of_containerd: PathBuf,
+    pub(super) more: Vec<Further>,
     // Everything lives in it, so it goes last.
     node: Node,
 }
@@ -113,6 +117,7 @@ impl Cluster {
             registry: &registry.address(),
             pause: &image,
             class: options.runtime.then_some(&class),
+            pods: ("10.88.0.2", "fd00:88::2"),
         };
         containerd::write(&node, &config)?;
         let containerd = Part::start(&node, "containerd", containerd::command(&of_containerd), &path)?;
@@ -124,7 +129,7 @@ impl Cluster {
 
         control_plane::wait_for_api(&authority, &others)?;
         others.extend(control_plane::start_controllers(&place)?);
-        let kubelet = worker::start_kubelet(&place)?;
+        let kubelet = worker::start_kubelet(&place, &worker::FIRST)?;
         others.extend(worker::start_network(&place)?);
         let before = BTreeMap::new();
         let mut cluster = Cluster {
@@ -139,6 +144,9 @@ impl Cluster {
             runtime,
             before,
             options,
+            authority,
+            of_containerd,
+            more: Vec::new(),
             node,
         };
         cluster.apply(&worker::dns_service().to_string())?;
@@ -150,7 +158,7 @@ impl Cluster {
                 cluster.apply(&object.to_string())?;
             }
         }
-        cluster.wait_for(&["nodes"], NAME, LIMIT, |node| is_true(node, "Ready"))?;
+        cluster.wait_for(&["nodes"], NAME, LIMIT, |node| holds(node, "Ready"))?;
         // Pods are refused before it is there.
         cluster.wait_for(&["serviceaccounts"], "default", LIMIT, |_| true)?;
         cluster.before = cluster.files();
@@ -233,6 +241,20 @@ impl Cluster {
         self.kubelet.start_again(&self.node)
     }
 
+    /// Ends one of those, and waits until it is gone; it stays away.
+    ///
+    /// # Errors
+    /// Where there is none of this name, or it does not end.
+    pub fn stop_part(&mut self, name: &str, signal: Signal) -> Result<()> {
+        let part = self.others.iter_mut().find(|p| p.name() == name);
+        part.with_context(|| format!("there is no {name}"))?.stop(&self.node, signal)
+    }
+
+    /// Processes of pods whose arguments hold these words.
+    pub fn contained(&self, words: &str) -> Vec<Process> {
+        self.node.contained().into_iter().filter(|p| p.arguments.contains(words)).collect()
+    }
+
     /// Ends containerd as a service manager does, and waits until a new one answers.
     ///
     /// # Errors
@@ -265,7 +287,7 @@ impl Cluster {
         self.kubelet.stop(&self.node, Signal::KILL)?;
         let last = beat(&self.get(&["node", NAME])?);
         self.kubelet.start_again(&self.node)?;
-        self.wait_for(&["nodes"], NAME, LIMIT, |node| is_true(node, "Ready") && beat(node) != last)?;
+        self.wait_for(&["nodes"], NAME, LIMIT, |node| holds(node, "Ready") && beat(node) != last)?;
         Ok(())
     }
 
@@ -335,6 +357,7 @@ impl Cluster {
     pub fn last_words(&self) -> String {
         let words = |part: &Part| part.last_words();
         let mut all: String = self.others.iter().map(words).collect();
+        all.extend(self.more.iter().map(Further::last_words));
         all.push_str(&words(&self.containerd));
         all.push_str(&words(&self.kubelet));
         all
@@ -356,7 +379,7 @@ pub(super) fn runtime_class(name: &str) -> Value {
 }
 
 /// Where the node's programs are looked for; the shim is among them where the options have it.
-fn search_path(
+pub(super) fn search_path(
     node: &Node,
     programs: &Programs,
     of_containerd: &Path,

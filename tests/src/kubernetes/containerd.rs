@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::Part;
-use crate::containerd::{Cri, Node, network};
+use crate::containerd::{Cri, Node, network_from};
 use crate::wait_until;
 
 /// How long a start may take.
@@ -29,6 +29,8 @@ pub(super) struct Config<'a> {
     pub pause: &'a str,
     /// The class file of the runtime `cocoon`, where containerd is to know it.
     pub class: Option<&'a Path>,
+    /// The first addresses of its pods, of both families.
+    pub pods: (&'a str, &'a str),
 }
 
 /// Writes the files of a containerd 2.
@@ -36,7 +38,7 @@ pub(super) fn write(node: &Node, config: &Config) -> Result<()> {
     let folder = config.folder.join("containerd");
     fs::create_dir_all(folder.join("cni"))?;
     fs::create_dir_all(folder.join("hosts/_default"))?;
-    fs::write(folder.join("cni/10-pods.conflist"), network(&folder))?;
+    fs::write(folder.join("cni/10-pods.conflist"), network_from(&folder, config.pods.0, config.pods.1))?;
     fs::write(
         folder.join("hosts/_default/hosts.toml"),
         format!("[host.'http://{}']\ncapabilities = ['pull', 'resolve']\n", config.registry),

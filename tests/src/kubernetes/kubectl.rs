@@ -115,7 +115,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::wait_for`].
     pub fn wait_for_pod(&self, name: &str, condition: &str, limit: Duration) -> Result<Value> {
-        self.wait_for(&["pods"], name, limit, |pod| is_true(pod, condition))
+        self.wait_for(&["pods"], name, limit, |pod| holds(pod, condition))
     }
 
     /// Waits until a pod is over; gives its phase (`Succeeded`, `Failed`) and the pod.
@@ -131,13 +131,17 @@ impl Cluster {
     }
 }
 
-/// Whether an object's condition of this type is true.
-pub(super) fn is_true(object: &Value, condition: &str) -> bool {
+/// A field of an object's condition of this type, such as `reason`; empty where there is none.
+pub fn condition<'a>(object: &'a Value, kind: &str, field: &str) -> &'a str {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|c| {
-        c.get("type").and_then(Value::as_str) == Some(condition)
-            && c.get("status").and_then(Value::as_str) == Some("True")
-    })
+    let mut conditions = conditions.into_iter().flatten();
+    let found = conditions.find(|c| c.get("type").and_then(Value::as_str) == Some(kind));
+    found.and_then(|c| c.get(field)?.as_str()).unwrap_or_default()
+}
+
+/// Whether an object's condition of this type is true.
+pub fn holds(object: &Value, kind: &str) -> bool {
+    condition(object, kind, "status") == "True"
 }
 
 fn succeeded(args: &[&str], output: &Output) -> Result<String> {

@@ -8,16 +8,21 @@
 //! - [`Options`], [`Cluster`]: what a cluster is started with; one that runs.
 //! - [`tell`]: a story on a cluster of its own, and the question what is left at the end. A cluster is up in about ten
 //!   seconds, so each test function has its own, tells several short stories on it, and shares nothing.
+//! - [`Cluster::join`]: a second machine, [`Further`].
 //! - [`Part`]: a program of the cluster that is started again when it ends, as a node's service manager does.
+//! - [`ClusterAdmin`]: who installs Cocoon by its operator; [`push`] makes the image of all roles, [`variant`] other guest images.
 //! - [`pod`], [`container`], [`Cluster::planned`]: manifests, and plans of them made by hand.
 //!
 //! Files of the node that an installer changes (`/etc`, `/opt`, `/usr/local`) are overlays: what is written there is the node's own
 //! and [`Cluster::changed_files`] lists it. `/run` and `/var/lib` are empty at first.
 
+mod admin;
 mod cluster;
 mod containerd;
 mod control_plane;
 mod credentials;
+mod further;
+mod installer;
 mod kubectl;
 mod manager;
 mod open;
@@ -25,12 +30,18 @@ mod options;
 mod part;
 mod programs;
 mod story;
+mod variants;
 mod worker;
 mod workload;
 
+pub use admin::{CONFIG, ClusterAdmin, LONG};
 pub use cluster::Cluster;
+pub use further::{Further, SECOND};
+pub use installer::push;
+pub use kubectl::{condition, holds};
 pub use options::Options;
 pub use part::Part;
 pub use programs::Programs;
 pub use story::tell;
+pub use variants::{Variant, variant};
 pub use workload::{container, pod};

@@ -18,23 +18,37 @@ const DNS: &str = "10.96.0.10";
 /// How much the pods together may take of the machine's CPUs where these are scarce; a process has 1024.
 const CPU_SHARES: &str = "16384";
 
+/// A node as kubelet tells of it.
+pub(super) struct Own<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address.
+    pub address: &'a str,
+    /// Where kubelet serves.
+    pub port: u16,
+}
+
+/// The first node.
+pub(super) const FIRST: Own = Own { name: NAME, address: Node::ADDRESS, port: 10250 };
+
 /// Starts kubelet.
-pub(super) fn start_kubelet(place: &Place) -> Result<Part> {
+pub(super) fn start_kubelet(place: &Place, own: &Own) -> Result<Part> {
     let (node, authority) = (place.node, place.authority);
-    authority.server("kubelet-server", &[NAME, Node::ADDRESS, "127.0.0.1"])?;
+    let server = format!("kubelet-{}", own.name);
+    authority.server(&server, &[own.name, own.address, "127.0.0.1"])?;
     make_cgroups(node)?;
     let folder = node.folder();
     fs::write(folder.join("resolv.conf"), "")?;
     let config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-        "address": "0.0.0.0",
+        "address": "0.0.0.0", "port": own.port, "healthzPort": 0,
         "authentication": {
             "anonymous": {"enabled": false}, "webhook": {"enabled": true},
             "x509": {"clientCAFile": authority.file("ca.pem")},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": authority.file("kubelet-server.pem"),
-        "tlsPrivateKeyFile": authority.file("kubelet-server.key"),
+        "tlsCertFile": authority.file(&format!("{server}.pem")),
+        "tlsPrivateKeyFile": authority.file(&format!("{server}.key")),
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "clusterDNS": [DNS], "clusterDomain": "cluster.local",
         "resolvConf": folder.join("resolv.conf"),
@@ -55,9 +69,9 @@ pub(super) fn start_kubelet(place: &Place) -> Result<Part> {
         "kubelet",
         &[
             format!("--config={}", file.display()),
-            place.kubeconfig(&format!("system:node:{NAME}"), "system:nodes")?,
-            format!("--hostname-override={NAME}"),
-            format!("--node-ip={}", Node::ADDRESS),
+            place.kubeconfig(&format!("system:node:{}", own.name), "system:nodes")?,
+            format!("--hostname-override={}", own.name),
+            format!("--node-ip={}", own.address),
         ],
     )
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::yaml::{RAW, document};
-use super::{Shape, definitions, file, objects};
+use super::{Shape, definitions, file, objects, uninstall};
 
 /// A file of the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
     let values = json!({
         "image": shape.image,
         "imagePullPolicy": shape.pull_policy,
+        "imagePullSecrets": shape.pull_secrets.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
         "replicas": shape.replicas,
         "runtime": {"create": true, "name": "cocoon", "spec": {"platforms": ["Auto"]}},
     });
@@ -45,7 +46,8 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
     let mut files = vec![
         one("Chart.yaml", document(&meta)),
         one("values.yaml", document(&values)),
-        one("templates/cocoon.yaml", file(&objects(&template, false))),
+        one("templates/cocoon.yaml", file(&with_pull_secrets(objects(&template, false)))),
+        one("templates/uninstall.yaml", file(&with_pull_secrets(uninstall::hook(&template)))),
         one("templates/runtime.yaml", runtime.to_owned()),
     ];
     for definition in definitions() {
@@ -53,6 +55,17 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         files.push(one(&format!("crds/{name}.yaml"), document(&definition)));
     }
     files
+}
+
+/// The Secrets of the values, where pods have a list of them.
+fn with_pull_secrets(mut objects: Vec<Value>) -> Vec<Value> {
+    let list = format!("{RAW}{{{{ toJson .Values.imagePullSecrets }}}}");
+    for object in &mut objects {
+        if let Some(secrets) = object.pointer_mut("/spec/template/spec/imagePullSecrets") {
+            *secrets = list.clone().into();
+        }
+    }
+    objects
 }
 
 #[cfg(test)]
@@ -69,6 +82,7 @@ mod tests {
             .replace("{{ .Release.Namespace }}", &shape.namespace)
             .replace("{{ .Values.image }}", &shape.image)
             .replace("\"{{ .Values.imagePullPolicy }}\"", &shape.pull_policy)
+            .replace("{{ toJson .Values.imagePullSecrets }}", "[]")
             .replace("{{ .Values.replicas }}", "1");
         assert_eq!(filled, file(&objects(&shape, false)));
         assert!(

@@ -45,7 +45,7 @@ impl Default for Shape {
     }
 }
 
-fn own(component: &str) -> BTreeMap<String, String> {
+pub(super) fn own(component: &str) -> BTreeMap<String, String> {
     let mut labels = labels(component, "cocoon");
     labels.remove("app.kubernetes.io/managed-by");
     labels

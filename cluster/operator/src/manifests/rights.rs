@@ -109,6 +109,7 @@ pub const RIGHTS: &[Right] = &[
         &["get", "list", "watch", "create", "delete"],
         "the canary pod of a new revision",
     ),
+    right(Who::Operator, Scope::Own, "", &["events"], &["list", "watch"], "why a canary pod does not start"),
     right(
         Who::Operator,
         Scope::Own,

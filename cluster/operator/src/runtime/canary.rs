@@ -3,18 +3,24 @@
 //! It carries no plan. A production guest must therefore refuse it, by `INITDATA-MISSING`: an answer that only a guest gives that
 //! booted, whose shim reached it, and whose refusal came back through containerd. A developer guest runs it instead.
 
+use std::sync::Arc;
+
 use cocoon_cluster_api::{CANARY_LABEL, CocoonNode, RUNTIME_LABEL, labels};
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::daemonset::Revision;
+use super::deadline::{cut, words};
 use crate::{Context, Error};
 
 /// What a guest without a plan answers.
 const ANSWER: &str = "INITDATA-MISSING";
+
+/// So often a sandbox may fail to start: once may be a network plug-in that was slow.
+const ATTEMPTS: i32 = 3;
 
 /// How a trial is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +54,10 @@ fn object(
         "metadata": {"name": name(runtime, &revision.name), "namespace": ctx.namespace, "labels": own, "ownerReferences": [owner]},
         "spec": {
             "runtimeClassName": class,
-            "nodeName": node,
+            // The scheduler places it, not this: kubelet refuses for good what it has no slot for yet.
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]},
+            ]}}},
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
@@ -78,7 +87,7 @@ pub async fn run(
 ) -> Result<Trial, Error> {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
     let name = name(runtime, &revision.name);
-    let Some(pod) = ctx.canaries.find(|p| p.name_any() == name) else {
+    let Some(pod) = ctx.pods.find(|p| p.name_any() == name) else {
         let classes = node.status.as_ref().map(|s| s.classes.clone()).unwrap_or_default();
         let Some(class) = classes.iter().find(|c| *c == "cocoon").or(classes.first()) else {
             return Ok(Trial::Failed(format!(
@@ -97,15 +106,17 @@ pub async fn run(
     if pod.metadata.deletion_timestamp.is_some() {
         return Ok(Trial::Running(limit.into()));
     }
-    let trial = judge(&pod, limit, Timestamp::now());
+    let uid = pod.uid();
+    let troubles = ctx.troubles.state_filter(|e| e.involved_object.uid == uid);
+    let trial = judge(&pod, &troubles, limit, Timestamp::now());
     if !matches!(trial, Trial::Running(_)) {
         api.delete(&name, &DeleteParams::default()).await?;
     }
     Ok(trial)
 }
 
-/// Looks at the pod.
-fn judge(pod: &Pod, limit: u32, now: Timestamp) -> Trial {
+/// Looks at the pod, and at what kubelet says of its sandbox, which is in Events alone: a VM that does not boot is none.
+fn judge(pod: &Pod, troubles: &[Arc<Event>], limit: u32, now: Timestamp) -> Trial {
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let mut said: Vec<String> = Vec::new();
@@ -113,12 +124,21 @@ fn judge(pod: &Pod, limit: u32, now: Timestamp) -> Trial {
         said.extend(words(state));
     }
     said.extend(status.message);
+    let mut attempts = 0;
+    for trouble in troubles {
+        attempts += trouble.count.unwrap_or(1).max(1);
+        said.extend(trouble.message.as_deref().map(|m| cut(m).to_owned()));
+    }
     if status.phase.as_deref() == Some("Succeeded") || said.iter().any(|s| s.contains(ANSWER)) {
         return Trial::Passed;
     }
     let why = said.pop();
     if status.phase.as_deref() == Some("Failed") {
         return Trial::Failed(format!("the canary pod failed: {}", why.unwrap_or("nobody says why".into())));
+    }
+    if attempts >= ATTEMPTS {
+        let why = why.unwrap_or_default();
+        return Trial::Failed(format!("the canary pod did not start {attempts} times: {why}"));
     }
     let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
     let passed = u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0);
@@ -131,14 +151,6 @@ fn judge(pod: &Pod, limit: u32, now: Timestamp) -> Trial {
     }
 }
 
-fn words(state: &ContainerState) -> Option<String> {
-    let waiting = state.waiting.as_ref().map(|w| (w.reason.clone(), w.message.clone()));
-    let (reason, message) =
-        waiting.or_else(|| state.terminated.as_ref().map(|t| (t.reason.clone(), t.message.clone())))?;
-    let words: Vec<String> = [reason, message].into_iter().flatten().collect();
-    (!words.is_empty()).then(|| words.join(": "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +160,7 @@ mod tests {
             json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status});
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let now = pod.metadata.creation_timestamp.as_ref().unwrap().0.as_second() + age;
-        judge(&pod, 60, Timestamp::from_second(now).unwrap())
+        judge(&pod, &[], 60, Timestamp::from_second(now).unwrap())
     }
 
     #[test]
@@ -172,5 +184,25 @@ mod tests {
         let ended = json!({"phase": "Failed", "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
             "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no QEMU"}}}]});
         assert!(matches!(trial(ended, 5), Trial::Failed(why) if why.contains("no QEMU")));
+    }
+
+    #[test]
+    fn a_sandbox_that_does_not_start_is_told_by_events_alone() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"phase": "Pending", "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]}}))
+        .unwrap();
+        let now = pod.metadata.creation_timestamp.as_ref().unwrap().0;
+        let event = |message: &str, count: i32| -> Arc<Event> {
+            let value = json!({"metadata": {}, "involvedObject": {}, "message": message, "count": count});
+            Arc::new(serde_json::from_value(value).unwrap())
+        };
+        let failed = event("Failed to create pod sandbox: BOOT-GUEST-EXITED", 1);
+        assert_eq!(judge(&pod, &[failed.clone()], 60, now), Trial::Running(60));
+        let thrice = [failed, event("Failed to create pod sandbox: BOOT-GUEST-EXITED: again", 2)];
+        assert!(
+            matches!(judge(&pod, &thrice, 60, now), Trial::Failed(why) if why.contains("BOOT-GUEST-EXITED: again"))
+        );
+        assert_eq!(judge(&pod, &[event("INITDATA-MISSING", 1)], 60, now), Trial::Passed);
     }
 }

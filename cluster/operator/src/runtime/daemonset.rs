@@ -1,7 +1,8 @@
 //! The process on each node, one daemon set for each revision.
 
 use cocoon_cluster_api::{
-    CocoonRuntimeSpec, NodeSettings, REVISION_LABEL, RUNTIME_LABEL, SETTINGS_ANNOTATION, labels,
+    CocoonRuntimeSpec, NodeSettings, PULL_SECRET_MOUNT, REVISION_LABEL, RUNTIME_LABEL, SETTINGS_ANNOTATION,
+    labels,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::ResourceExt;
@@ -67,6 +68,14 @@ pub fn object(
     labels.insert(REVISION_LABEL.into(), revision.name.clone());
     let select = json!({RUNTIME_LABEL: runtime, REVISION_LABEL: revision.name});
     let settings = serde_json::to_string(&revision.settings).unwrap_or_default();
+    let mut mounts =
+        vec![json!({"name": "host", "mountPath": "/host", "mountPropagation": "HostToContainer"})];
+    let mut volumes = vec![json!({"name": "host", "hostPath": {"path": "/", "type": "Directory"}})];
+    if let Some(secret) = &revision.settings.guest_image.pull_secret {
+        // Mounted by kubelet: neither operator nor process may read Secrets.
+        mounts.push(json!({"name": "registry", "mountPath": PULL_SECRET_MOUNT, "readOnly": true}));
+        volumes.push(json!({"name": "registry", "secret": {"secretName": secret, "optional": true}}));
+    }
     json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {
@@ -107,11 +116,9 @@ pub fn object(
                                 "drop": ["ALL"], "add": ["SYS_CHROOT", "DAC_OVERRIDE", "CHOWN", "FOWNER"],
                             },
                         },
-                        "volumeMounts": [
-                            {"name": "host", "mountPath": "/host", "mountPropagation": "HostToContainer"},
-                        ],
+                        "volumeMounts": mounts,
                     }],
-                    "volumes": [{"name": "host", "hostPath": {"path": "/", "type": "Directory"}}],
+                    "volumes": volumes,
                 },
             },
         },

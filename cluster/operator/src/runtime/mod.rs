@@ -4,6 +4,7 @@ pub mod backoff;
 mod canary;
 pub mod classes;
 pub mod daemonset;
+mod deadline;
 mod nodes;
 mod remove;
 mod report;
@@ -31,6 +32,7 @@ use remove::gone;
 use report::Say;
 use rollout::{Policy, Step};
 
+pub use deadline::{trim as trim_pod, trim_event};
 pub use nodes::trim as trim_node;
 
 /// One pass over one CocoonRuntime.
@@ -84,7 +86,7 @@ async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Error> {
     let settings_of = |revision: &str| settings_of(ctx, &name, &target, revision);
     // A revision whose daemon set is gone cannot be gone back to.
     known.stable = known.stable.take().filter(|s| settings_of(s).is_some());
-    let views = nodes::views(ctx, &name, &runtime.spec, false);
+    let nodes::Views { nodes: views, again } = nodes::views(ctx, &name, &runtime.spec, false);
     let update = &runtime.spec.update;
     let refused = known.refused.clone().map(|r| (r, known.refused_because.clone().unwrap_or_default()));
     let policy = Policy {
@@ -113,7 +115,7 @@ async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Error> {
             ctx.metrics.sent.inc();
         }
     }
-    let mut action = Action::await_change();
+    let mut action = again.map_or_else(Action::await_change, Action::requeue);
     for step in &outcome.steps.clone() {
         match step {
             Step::Assign { node, revision } => {
@@ -126,7 +128,10 @@ async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Error> {
             Step::Try { node } => {
                 let Some(own) = ctx.own_node(node) else { continue };
                 match canary::run(ctx, &owner, &name, &target, &own, update.canary.timeout_seconds).await? {
-                    Trial::Running(seconds) => action = Action::requeue(Duration::from_secs(seconds.max(1))),
+                    Trial::Running(seconds) => {
+                        let limit = Duration::from_secs(seconds.max(1));
+                        action = Action::requeue(again.map_or(limit, |again| again.min(limit)));
+                    }
                     Trial::Passed => {
                         known.tried = Some(target.name.clone());
                         ctx.ticks.tick();
@@ -154,7 +159,8 @@ async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Error> {
     }
     sweep(ctx, &name, &target.name, known.stable.as_deref(), &sets).await?;
     let failing = report::failing(&views);
-    let says = report::conditions(&counts, &failing, &outcome, refused.as_ref(), &classes);
+    let waiting = report::waiting(&views);
+    let says = report::conditions(&counts, &failing, &waiting, &outcome, refused.as_ref(), &classes);
     let revisions = Revisions {
         target: target.name.clone(),
         refused: refused.as_ref().map(|(r, _)| r.clone()),

@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cocoon_cluster_api::{
-    BEST_CLASS, CocoonNode, CocoonRuntimeSpec, GROUP, LABEL_PREFIX, MANAGER, NodeSettings, Phase,
-    REVISION_LABEL, RUNTIME_LABEL, SLOTS, WantedState, labels,
+    ASKED_ANNOTATION, BEST_CLASS, CocoonNode, CocoonRuntimeSpec, GROUP, LABEL_PREFIX, MANAGER, NodeSettings,
+    Phase, REVISION_LABEL, RUNTIME_LABEL, SLOTS, WantedState, labels,
 };
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::deadline::{self, Waiting};
 use super::rollout::{Current, NodeView};
 use crate::{Context, Error};
 
@@ -31,6 +34,7 @@ pub fn trim(node: &mut Node) {
     let conditions = conditions.map(|c| k8s_openapi::api::core::v1::NodeCondition {
         status: c.status,
         type_: c.type_,
+        last_transition_time: c.last_transition_time,
         ..Default::default()
     });
     let kept = |(key, _): &(String, _)| key == SLOTS || key == "pods";
@@ -70,9 +74,11 @@ fn is_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
         })
 }
 
-fn is_alive(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+/// Since when Kubernetes calls a node ready; `None` where it does not.
+fn alive(node: &Node) -> Option<Timestamp> {
+    let mut conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions.find(|c| c.type_ == "Ready" && c.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0))
 }
 
 /// What a node was asked for, and came to.
@@ -87,30 +93,53 @@ pub fn current(node: &CocoonNode) -> Current {
         settled: answered && !matches!(status.phase, Phase::Pending | Phase::Installing),
         message: match &status.code {
             Some(code) => format!("{code}: {}", status.message),
-            None => status.message,
+            None if answered => status.message,
+            None => String::new(),
         },
     }
 }
 
+/// Nodes, and when they are to be looked at again even if nothing changes.
+#[derive(Debug, Default)]
+pub struct Views {
+    /// Nodes, by name.
+    pub nodes: Vec<NodeView>,
+    /// When the first of those that have not answered has had its time.
+    pub again: Option<Duration>,
+}
+
 /// All nodes that a runtime means, or that still have something of it.
-pub fn views(ctx: &Context, name: &str, spec: &CocoonRuntimeSpec, deleted: bool) -> Vec<NodeView> {
+pub fn views(ctx: &Context, name: &str, spec: &CocoonRuntimeSpec, deleted: bool) -> Views {
+    let limit = Duration::from_secs(spec.update.progress_deadline_seconds.into());
+    let now = Timestamp::now();
+    let mut again: Option<Duration> = None;
+    let processes = deadline::by_node(ctx.pods.state());
     let own: HashMap<String, Arc<CocoonNode>> =
         ctx.own_nodes(name).into_iter().map(|n| (n.name_any(), n)).collect();
     let mut views: Vec<NodeView> = Vec::new();
     for node in ctx.nodes.state() {
         let known = own.get(&node.name_any());
         let selected = !deleted && is_selected(spec, &node);
+        let (mut current, alive) = (known.map(|n| current(n)), alive(&node));
+        if let (Some(current), Some(known), Some(since)) = (&mut current, known, alive)
+            && !current.settled
+        {
+            match deadline::look(known, since, &processes, limit, now) {
+                Waiting::For(left, why) => {
+                    again = Some(again.map_or(left, |again| again.min(left)));
+                    current.message = why.unwrap_or_default();
+                }
+                Waiting::Over(message) => {
+                    (current.settled, current.phase, current.message) = (true, Phase::Failed, message);
+                }
+            }
+        }
         if selected || known.is_some() {
-            views.push(NodeView {
-                name: node.name_any(),
-                selected,
-                alive: is_alive(&node),
-                current: known.map(|n| current(n)),
-            });
+            views.push(NodeView { name: node.name_any(), selected, alive: alive.is_some(), current });
         }
     }
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    views
+    Views { nodes: views, again }
 }
 
 /// Gives a node a wish: first the resource, then the label that brings the process.
@@ -132,7 +161,7 @@ pub async fn wish(
     let object = json!({
         "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "CocoonNode",
         "metadata": {
-            "name": node, "labels": own,
+            "name": node, "labels": own, "annotations": {ASKED_ANNOTATION: Timestamp::now().to_string()},
             // A node that leaves the cluster takes what is known of it along.
             "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": found.uid()}],
         },

@@ -34,7 +34,7 @@ pub async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Erro
         return Ok(Action::await_change());
     }
     let force = runtime.spec.uninstall.policy == UninstallPolicy::Force;
-    let views = nodes::views(ctx, &name, &runtime.spec, true);
+    let nodes::Views { nodes: views, again } = nodes::views(ctx, &name, &runtime.spec, true);
     // Once cleaning has begun it is not interrupted by a new pod: what is half gone is of no use.
     let begun = views.iter().any(|v| v.current.as_ref().is_some_and(|c| c.wanted == WantedState::Absent));
     if !force && !begun {
@@ -79,7 +79,7 @@ pub async fn pass(ctx: &Context, runtime: &CocoonRuntime) -> Result<Action, Erro
         false => Say::not_ready("UninstallBlocked", stuck.join("; ")),
     };
     tell(ctx, runtime, &views, say).await?;
-    Ok(Action::await_change())
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn tell(ctx: &Context, runtime: &CocoonRuntime, views: &[NodeView], say: Say) -> Result<(), Error> {

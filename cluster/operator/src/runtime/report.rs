@@ -67,10 +67,20 @@ pub fn failing(nodes: &[NodeView]) -> Vec<Failing> {
     failed.take(NAMED).collect()
 }
 
+/// Why nodes that have not answered have not, as far as it is known.
+pub fn waiting(nodes: &[NodeView]) -> String {
+    let waiting = nodes.iter().filter_map(|n| {
+        let current = n.current.as_ref().filter(|c| !c.settled && !c.message.is_empty())?;
+        Some(format!("; {}: {}", n.name, current.message))
+    });
+    waiting.take(NAMED).collect()
+}
+
 /// The conditions that nodes and the decision come to.
 pub fn conditions(
     counts: &NodeCounts,
     failing: &[Failing],
+    waiting: &str,
     outcome: &Outcome,
     refused: Option<&(String, String)>,
     classes: &[String],
@@ -90,7 +100,7 @@ pub fn conditions(
     } else if outcome.done {
         say(ConditionKind::Ready, true, "NodesReady", format!("{tally}; classes {}", classes.join(", ")))
     } else {
-        say(ConditionKind::Ready, false, "NodesPending", tally.clone())
+        say(ConditionKind::Ready, false, "NodesPending", format!("{tally}{waiting}"))
     };
     let goal = outcome.goal.clone().unwrap_or_default();
     let progressing = if outcome.halted {
@@ -99,7 +109,7 @@ pub fn conditions(
         say(ConditionKind::Progressing, false, "Done", format!("revision {goal}"))
     } else {
         let message = format!(
-            "revision {goal}: {} of {} nodes; {} being cleaned",
+            "revision {goal}: {} of {} nodes; {} being cleaned{waiting}",
             counts.updated, counts.selected, counts.removing
         );
         say(ConditionKind::Progressing, true, "Changing", message)

@@ -138,7 +138,9 @@ pub fn plan(policy: &Policy, nodes: &[NodeView]) -> Outcome {
             WantedState::Absent if current.settled && current.phase == Phase::Removed => {
                 outcome.steps.push(Step::Forget { node: name });
             }
-            WantedState::Installed if take() => outcome.steps.push(Step::Clean { node: name }),
+            WantedState::Installed if is_busy(node) || take() => {
+                outcome.steps.push(Step::Clean { node: name })
+            }
             _ => {}
         }
     }
@@ -161,6 +163,12 @@ fn busy(nodes: &[NodeView], goal: Option<&str>) -> usize {
         node.alive && (!c.settled || failed)
     };
     nodes.iter().filter(counts).count()
+}
+
+/// Whether a node is being changed: it counts already, and changing it again costs nothing more. It must be possible, or what hangs
+/// could not be mended before its time is over.
+fn is_busy(node: &NodeView) -> bool {
+    node.alive && node.current.as_ref().is_some_and(|c| !c.settled)
 }
 
 fn assign(
@@ -199,8 +207,11 @@ fn assign(
         let under_way = selected
             .iter()
             .any(|n| n.alive && has(n, goal) && !settled(n, &[Phase::Ready, Phase::Unsupported]));
-        let first = alive.clone().find(|n| lacking.contains(n.name.as_str()));
-        if let (false, Some(node), true) = (under_way, first, take()) {
+        let mut lacks = alive.clone().filter(|n| lacking.contains(n.name.as_str()));
+        let first = lacks.clone().find(|n| is_busy(n)).or_else(|| lacks.next());
+        if let (false, Some(node)) = (under_way, first)
+            && (is_busy(node) || take())
+        {
             outcome.steps.push(Step::Assign { node: node.name.clone(), revision: goal.to_owned() });
         }
         return;
@@ -208,7 +219,7 @@ fn assign(
     for node in alive.filter(|n| lacking.contains(n.name.as_str())) {
         let fresh = node.current.as_ref().is_none_or(|c| c.wanted == WantedState::Absent);
         let follows = fresh || policy.strategy == UpdateStrategy::Rolling;
-        if follows && !outcome.halted && take() {
+        if follows && !outcome.halted && (is_busy(node) || take()) {
             outcome.steps.push(Step::Assign { node: node.name.clone(), revision: goal.to_owned() });
         }
     }

@@ -217,3 +217,18 @@ fn nodes_without_a_tee_are_no_failure() {
     let outcome = cluster.pass();
     assert!(outcome.done && outcome.steps.is_empty());
 }
+
+#[test]
+fn a_node_that_hangs_gets_what_mends_it_at_once() {
+    for canary in [true, false] {
+        let mut cluster = Cluster::new(3, 1);
+        cluster.policy.canary = canary;
+        cluster.pass();
+        // It has not answered, and never will.
+        assert!(cluster.pass().steps.is_empty());
+        cluster.policy.target = "two".into();
+        assert_eq!(cluster.pass().steps, [Step::Assign { node: "n0".into(), revision: "two".into() }]);
+        cluster.settle();
+        assert_eq!((cluster.revisions(), cluster.at_once), (vec!["two"; 3], 1));
+    }
+}

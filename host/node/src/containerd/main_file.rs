@@ -78,6 +78,22 @@ pub fn imports(text: &str) -> Vec<String> {
     head.map(|list| list.into_inner().into_iter().map(Spanned::into_inner).collect()).unwrap_or_default()
 }
 
+/// The text with the patterns of `imports` that `change` gives something for replaced by it.
+///
+/// # Errors
+/// A sentence, where the text is not TOML.
+pub fn replace_imports(text: &str, change: impl Fn(&str) -> Option<Vec<String>>) -> Result<String, String> {
+    let Some(list) = read::<Head>(text)?.imports else { return Ok(text.to_owned()) };
+    let mut out = text.to_owned();
+    // The last first, so that the places of the others stay.
+    for element in list.get_ref().iter().rev() {
+        let Some(patterns) = change(element.get_ref()) else { continue };
+        let quoted: Vec<String> = patterns.into_iter().map(|p| toml::Value::String(p).to_string()).collect();
+        out.replace_range(element.span(), &quoted.join(", "));
+    }
+    Ok(out)
+}
+
 /// Whether the text holds something that [`edit`] added.
 pub fn is_edited(text: &str) -> bool {
     text.contains("`cocoon node install`")

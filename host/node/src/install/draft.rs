@@ -172,12 +172,15 @@ impl Draft {
         let drafts = store.drafts();
         fs::create_dir_all(&drafts).map_err(|e| failed(&e))?;
         let mut additions = self.additions.clone();
+        let mut base = self.base.clone();
         if let Some(text) = &self.drop_in {
             let path = drafts.join("cocoon.toml");
             fs::write(&path, text).map_err(|e| failed(&e))?;
-            additions.import = Some(drafts.join("cocoon*.toml").to_string_lossy().into_owned());
+            let drafted = drafts.join("cocoon*.toml").to_string_lossy().into_owned();
+            base = without(&base, &places.drop_in(), &drafted).map_err(refused)?;
+            additions.import = Some(drafted);
         }
-        let draft = main_file::edit(&self.base, &additions).map_err(refused)?;
+        let draft = main_file::edit(&base, &additions).map_err(refused)?;
         let path = if main.print.is_some() { main.path.with_file_name(DRAFT) } else { drafts.join("main") };
         let tried = with_draft(&path, &draft, |path| self.confirm(containerd, path));
         let _ = fs::remove_dir_all(&drafts);
@@ -212,6 +215,22 @@ impl Draft {
             )),
         }
     }
+}
+
+/// A main file whose imports read the other files beside `own`, but not `own`, which has the last word otherwise when it is there
+/// from an earlier installation: it would hide the draft. Where there are no others, `drafted` is imported twice, which is once.
+fn without(base: &str, own: &Path, drafted: &str) -> Result<String, String> {
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    main_file::replace_imports(base, |pattern| {
+        if !own.exists() || !covers(pattern, own) || Path::new(pattern).parent() != Some(folder) {
+            return None;
+        }
+        let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+        let others = files.filter(|file| file != own && covers(pattern, file));
+        let mut others: Vec<String> = others.map(|file| file.to_string_lossy().into_owned()).collect();
+        others.sort();
+        Some(if others.is_empty() { vec![drafted.to_owned()] } else { others })
+    })
 }
 
 /// What of `wanted` an effective configuration does not have.
@@ -270,4 +289,29 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 pub(crate) fn remove_drafts(main: &Path) {
     let main = fs::canonicalize(main).unwrap_or_else(|_| main.to_path_buf());
     let _ = fs::remove_file(main.with_file_name(DRAFT));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_drop_in_does_not_hide_the_draft() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("cocoon.toml");
+        let folder = dir.path().display();
+        let base = format!("version = 3\nimports = ['/etc/other.toml', '{folder}/*.toml'] # mine\n[grpc]\n");
+        let imports = || main_file::imports(&without(&base, &own, "/drafts/cocoon*.toml").unwrap());
+        assert_eq!(imports().len(), 2, "it is not there yet");
+        fs::write(&own, "").unwrap();
+        assert_eq!(imports(), ["/etc/other.toml", "/drafts/cocoon*.toml"]);
+        fs::write(dir.path().join("a.toml"), "").unwrap();
+        fs::write(dir.path().join("z.toml"), "").unwrap();
+        fs::write(dir.path().join("z.txt"), "").unwrap();
+        assert_eq!(
+            imports(),
+            ["/etc/other.toml".into(), format!("{folder}/a.toml"), format!("{folder}/z.toml")]
+        );
+        assert!(without(&base, &own, "x").unwrap().ends_with("] # mine\n[grpc]\n"));
+    }
 }
