@@ -6,17 +6,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_cluster_api::{CocoonRuntime, Trustee};
+use cocoon_cluster_api::CocoonRuntime;
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tracing::{debug, info, warn};
 
 use crate::health::{self, Metrics};
-use crate::runtime::backoff::Failures;
 use crate::{Context, Error, lease, runtime, trustee};
 
 /// Requests for passes over one object that come within this time are one.
@@ -71,7 +68,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
 
 async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(), Error> {
     let (namespace, image) = (&settings.namespace, &settings.image);
-    let trustees = trustees(settings, &client, &metrics);
+    let identity = &settings.identity;
+    let trustees = async {
+        if settings.trustees.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        trustee::run(&settings.trustees, &client, image, identity, &metrics, DEBOUNCE).await;
+    };
     let controller = Controller::new(Api::<CocoonRuntime>::all(client.clone()), watcher::Config::default());
     let runtimes = controller.store();
     let context =
@@ -88,34 +91,8 @@ async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(
     Err(Error::Own("the controller ended".into()))
 }
 
-/// The controllers of Trustees, one for each namespace that may have one.
-async fn trustees(settings: &Settings, client: &Client, metrics: &Metrics) {
-    let shared = Arc::new(trustee::Shared {
-        client: client.clone(),
-        image: settings.image.clone(),
-        metrics: metrics.clone(),
-        failures: Failures::default(),
-    });
-    let every = watcher::Config::default;
-    let controllers = settings.trustees.iter().map(|ns| {
-        let client = || client.clone();
-        Controller::new(Api::<Trustee>::namespaced(client(), ns), every())
-            .with_config(controller::Config::default().debounce(DEBOUNCE))
-            .owns(Api::<Deployment>::namespaced(client(), ns), every())
-            .owns(Api::<Service>::namespaced(client(), ns), every())
-            .owns(Api::<ConfigMap>::namespaced(client(), ns), every())
-            .owns(Api::<Secret>::namespaced(client(), ns), every())
-            .run(trustee::reconcile, trustee::again, shared.clone())
-            .for_each(|result| async { heard(result.map(|(object, _)| object.name)) })
-    });
-    let controllers: Vec<_> = controllers.collect();
-    if controllers.is_empty() {
-        std::future::pending::<()>().await;
-    }
-    futures::future::join_all(controllers).await;
-}
-
-fn heard<E: std::error::Error + 'static>(result: Result<String, controller::Error<E, watcher::Error>>) {
+/// What a controller says of a pass.
+pub(crate) fn heard<E: std::error::Error + 'static>(result: Result<String, controller::Error<E, watcher::Error>>) {
     match result {
         Ok(name) => debug!(name, "a pass is done"),
         // Failures of passes were logged where they are tried again.

@@ -33,7 +33,7 @@ fn read(path: &Path, mut file: File) -> Result<Zeroizing<[u8; 32]>, Error> {
     if !metadata.is_file() {
         return Err(unusable("not a regular file"));
     }
-    if metadata.mode() & 0o077 != 0 {
+    if !is_private(metadata.mode(), metadata.uid(), metadata.gid()) {
         return Err(unusable("others may read it; run chmod 600"));
     }
     if metadata.len() != 32 {
@@ -42,6 +42,14 @@ fn read(path: &Path, mut file: File) -> Result<Zeroizing<[u8; 32]>, Error> {
     let mut key = Zeroizing::new([0u8; 32]);
     file.read_exact(key.as_mut()).map_err(|e| Error::io(path, e))?;
     Ok(key)
+}
+
+/// Whether nobody but this process's user reads a file, or nobody but its group where the file is root's and only to be read: as a
+/// Secret is in a pod of an ordinary user.
+fn is_private(mode: u32, user: u32, group: u32) -> bool {
+    let own = (rustix::process::geteuid(), rustix::process::getegid());
+    let lent = user == 0 && !own.0.is_root() && group == own.1.as_raw() && group != 0;
+    mode & 0o077 == 0 || (lent && mode & 0o037 == 0)
 }
 
 /// 32 random bytes.

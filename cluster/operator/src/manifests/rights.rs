@@ -133,7 +133,25 @@ pub const RIGHTS: &[Right] = &[
         &["patch", "update"],
         "conditions; owning what it makes",
     ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "cocoon.dev",
+        &["trusteereferencevalues", "trusteereleaserules", "trusteesecrets"],
+        &["get", "list", "watch", "patch"],
+        "what a Trustee shall know; `patch` for the finalizer",
+    ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "cocoon.dev",
+        &["trusteereferencevalues/status", "trusteereleaserules/status", "trusteesecrets/status"],
+        &["patch"],
+        "conditions",
+    ),
     right(Who::Operator, Scope::Trustees, "apps", &["deployments"], KEEP, "Trustee's processes"),
+    right(Who::Operator, Scope::Trustees, "batch", &["cronjobs"], KEEP, "the backup job"),
+    right(Who::Operator, Scope::Trustees, "", &["pods"], &["list"], "why one of Trustee's processes does not run"),
     right(
         Who::Operator,
         Scope::Trustees,
@@ -148,7 +166,8 @@ pub const RIGHTS: &[Right] = &[
         "",
         &["secrets"],
         &["get", "list", "watch", "create", "patch"],
-        "Trustee's certificate and the administrator's token",
+        "Trustee's certificate, token and sealing key, and Secrets that resources name: of others it asks for none, but RBAC can only \
+         express all of a namespace",
     ),
     right(
         Who::Operator,
