@@ -166,7 +166,8 @@ impl Default for Volume {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseReference {
-    /// The Secret's entry that holds the connection URL.
+    /// The Secret's entry that holds the connection URL. Where the server's certificate is of a private CA, put that into the entry
+    /// `ca.crt` of the same Secret and `sslrootcert=/etc/trustee/database/ca.crt` into the URL.
     pub url_from: SecretKey,
 }
 

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use tracing::{debug, info, warn};
 
 use crate::health::{self, Metrics};
-use crate::{Context, Error, lease, runtime, trustee};
+use crate::{Context, Error, lease, runtime, trustee, webhook};
 
 /// Requests for passes over one object that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -32,6 +32,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Namespaces that may have a Trustee.
     pub trustees: Vec<String>,
+    /// Where the admission webhook is, if there is one.
+    pub webhook: Option<SocketAddr>,
 }
 
 /// Runs until `stop`.
@@ -42,6 +44,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let metrics = Metrics::default();
     let mut server = tokio::spawn(health::serve(settings.address, metrics.clone()));
     let client = Client::try_default().await?;
+    if let Some(address) = settings.webhook {
+        let (client, namespace) = (client.clone(), settings.namespace.clone());
+        let webhook = tokio::spawn(webhook::serve(client, namespace, address));
+        let probes = server;
+        server = tokio::spawn(async move {
+            // Whichever ends, the process does.
+            futures::future::select(probes, webhook).await.factor_first().0.unwrap_or(Ok(()))
+        });
+    }
     let mut stop = Box::pin(stop);
     let leases = Api::namespaced(client.clone(), &settings.namespace);
     // One that waits for another to end is ready to work.
@@ -68,12 +79,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
 
 async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(), Error> {
     let (namespace, image) = (&settings.namespace, &settings.image);
-    let identity = &settings.identity;
+    let (identity, context_client) = (&settings.identity, client.clone());
+    let trustees_client = client.clone();
     let trustees = async {
         if settings.trustees.is_empty() {
             std::future::pending::<()>().await;
         }
-        trustee::run(&settings.trustees, &client, image, identity, &metrics, DEBOUNCE).await;
+        trustee::run(&settings.trustees, &trustees_client, image, identity, &metrics, DEBOUNCE).await;
     };
     let controller = Controller::new(Api::<CocoonRuntime>::all(client.clone()), watcher::Config::default());
     let runtimes = controller.store();
@@ -87,7 +99,14 @@ async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(
         .reconcile_all_on(context.ticks.stream())
         .run(runtime::reconcile, runtime::again, context)
         .for_each(|result| async { heard(result.map(|(object, _)| object.name)) });
-    futures::future::select(pin!(runtimes), pin!(trustees)).await;
+    let webhook = async {
+        match settings.webhook {
+            Some(_) => webhook::keep(context_client, namespace.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let others = futures::future::select(pin!(trustees), pin!(webhook));
+    futures::future::select(pin!(runtimes), others).await;
     Err(Error::Own("the controller ended".into()))
 }
 

@@ -8,6 +8,7 @@
 //! - [`Options`], [`Cluster`]: what a cluster is started with; one that runs.
 //! - [`tell`]: a story on a cluster of its own, and the question what is left at the end. A cluster is up in about ten
 //!   seconds, so each test function has its own, tells several short stories on it, and shares nothing.
+//! - [`Installed`]: a cluster with Cocoon's operator in it.
 //! - [`Part`]: a program of the cluster that is started again when it ends, as a node's service manager does.
 //! - [`pod`], [`container`], [`Cluster::planned`]: manifests, and plans of them made by hand.
 //!
@@ -18,6 +19,7 @@ mod cluster;
 mod containerd;
 mod control_plane;
 mod credentials;
+mod installed;
 mod kubectl;
 mod options;
 mod part;
@@ -27,6 +29,7 @@ mod worker;
 mod workload;
 
 pub use cluster::Cluster;
+pub use installed::Installed;
 pub use options::Options;
 pub use part::Part;
 pub use programs::Programs;

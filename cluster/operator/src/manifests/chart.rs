@@ -21,6 +21,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         "image": shape.image,
         "imagePullPolicy": shape.pull_policy,
         "replicas": shape.replicas,
+        "webhook": {"enabled": false},
         "runtime": {"create": true, "name": "cocoon", "spec": {"platforms": ["Auto"]}},
     });
     let template = Shape {
@@ -30,6 +31,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         pull_secrets: Vec::new(),
         replicas: format!("{RAW}{{{{ .Values.replicas }}}}").into(),
         trustees: vec!["{{ .Release.Namespace }}".into()],
+        webhook: "{{ .Values.webhook.enabled }}".into(),
     };
     let meta = json!({
         "apiVersion": "v2", "name": "cocoon", "type": "application", "version": version, "appVersion": version,
@@ -46,6 +48,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         one("Chart.yaml", document(&meta)),
         one("values.yaml", document(&values)),
         one("templates/cocoon.yaml", file(&objects(&template, false))),
+        one("templates/webhook.yaml", optional_webhook(&template.namespace)),
         one("templates/runtime.yaml", runtime.to_owned()),
     ];
     for definition in definitions() {
@@ -53,6 +56,12 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         files.push(one(&format!("crds/{name}.yaml"), document(&definition)));
     }
     files
+}
+
+/// The webhook's objects, where values enable it.
+fn optional_webhook(namespace: &str) -> String {
+    let objects = file(&super::webhook::objects(namespace));
+    format!("{{{{- if .Values.webhook.enabled }}}}\n{objects}{{{{- end }}}}\n")
 }
 
 #[cfg(test)]
@@ -69,11 +78,12 @@ mod tests {
             .replace("{{ .Release.Namespace }}", &shape.namespace)
             .replace("{{ .Values.image }}", &shape.image)
             .replace("\"{{ .Values.imagePullPolicy }}\"", &shape.pull_policy)
+            .replace("{{ .Values.webhook.enabled }}", "false")
             .replace("{{ .Values.replicas }}", "1");
         assert_eq!(filled, file(&objects(&shape, false)));
         assert!(
             of("values.yaml").contains("platforms:\n    - \"Auto\"") || of("values.yaml").contains("- Auto")
         );
-        assert_eq!(files.iter().filter(|f| f.path.starts_with("crds/")).count(), 3);
+        assert_eq!(files.iter().filter(|f| f.path.starts_with("crds/")).count(), 6);
     }
 }

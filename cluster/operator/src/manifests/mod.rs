@@ -3,6 +3,7 @@
 mod chart;
 mod objects;
 pub mod rights;
+mod webhook;
 pub mod yaml;
 
 pub use chart::{ChartFile, chart};

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::webhook;
+
 /// Who has a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -20,6 +22,10 @@ pub enum Scope {
     Own,
     /// In each namespace that may have a Trustee.
     Trustees,
+    /// In the cluster, where the webhook was asked for.
+    Webhook,
+    /// In the operator's namespace, where the webhook was asked for.
+    WebhookOwn,
 }
 
 /// A right.
@@ -177,6 +183,36 @@ pub const RIGHTS: &[Right] = &[
         KEEP,
         "a drain leaves one Trustee",
     ),
+    Right {
+        names: &[webhook::CONFIGURATION],
+        ..right(
+            Who::Operator,
+            Scope::Webhook,
+            "admissionregistration.k8s.io",
+            &["mutatingwebhookconfigurations"],
+            &["get", "list", "watch", "patch"],
+            "the CA of the webhook's certificate",
+        )
+    },
+    Right {
+        names: &[webhook::NAME],
+        ..right(
+            Who::Operator,
+            Scope::WebhookOwn,
+            "",
+            &["secrets"],
+            &["get", "list", "watch", "patch"],
+            "the webhook's certificate",
+        )
+    },
+    right(
+        Who::Operator,
+        Scope::WebhookOwn,
+        "",
+        &["secrets"],
+        &["create"],
+        "the same; RBAC cannot limit making to a name",
+    ),
     right(Who::Node, Scope::Cluster, "cocoon.dev", &["cocoonnodes"], WATCH, "what its node shall have"),
     right(
         Who::Node,
@@ -212,11 +248,14 @@ pub fn table() -> String {
             Scope::Cluster => "cluster",
             Scope::Own => "own namespace",
             Scope::Trustees => "namespaces with a Trustee",
+            Scope::Webhook => "cluster, with webhook",
+            Scope::WebhookOwn => "own namespace, with webhook",
         };
         let group = if r.group.is_empty() { "core" } else { r.group };
         let resources = r.resources.join("`, `");
+        let named = if r.names.is_empty() { String::new() } else { format!(" named `{}`", r.names.join("`, `")) };
         out.push_str(&format!(
-            "| {who} | {place} | {group}: `{resources}` | {} | {} |\n",
+            "| {who} | {place} | {group}: `{resources}`{named} | {} | {} |\n",
             r.verbs.join(", "),
             r.why
         ));
@@ -252,7 +291,7 @@ mod tests {
             }
             let secret = r.resources.contains(&"secrets");
             assert!(
-                !secret || r.scope == Scope::Trustees,
+                !secret || r.scope == Scope::Trustees || !r.names.is_empty() || r.verbs == ["create"],
                 "secrets are read where a Trustee may be, nowhere else"
             );
             assert!(

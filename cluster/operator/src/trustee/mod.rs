@@ -34,7 +34,7 @@ use crate::health::{Metrics, Of};
 use crate::{Error, runtime::backoff};
 use objects::{Inputs, Names};
 use own::{Own, authorities, hex_random, random};
-use watched::NamedSecrets;
+pub(crate) use watched::NamedSecrets;
 
 pub use certificate::{Identity, is_due, new_authority, new_server, renewal, today};
 pub use run::run;
@@ -126,7 +126,7 @@ async fn pass(shared: &Shared, trustee: &Trustee) -> Result<Action, Error> {
     let heir = (trustee.spec.deletion_policy == DeletionPolicy::Delete).then_some(&owner);
     bequeath(&secrets, &seal, heir).await?;
     // Another value of these takes a new process.
-    let mut inputs = Sha256::new();
+    let (mut inputs, mut database_ca) = (Sha256::new(), false);
     if let Some(postgres) = &trustee.spec.state.postgres {
         let from = &postgres.url_from;
         let found = shared.secrets.get(&ns, &from.name).await?;
@@ -136,6 +136,10 @@ async fn pass(shared: &Shared, trustee: &Trustee) -> Result<Action, Error> {
             return report::wait(shared, trustee, "DatabaseUnknown", message).await;
         };
         inputs.update(&url.0);
+        if let Some(ca) = found.as_ref().and_then(|s| s.data.as_ref()?.get("ca.crt")) {
+            inputs.update(&ca.0);
+            database_ca = true;
+        }
     }
     let bundle = match &trustee.spec.tls.secret_name {
         None => own.certificate(&names).await?,
@@ -155,7 +159,7 @@ async fn pass(shared: &Shared, trustee: &Trustee) -> Result<Action, Error> {
         inputs.update(certificate);
     }
     let image = trustee.spec.image.clone().unwrap_or_else(|| shared.image.clone());
-    let inputs = Inputs { digest: hex::encode(inputs.finalize()), bundle };
+    let inputs = Inputs { digest: hex::encode(inputs.finalize()), bundle, database_ca };
     for object in objects::objects(trustee, &owner, &image, &inputs) {
         let sent = match object.get("kind").and_then(Value::as_str).unwrap_or_default() {
             "ConfigMap" => keep::<ConfigMap>(shared, &ns, &object).await?,

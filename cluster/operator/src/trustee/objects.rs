@@ -115,6 +115,8 @@ pub struct Inputs {
     pub digest: String,
     /// Certificates to trust, PEM.
     pub bundle: String,
+    /// Whether the Secret with the database's URL has an entry `ca.crt`.
+    pub database_ca: bool,
 }
 
 /// The objects: settings, volume, Service, Deployment, a disruption budget for several replicas, a backup job where one is asked
@@ -170,7 +172,7 @@ pub fn objects(trustee: &Trustee, owner: &Value, image: &str, inputs: &Inputs) -
             // An embedded store has one writer: the old process ends before the new one begins.
             "strategy": {"type": if spec.state.postgres.is_some() { "RollingUpdate" } else { "Recreate" }},
             "selector": {"matchLabels": select},
-            "template": template(trustee, &names, image, &digest, &select),
+            "template": template(trustee, &names, image, (&digest, inputs.database_ca), &select),
         },
     }));
     list.extend(backup::job(trustee, &names, meta(&names.backup), image));
@@ -189,7 +191,7 @@ fn template(
     trustee: &Trustee,
     names: &Names,
     image: &str,
-    digest: &str,
+    (digest, database_ca): (&str, bool),
     select: &Value,
 ) -> Value {
     let spec = &trustee.spec;
@@ -215,8 +217,12 @@ fn template(
     });
     if let Some(database) = database {
         let from = &database.url_from;
+        let mut items = vec![json!({"key": from.key, "path": "url"})];
+        if database_ca {
+            items.push(json!({"key": "ca.crt", "path": "ca.crt"}));
+        }
         volumes.push(json!({"name": "database", "secret": {
-            "secretName": from.name, "defaultMode": 0o400, "items": [{"key": from.key, "path": "url"}],
+            "secretName": from.name, "defaultMode": 0o400, "items": items,
         }}));
         mounts.push(json!({"name": "database", "mountPath": "/etc/trustee/database", "readOnly": true}));
     }

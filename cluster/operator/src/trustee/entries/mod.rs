@@ -9,7 +9,6 @@ mod secret;
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +44,6 @@ pub trait Entry:
     + Debug
     + DeserializeOwned
     + Serialize
-    + Hash
     + Send
     + Sync
     + 'static

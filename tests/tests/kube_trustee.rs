@@ -1,0 +1,316 @@
+//! A Trustee that the cluster runs: asked for by a resource, told by resources what it knows, used by a pod.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
+
+use std::time::Duration;
+
+use cocoon_plan::{Plan, TrusteeConfig, workload_initdata};
+use cocoon_tests::Postgres;
+use cocoon_tests::containerd::{ANNOTATION, Node};
+use cocoon_tests::kubernetes::{Cluster, Installed, Options, container, pod, tell};
+use serde_json::{Value, json};
+
+const NS: &str = "cocoon-system";
+const LONG: Duration = Duration::from_secs(180);
+
+fn condition<'a>(object: &'a Value, kind: &str, field: &str) -> &'a str {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let found = conditions.into_iter().flatten().find(|c| c["type"] == kind);
+    found.and_then(|c| c[field].as_str()).unwrap_or_default()
+}
+
+fn ready(object: &Value) -> bool {
+    condition(object, "Ready", "status") == "True"
+        && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
+fn resource(kind: &str, name: &str, spec: Value) -> String {
+    json!({"apiVersion": "cocoon.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": NS}, "spec": spec})
+        .to_string()
+}
+
+/// The cluster, its operator, and one Trustee in it.
+struct World<'a> {
+    installed: &'a Installed<'a>,
+    cluster: &'a Cluster,
+    name: &'static str,
+}
+
+impl World<'_> {
+    fn apply(&self, kind: &str, name: &str, spec: Value) {
+        self.cluster.apply(&resource(kind, name, spec)).unwrap();
+    }
+
+    fn wait(&self, plural: &str, name: &str, wished: impl FnMut(&Value) -> bool) -> Value {
+        self.installed.wait(&[plural, "-n", NS], name, wished).unwrap()
+    }
+
+    fn reason(&self, plural: &str, name: &str, reason: &str) -> String {
+        let found = self.wait(plural, name, |o| condition(o, "Ready", "reason") == reason);
+        condition(&found, "Ready", "message").to_owned()
+    }
+
+    /// A command of the owner's, run where this Trustee is.
+    fn cocoon(&self, args: &[&str]) -> Result<String, String> {
+        let place = format!("deploy/{}-trustee", self.name);
+        let common = [
+            "--trustee",
+            "https://localhost:8080",
+            "--trustee-token",
+            "/etc/trustee/admin/token",
+            "--trustee-cert",
+            "/etc/trustee/settings/bundle.pem",
+        ];
+        let exec = ["exec", "-n", NS, &place, "--", "/usr/bin/cocoon"];
+        let all: Vec<&str> = exec.iter().chain(args).chain(&common).copied().collect();
+        self.cluster.kubectl(&all).map_err(|e| e.to_string())
+    }
+
+    /// What a Trustee must be told of this test's nodes and guests.
+    fn simulated(&self) -> (Vec<String>, Value) {
+        let owner = self.cluster.owner().unwrap();
+        let roots = owner.simulated_roots().unwrap().simulated;
+        let pem = |der: &[u8]| {
+            use base64::Engine;
+            let text = base64::engine::general_purpose::STANDARD.encode(der);
+            let lines: Vec<&str> = text.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).unwrap()).collect();
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+        };
+        let roots = roots.iter().map(|root| pem(&root.ark_der) + &pem(&root.ask_der)).collect();
+        (roots, owner.reference_values().unwrap())
+    }
+
+    /// Plans a pod that asks this Trustee for a secret, registers it there, runs it to its end, and gives what it said.
+    fn asks(&self, trustee: &Value, name: &str, path: &str) -> String {
+        let script = "cat /run/secrets/token";
+        let work = pod(name, vec![container("main", self.cluster.image(), script)]);
+        let mut plan: Option<Plan> = None;
+        let manifest = self.cluster.planned(work, &[], |wished| {
+            let uri = format!("kbs:///{path}");
+            wished.secrets = serde_json::from_value(json!([{"uri": uri, "file": "/run/secrets/token"}])).unwrap();
+            plan = Some(wished.clone());
+        });
+        let mut manifest = manifest.unwrap();
+        let text = |field: &str| trustee["status"][field].as_str().unwrap().to_owned();
+        let config = TrusteeConfig { url: text("url"), certificate: Some(text("caBundle")) };
+        let initdata = workload_initdata(&plan.unwrap(), &config).unwrap();
+        manifest["metadata"]["annotations"][ANNOTATION] = initdata.to_annotation().unwrap().into();
+        let digest = hex::encode(initdata.digest());
+        self.cocoon(&["workload", "add", &digest, "--name", name, "--accept-simulated"]).unwrap();
+        self.cluster.apply(&manifest.to_string()).unwrap();
+        let ended = self.cluster.wait_for_end(name, LONG);
+        let (phase, seen) = ended.unwrap_or_else(|e| panic!("{e}\n{}", self.installed.words()));
+        assert_eq!(phase, "Succeeded", "{}\n{}", seen["status"], self.installed.words());
+        self.cluster.kubectl(&["logs", name]).unwrap()
+    }
+}
+
+/// A volume of the node, as an administrator makes one where there is no storage class.
+fn volume(cluster: &Cluster, name: &str) {
+    let path = format!("/var/lib/{name}");
+    std::fs::create_dir_all(cluster.node().path(&path)).unwrap();
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": path},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node"]},
+            ]}]}},
+        },
+    });
+    cluster.apply(&volume.to_string()).unwrap();
+}
+
+/// Reference values, a secret and a rule by resources; a pod gets the secret.
+fn told(world: &World, trustee: &Value) {
+    let (cluster, of) = (world.cluster, world.name);
+    let (_, values) = world.simulated();
+    world.apply("TrusteeReferenceValues", "guests", json!({"trustee": of, "values": values}));
+    world.apply(
+        "TrusteeSecret",
+        "app",
+        json!({"trustee": of, "secretName": "app", "entries": [{"key": "password", "path": "default/app/password"}]}),
+    );
+    let message = world.reason("trusteesecrets", "app", "SecretMissing");
+    assert!(message.contains("no Secret app"), "{message}");
+    cluster.kubectl(&["create", "secret", "generic", "app", "-n", NS, "--from-literal=password=swordfish"]).unwrap();
+    world.wait("trusteesecrets", "app", ready);
+    world.apply(
+        "TrusteeReleaseRule",
+        "app",
+        json!({"trustee": of, "workload": "name:asks", "path": "default/app/*", "acceptSimulated": true}),
+    );
+    world.wait("trusteereleaserules", "app", ready);
+    world.wait("trusteereferencevalues", "guests", ready);
+    assert_eq!(world.cocoon(&["secret", "list"]).unwrap(), "default/app/password\n");
+    assert!(world.cocoon(&["secret", "rules", "show", "k8s-app"]).unwrap().contains("name:asks"));
+    assert!(world.cocoon(&["reference", "list"]).unwrap().contains("kubernetes cocoon-system/guests"));
+    assert_eq!(world.asks(trustee, "asks", "default/app/password"), "swordfish");
+}
+
+/// Someone changes Trustee itself; each resource puts it right when it is looked at next.
+fn corrected(world: &World) {
+    world.cocoon(&["secret", "rm", "default/app/password"]).unwrap();
+    world.cocoon(&["secret", "rules", "set", "k8s-app", "--workload", "any", "--path", "*/*/*"]).unwrap();
+    let source = "kubernetes cocoon-system/guests";
+    world.cocoon(&["reference", "set", "sim_bootloader", "255", "--source", source]).unwrap();
+    world.cocoon(&["reference", "set", "sim_strange", "1", "--source", source]).unwrap();
+    for (plural, name) in
+        [("trusteesecrets", "app"), ("trusteereleaserules", "app"), ("trusteereferencevalues", "guests")]
+    {
+        // Not to wait for ten minutes.
+        world.cluster.kubectl(&["annotate", plural, name, "-n", NS, "look=now"]).unwrap();
+        world.wait(plural, name, |o| ready(o) && o["status"]["corrected"] == 1);
+    }
+    assert_eq!(world.cocoon(&["secret", "list"]).unwrap(), "default/app/password\n");
+    assert!(world.cocoon(&["secret", "rules", "show", "k8s-app"]).unwrap().contains("name:asks"));
+    let values = world.cocoon(&["reference", "list"]).unwrap();
+    assert!(!values.contains("sim_strange") && !values.contains("255"), "{values}");
+    let events = world.cluster.kubectl(&["get", "events", "-n", NS]).unwrap();
+    assert!(events.contains("Corrected"), "{events}");
+}
+
+/// What is bad is refused by the schema, or says why.
+fn refused(world: &World) {
+    let of = world.name;
+    for (kind, spec) in [
+        ("TrusteeSecret", json!({"trustee": of, "secretName": "app", "entries": []})),
+        ("TrusteeSecret", json!({"trustee": of, "secretName": "app", "entries": [{"key": "a", "path": "../x/y"}]})),
+        (
+            "TrusteeSecret",
+            json!({"trustee": of, "secretName": "a", "entries": [{"key": "a", "path": "a/b/c"}, {"key": "b", "path": "a/b/c"}]}),
+        ),
+        ("TrusteeReleaseRule", json!({"trustee": of, "workload": "everybody", "path": "a/b/c"})),
+        ("TrusteeReleaseRule", json!({"trustee": of, "workload": "any", "path": "a/b"})),
+        ("TrusteeReleaseRule", json!({"trustee": of, "workload": "any", "path": "a/b/c", "expires": "soon"})),
+        ("TrusteeReleaseRule", json!({"trustee": of, "workload": "any", "path": "a/b/c", "minStatus": "Nice"})),
+        ("TrusteeReferenceValues", json!({"trustee": of, "values": {}})),
+        ("TrusteeReferenceValues", json!({"trustee": of, "values": {"a": "1"}})),
+        ("TrusteeReferenceValues", json!({"trustee": of, "values": {"a#b": ["1"]}})),
+        ("TrusteeReferenceValues", json!({"trustee": of, "values": {"a": [true]}})),
+        ("Trustee", json!({"replicas": 2})),
+        ("Trustee", json!({"acceptSimulated": true})),
+        ("Trustee", json!({"state": {"volume": {}, "postgres": {"urlFrom": {"name": "a", "key": "b"}}}})),
+        ("Trustee", json!({"backup": {"schedule": "; rm -rf /", "claim": "b"}})),
+    ] {
+        let said = world.cluster.apply(&resource(kind, "bad", spec.clone())).expect_err(&spec.to_string()).to_string();
+        assert!(said.to_lowercase().contains("invalid"), "{spec}: {said}");
+    }
+    world.apply("TrusteeReleaseRule", "lost", json!({"trustee": "nowhere", "workload": "any", "path": "a/b/c"}));
+    assert!(world.reason("trusteereleaserules", "lost", "TrusteeMissing").contains("nowhere"));
+    world.apply(
+        "TrusteeSecret",
+        "second",
+        json!({"trustee": of, "secretName": "app", "entries": [{"key": "password", "path": "default/app/password"}]}),
+    );
+    assert!(world.reason("trusteesecrets", "second", "PathTaken").contains("app"));
+    let never = json!({"trustee": of, "workload": "any", "path": "a/b/c", "expires": "2027-02-31T00:00:00Z"});
+    world.apply("TrusteeReleaseRule", "never", never);
+    world.reason("trusteereleaserules", "never", "Refused");
+    world.cluster.kubectl(&["delete", "trusteereleaserule/lost", "trusteereleaserule/never", "trusteesecret/second", "-n", NS]).unwrap();
+    // The first still has the path.
+    assert_eq!(world.cocoon(&["secret", "list"]).unwrap(), "default/app/password\n");
+}
+
+#[test]
+fn a_trustee_on_a_volume_is_told_by_resources_and_gives_a_pod_its_secret() {
+    tell(Options::cocoon(), |cluster| {
+        let Some(installed) = Installed::start(cluster, &[]).unwrap() else { return };
+        let world = World { installed: &installed, cluster, name: "main" };
+        let (roots, _) = world.simulated();
+        world.apply("Trustee", "main", json!({"acceptSimulated": true, "simulatedRoots": roots}));
+        let waiting = world.wait("trustees", "main", |t| condition(t, "Ready", "message").contains("no volume yet"));
+        assert_eq!(condition(&waiting, "Ready", "reason"), "Starting");
+        volume(cluster, "trustee-state");
+        let trustee = world.wait("trustees", "main", ready);
+        assert_eq!(trustee["status"]["url"], "https://main-trustee.cocoon-system.svc:8080");
+        assert!(trustee["status"]["caBundle"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE"));
+        assert_eq!(trustee["status"]["adminSecret"], "main-trustee-admin");
+
+        told(&world, &trustee);
+        corrected(&world);
+        refused(&world);
+
+        // A resource that goes is taken out; one whose Trustee is gone goes too.
+        cluster.kubectl(&["delete", "trusteereleaserule", "app", "-n", NS, "--timeout=60s"]).unwrap();
+        cluster.kubectl(&["delete", "trusteesecret", "app", "-n", NS, "--timeout=60s"]).unwrap();
+        assert_eq!(world.cocoon(&["secret", "list"]).unwrap(), "");
+        assert!(world.cocoon(&["secret", "rules", "show", "k8s-app"]).is_err());
+        cluster.kubectl(&["delete", "trustee", "main", "-n", NS, "--timeout=60s"]).unwrap();
+        cluster.kubectl(&["delete", "trusteereferencevalues", "guests", "-n", NS, "--timeout=60s"]).unwrap();
+        // What is sealed stays, for whoever makes it anew; the rest goes.
+        cluster.kubectl(&["wait", "--for=delete", "deployment,service", "-l", "app.kubernetes.io/component=trustee", "-n", NS, "--timeout=60s"]).unwrap();
+        cluster.kubectl(&["get", "pvc/main-trustee-state", "secret/main-trustee-seal", "-n", NS]).unwrap();
+        installed.remove().unwrap();
+    });
+}
+
+#[test]
+fn two_trustees_on_postgresql_outlive_one_of_them() {
+    tell(Options::cocoon(), |cluster| {
+        let Some(postgres) = Postgres::start_on(Node::ADDRESS).unwrap() else { return };
+        let Some(installed) = Installed::start(cluster, &[]).unwrap() else { return };
+        let world = World { installed: &installed, cluster, name: "pair" };
+        let (roots, values) = world.simulated();
+        let spec = json!({
+            "replicas": 2, "state": {"postgres": {"urlFrom": {"name": "database", "key": "url"}}},
+            "acceptSimulated": true, "simulatedRoots": roots, "deletionPolicy": "Delete",
+            // cert-manager's form.
+            "tls": {"secretName": "certificate"},
+        });
+        world.apply("Trustee", "pair", spec);
+        world.reason("trustees", "pair", "DatabaseUnknown");
+        let (url, ca) = postgres.exposed().unwrap();
+        let url = format!("--from-literal=url={url}?sslrootcert=/etc/trustee/database/ca.crt");
+        let ca = format!("--from-literal=ca.crt={ca}");
+        cluster.kubectl(&["create", "secret", "generic", "database", "-n", NS, &url, &ca]).unwrap();
+        let message = world.reason("trustees", "pair", "CertificateMissing");
+        assert!(message.contains("certificate"), "{message}");
+        let names = ["pair-trustee.cocoon-system.svc", "localhost"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names.to_vec()).unwrap();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "certificate", "namespace": NS},
+            "stringData": {"tls.crt": made.cert.pem(), "tls.key": made.signing_key.serialize_pem(), "ca.crt": made.cert.pem()},
+        });
+        cluster.apply(&secret.to_string()).unwrap();
+        let trustee = world.wait("trustees", "pair", |t| ready(t) && t["status"]["readyReplicas"] == 2);
+        assert_eq!(trustee["status"]["caBundle"], made.cert.pem());
+        let budget = cluster.get(&["poddisruptionbudget", "pair-trustee", "-n", NS]).unwrap();
+        assert_eq!(budget["spec"]["minAvailable"], 1);
+        let set = cluster.get(&["deployment", "pair-trustee", "-n", NS]).unwrap();
+        // Preferred alone: two replicas find a place on one node too.
+        let affinity = &set["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
+        assert!(affinity["preferredDuringSchedulingIgnoredDuringExecution"].is_array(), "{affinity}");
+
+        world.apply("TrusteeReferenceValues", "guests", json!({"trustee": "pair", "values": values}));
+        world.wait("trusteereferencevalues", "guests", ready);
+        cluster.kubectl(&["create", "secret", "generic", "app", "-n", NS, "--from-literal=password=swordfish"]).unwrap();
+        world.apply(
+            "TrusteeSecret",
+            "app",
+            json!({"trustee": "pair", "secretName": "app", "entries": [{"key": "password", "path": "default/app/password"}]}),
+        );
+        world.wait("trusteesecrets", "app", ready);
+        world.apply(
+            "TrusteeReleaseRule",
+            "app",
+            json!({"trustee": "pair", "workload": "name:asks", "path": "default/app/*", "acceptSimulated": true}),
+        );
+        world.wait("trusteereleaserules", "app", ready);
+
+        // One is killed, with its container's process; the other answers.
+        let pods = cluster.get(&["pods", "-n", NS, "-l", "app.kubernetes.io/instance=pair"]).unwrap();
+        let victim = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+        cluster.kubectl(&["delete", "pod", victim, "-n", NS, "--grace-period=0", "--force", "--wait=false"]).unwrap();
+        assert_eq!(world.asks(&trustee, "asks", "default/app/password"), "swordfish");
+        world.wait("trustees", "pair", |t| ready(t) && t["status"]["readyReplicas"] == 2);
+
+        // Everything of it goes, the sealing key too, as its policy says.
+        cluster.kubectl(&["delete", "trustee", "pair", "-n", NS, "--cascade=foreground", "--timeout=120s"]).unwrap();
+        cluster
+            .kubectl(&["wait", "--for=delete", "secret/pair-trustee-seal", "secret/pair-trustee-admin", "-n", NS, "--timeout=60s"])
+            .unwrap();
+        // Uninstalling takes what is left of them with it.
+        installed.remove().unwrap();
+    });
+}
