@@ -37,11 +37,16 @@ fn pods_get_what_they_lack_and_are_made_without_the_webhook_too() {
             "metadata": {"name": "trial", "labels": {"cocoon.dev/runtime": "cocoon"}},
         });
         cluster.apply(&labelled.to_string()).unwrap();
-        cluster.wait_for(&["serviceaccounts", "-n", "trial"], "default", Duration::from_secs(60), |_| true).unwrap();
-        installed.wait(&CONFIGURATION[..1], CONFIGURATION[1], |c| {
-            c["webhooks"].as_array().is_some_and(|all| all.iter().all(|w| w["clientConfig"]["caBundle"].is_string()))
-        })
-        .unwrap();
+        cluster
+            .wait_for(&["serviceaccounts", "-n", "trial"], "default", Duration::from_secs(60), |_| true)
+            .unwrap();
+        installed
+            .wait(&CONFIGURATION[..1], CONFIGURATION[1], |c| {
+                c["webhooks"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().all(|w| w["clientConfig"]["caBundle"].is_string()))
+            })
+            .unwrap();
 
         // From the CA to the first answer is a moment: the API server reads what it is told.
         let mut n = 0;
@@ -53,7 +58,10 @@ fn pods_get_what_they_lack_and_are_made_without_the_webhook_too() {
 
         let (said, seen) = made(cluster, "plain", |_| ());
         assert_eq!(seen["spec"]["runtimeClassName"], "cocoon");
-        assert_eq!(seen["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "100m", "memory": "256Mi"}));
+        assert_eq!(
+            seen["spec"]["containers"][0]["resources"]["requests"],
+            json!({"cpu": "100m", "memory": "256Mi"})
+        );
         // What Kubernetes does for a class is done after the webhook.
         assert!(seen["spec"]["overhead"]["memory"].is_string(), "{}", seen["spec"]);
         assert!(said.contains("Warning: no plan"), "{said}");
@@ -65,7 +73,9 @@ fn pods_get_what_they_lack_and_are_made_without_the_webhook_too() {
             pod["spec"]["volumes"] = json!([{"name": "etc", "hostPath": {"path": "/etc"}}]);
             pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
         });
-        for part in ["hostNetwork:", "hostPID:", "hostIPC:", "hostPath volumes etc:", "privileged containers main:"] {
+        for part in
+            ["hostNetwork:", "hostPID:", "hostIPC:", "hostPath volumes etc:", "privileged containers main:"]
+        {
             assert!(said.contains(&format!("Warning: {part}")), "{part} is not in {said}");
         }
 
@@ -78,7 +88,9 @@ fn pods_get_what_they_lack_and_are_made_without_the_webhook_too() {
         // Someone breaks its certificate: both are made anew, and answers come again.
         let before = bundle(cluster);
         cluster.kubectl(&["delete", "secret", "cocoon-operator-webhook", "-n", "cocoon-system"]).unwrap();
-        assert!(wait_until(Duration::from_secs(60), || !bundle(cluster).is_empty() && bundle(cluster) != before));
+        assert!(
+            wait_until(Duration::from_secs(60), || !bundle(cluster).is_empty() && bundle(cluster) != before)
+        );
         let answered = wait_until(Duration::from_secs(60), || {
             n += 1;
             made(cluster, &format!("again-{n}"), |_| ()).1["spec"]["runtimeClassName"] == "cocoon"
@@ -86,8 +98,21 @@ fn pods_get_what_they_lack_and_are_made_without_the_webhook_too() {
         assert!(answered, "{}", installed.words());
 
         // Nobody answers: pods are made as if there were no webhook.
-        cluster.kubectl(&["scale", "deployment", "cocoon-operator", "-n", "cocoon-system", "--replicas=0"]).unwrap();
-        cluster.kubectl(&["wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator", "-n", "cocoon-system", "--timeout=60s"]).unwrap();
+        cluster
+            .kubectl(&["scale", "deployment", "cocoon-operator", "-n", "cocoon-system", "--replicas=0"])
+            .unwrap();
+        cluster
+            .kubectl(&[
+                "wait",
+                "--for=delete",
+                "pod",
+                "-l",
+                "app.kubernetes.io/component=operator",
+                "-n",
+                "cocoon-system",
+                "--timeout=60s",
+            ])
+            .unwrap();
         let (said, seen) = made(cluster, "without", |_| ());
         assert!(seen["spec"].get("runtimeClassName").is_none() && said.is_empty(), "{said}{}", seen["spec"]);
         cluster.kubectl(&["delete", "namespace", "trial", "--timeout=120s"]).unwrap();

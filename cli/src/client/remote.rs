@@ -104,9 +104,8 @@ impl Remote {
         let answer = self.ask(method, path, content_type, body).await?;
         let status = answer.status.as_u16();
         let body = answer.bytes(MAX_ANSWER).await;
-        let body = body.map_err(|e| {
-            Failure::new(Code::RegisterFailed, format!("Trustee at {}: {e}", self.url))
-        })?;
+        let body =
+            body.map_err(|e| Failure::new(Code::RegisterFailed, format!("Trustee at {}: {e}", self.url)))?;
         Ok(Answer { status, body })
     }
 

@@ -43,12 +43,18 @@ impl Target {
     /// Has `write` write a file beside the target, which it becomes if all went well; then removes the oldest.
     fn write<T>(&self, write: impl FnOnce(&mut File) -> Result<T, Failure>) -> Result<T, Failure> {
         let file = &self.file;
-        let failed = |e: std::io::Error| Failure::new(Code::StoreUnavailable, format!("{}: {e}", file.display()));
+        let failed =
+            |e: std::io::Error| Failure::new(Code::StoreUnavailable, format!("{}: {e}", file.display()));
         let mut new = file.as_os_str().to_owned();
         new.push(format!(".new-{}", dirs::random_hex(6)?));
-        let written = (|| {
-            let mut out =
-                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+        let written = (|| -> Result<T, Failure> {
+            let mut out = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&new)
+                .map_err(failed)?;
             let made = write(&mut out)?;
             out.sync_all().map_err(failed)?;
             std::fs::rename(&new, file).map_err(failed)?;

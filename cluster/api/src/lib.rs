@@ -34,8 +34,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use condition::{ConditionKind, condition, set_condition};
-pub use entry::{ENTRY_FINALIZER, EntryStatus};
 pub use containerd::{Containerd, Paths, Restart};
+pub use entry::{ENTRY_FINALIZER, EntryStatus};
 pub use guests::{Acceleration, GuestImage, Guests};
 pub use names::*;
 pub use node::{CocoonNode, CocoonNodeSpec, CocoonNodeStatus, NodeSettings, Phase, WantedState};
@@ -46,11 +46,11 @@ pub use runtime::{
     UninstallPolicy,
 };
 pub use status::{CocoonRuntimeStatus, Failing, NodeCounts, Revisions};
-pub use trustee_secret::{SecretEntry, TrusteeSecret, TrusteeSecretSpec};
 pub use trustee::{
-    Backup, DatabaseReference, DeletionPolicy, Exposure, SecretKey, TlsSource, Trustee, TrusteeSpec, TrusteeState, TrusteeStatus,
-    Volume,
+    Backup, DatabaseReference, DeletionPolicy, Exposure, SecretKey, TlsSource, Trustee, TrusteeSpec,
+    TrusteeState, TrusteeStatus, Volume,
 };
+pub use trustee_secret::{SecretEntry, TrusteeSecret, TrusteeSecretSpec};
 pub use update::{Canary, OnFailure, Update, UpdateStrategy};
 
 /// The definitions of all kinds, as `cocoon operator crds` prints them.

@@ -66,7 +66,10 @@ pub struct TrusteeSpec {
     /// Whether evidence of the simulated TEE is accepted: for trying out, since anybody can make it.
     pub accept_simulated: bool,
     /// Whose simulated TEEs: of each node two certificates, PEM, `ark` before `ask`, as in the folder `sim` of its data.
-    #[schemars(length(max = 64), inner(length(min = 1, max = 8192), regex(pattern = "^-----BEGIN CERTIFICATE-----")))]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 8192), regex(pattern = "^-----BEGIN CERTIFICATE-----"))
+    )]
     pub simulated_roots: Vec<String>,
     /// What becomes of volume and sealing key when the Trustee is deleted.
     pub deletion_policy: DeletionPolicy,

@@ -1,8 +1,8 @@
 //! `cocoon operator install` and `uninstall`: the objects of [`crate::manifests`], put into a cluster and taken out.
 
 use cocoon_cluster_api::{CocoonRuntime, MANAGER, TrusteeReferenceValues, TrusteeReleaseRule, TrusteeSecret};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,13 +104,18 @@ async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(
             None => std::future::pending().await,
         }
     };
-    let others = futures::future::select(pin!(trustees), pin!(webhook));
-    futures::future::select(pin!(runtimes), others).await;
+    tokio::select! {
+        () = runtimes => {}
+        () = trustees => {}
+        () = webhook => {}
+    }
     Err(Error::Own("the controller ended".into()))
 }
 
 /// What a controller says of a pass.
-pub(crate) fn heard<E: std::error::Error + 'static>(result: Result<String, controller::Error<E, watcher::Error>>) {
+pub(crate) fn heard<E: std::error::Error + 'static>(
+    result: Result<String, controller::Error<E, watcher::Error>>,
+) {
     match result {
         Ok(name) => debug!(name, "a pass is done"),
         // Failures of passes were logged where they are tried again.

@@ -31,8 +31,11 @@ impl<'a> Installed<'a> {
     /// # Errors
     /// Where it does not come up.
     pub fn start(cluster: &'a Cluster, flags: &[&str]) -> Result<Option<Self>> {
-        let (Some(program), Some(shim), Some(guest)) = (cocoon_program(), shim_program(), guest_image()) else {
-            println!("skipped: COCOON_BIN, COCOON_SHIM_BIN, COCOON_GUEST_IMAGE do not name what to test (make test does)");
+        let (Some(program), Some(shim), Some(guest)) = (cocoon_program(), shim_program(), guest_image())
+        else {
+            println!(
+                "skipped: COCOON_BIN, COCOON_SHIM_BIN, COCOON_GUEST_IMAGE do not name what to test (make test does)"
+            );
             return Ok(None);
         };
         let image = push(cluster, &program, Path::new(&shim), &guest)?;
@@ -40,7 +43,8 @@ impl<'a> Installed<'a> {
         let installed = Installed { cluster, image, program, flags };
         let manifest = installed.cocoon("manifests")?;
         cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], manifest.as_bytes())?;
-        installed.wait(&["deployments", "-n", "cocoon-system"], "cocoon-operator", |d| is_true(d, "Available"))?;
+        installed
+            .wait(&["deployments", "-n", "cocoon-system"], "cocoon-operator", |d| is_true(d, "Available"))?;
         Ok(Some(installed))
     }
 
@@ -68,7 +72,15 @@ impl<'a> Installed<'a> {
     pub fn words(&self) -> String {
         let look = |args: &[&str]| self.cluster.kubectl(args).unwrap_or_else(|e| e.to_string());
         [
-            look(&["logs", "-n", "cocoon-system", "-l", "app.kubernetes.io/name=cocoon", "--tail=60", "--prefix"]),
+            look(&[
+                "logs",
+                "-n",
+                "cocoon-system",
+                "-l",
+                "app.kubernetes.io/name=cocoon",
+                "--tail=60",
+                "--prefix",
+            ]),
             look(&["describe", "pods", "-n", "cocoon-system"]),
         ]
         .join("\n")

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use cocoon_cluster_api::{NAMESPACE, labels};
 use serde_json::{Value, json};
 
-use super::{definitions, webhook};
 use super::rights::{Scope, Who, rules};
+use super::{definitions, webhook};
 
 /// Name of the operator's Deployment, its account and its roles.
 pub const OPERATOR: &str = "cocoon-operator";

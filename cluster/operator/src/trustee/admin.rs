@@ -34,10 +34,13 @@ impl Admin {
     /// Where the Secrets are absent or not what they should be.
     pub async fn of(trustee: &Trustee, secrets: &NamedSecrets) -> Result<Self, Error> {
         let (names, ns) = (Names::of(trustee), trustee.namespace().unwrap_or_default());
-        let lacks = |name: &str| Error::Own(format!("Secret {name} of Trustee {} is not complete", trustee.name_any()));
+        let lacks = |name: &str| {
+            Error::Own(format!("Secret {name} of Trustee {} is not complete", trustee.name_any()))
+        };
         let secret = secrets.get(&ns, &names.admin).await?.ok_or_else(|| lacks(&names.admin))?;
         let token = secret.data.as_ref().and_then(|d| d.get("token")).map(|t| t.0.clone());
-        let token = Zeroizing::new(token.and_then(|t| String::from_utf8(t).ok()).ok_or_else(|| lacks(&names.admin))?);
+        let token =
+            Zeroizing::new(token.and_then(|t| String::from_utf8(t).ok()).ok_or_else(|| lacks(&names.admin))?);
         let tls = secrets.get(&ns, &names.tls).await?;
         let ca = tls.and_then(|s| authorities(&s)).ok_or_else(|| lacks(&names.tls))?;
         let options = Options {
@@ -58,7 +61,9 @@ impl Admin {
         let Some(body) = self.send(Method::GET, path, "application/json", Bytes::new()).await? else {
             return Ok(None);
         };
-        serde_json::from_slice(&body).map(Some).map_err(|e| Error::Trustee(format!("its answer is not JSON: {e}")))
+        serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|e| Error::Trustee(format!("its answer is not JSON: {e}")))
     }
 
     /// Sends JSON.

@@ -115,7 +115,8 @@ impl Own<'_> {
         let today = certificate::today();
         let authority = self
             .once(&names.authority, true, || {
-                let Identity { certificate, key } = certificate::new_authority(&certificate_name(self.trustee), today)?;
+                let Identity { certificate, key } =
+                    certificate::new_authority(&certificate_name(self.trustee), today)?;
                 Ok([("ca.crt".to_owned(), certificate.into_bytes()), ("ca.key".to_owned(), key.into_bytes())]
                     .into())
             })
@@ -135,7 +136,8 @@ impl Own<'_> {
             let same = s.data.as_ref().and_then(|d| d.get("ca.crt")).is_some_and(|b| b.0 == ca.as_bytes());
             same && note(FOR) == wished.join(",")
                 && !certificate::is_due(&note(RENEW), today)
-                && note(CONTENT) == content(s.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())))
+                && note(CONTENT)
+                    == content(s.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())))
         });
         if !good {
             let server = certificate::new_server(&certificate_name(self.trustee), &key, &wished, today)?;

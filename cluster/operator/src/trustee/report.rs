@@ -55,7 +55,10 @@ pub async fn tell(shared: &Shared, trustee: &Trustee, names: &Names, bundle: Str
     status.conditions.clone_from(&old.conditions);
     let mut set = |kind, holds, reason: &str| {
         let (generation, now) = (trustee.metadata.generation, Time(Timestamp::now()));
-        set_condition(&mut status.conditions, condition(kind, holds, reason, message.clone(), generation, now));
+        set_condition(
+            &mut status.conditions,
+            condition(kind, holds, reason, message.clone(), generation, now),
+        );
     };
     set(ConditionKind::Ready, serving, reason);
     set(ConditionKind::Progressing, !complete, if complete { "Complete" } else { "Replicas" });
@@ -68,7 +71,12 @@ pub async fn tell(shared: &Shared, trustee: &Trustee, names: &Names, bundle: Str
 ///
 /// # Errors
 /// Of the API server.
-pub async fn wait(shared: &Shared, trustee: &Trustee, reason: &str, message: String) -> Result<Action, Error> {
+pub async fn wait(
+    shared: &Shared,
+    trustee: &Trustee,
+    reason: &str,
+    message: String,
+) -> Result<Action, Error> {
     let mut status = trustee.status.clone().unwrap_or_default();
     let (generation, now) = (trustee.metadata.generation, Time(Timestamp::now()));
     set_condition(
@@ -128,6 +136,7 @@ fn trouble(pod: &Pod) -> Option<String> {
             return Some(format!("{name}: {reason} {}", words.chars().take(400).collect::<String>()));
         }
     }
-    let unplaced = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    let unplaced =
+        status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
     unplaced.map(|c| format!("{name}: {}", c.message.clone().unwrap_or_default()))
 }

@@ -30,7 +30,10 @@ const CA_MANAGER: &str = "cocoon-operator-webhook";
 pub async fn keep(client: Client, namespace: String) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
-    let mut changes = futures::stream::select(changes(secrets.clone(), NAME), changes(configurations.clone(), CONFIGURATION));
+    let mut changes = futures::stream::select(
+        changes(secrets.clone(), NAME),
+        changes(configurations.clone(), CONFIGURATION),
+    );
     let failures = Failures::default();
     loop {
         let pause = match pass(&secrets, &configurations, &namespace).await {
@@ -52,7 +55,12 @@ pub async fn keep(client: Client, namespace: String) {
 /// Changes of one object.
 fn changes<K>(api: Api<K>, name: &str) -> impl Stream<Item = ()> + Send + Unpin + use<K>
 where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
 {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     watcher(api, config).default_backoff().filter_map(|event| async move { event.ok().map(drop) }).boxed()
@@ -144,7 +152,9 @@ async fn point(configurations: &Api<MutatingWebhookConfiguration>, bundle: &str)
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": CONFIGURATION}, "webhooks": webhooks,
     });
-    configurations.patch(CONFIGURATION, &PatchParams::apply(CA_MANAGER).force(), &Patch::Apply(&object)).await?;
+    configurations
+        .patch(CONFIGURATION, &PatchParams::apply(CA_MANAGER).force(), &Patch::Apply(&object))
+        .await?;
     Ok(())
 }
 

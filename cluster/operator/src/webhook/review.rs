@@ -74,7 +74,9 @@ fn requests(pod: &Value) -> Vec<Value> {
             patch.push(json!({"op": "add", "path": at, "value": {"requests": lacks}}));
         } else if container.pointer("/resources/requests").is_some_and(Value::is_object) {
             patch.extend(
-                lacks.iter().map(|(k, v)| json!({"op": "add", "path": format!("{at}/requests/{k}"), "value": v})),
+                lacks
+                    .iter()
+                    .map(|(k, v)| json!({"op": "add", "path": format!("{at}/requests/{k}"), "value": v})),
             );
         } else {
             patch.push(json!({"op": "add", "path": format!("{at}/requests"), "value": lacks}));
@@ -171,7 +173,8 @@ mod tests {
 
     #[test]
     fn warnings_name_what_a_guest_refuses_and_stay_short() {
-        let volumes: Vec<Value> = (0..100).map(|i| json!({"name": format!("v{i}{}", "x".repeat(500)), "hostPath": {}})).collect();
+        let volumes: Vec<Value> =
+            (0..100).map(|i| json!({"name": format!("v{i}{}", "x".repeat(500)), "hostPath": {}})).collect();
         let pod = json!({"spec": {
             "hostNetwork": true, "hostPID": true, "hostIPC": true, "volumes": volumes,
             "containers": [{"name": "p", "securityContext": {"privileged": true}}],
@@ -179,9 +182,14 @@ mod tests {
         let warnings = asked(&pod).1;
         let warnings: Vec<&str> = warnings.as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
         assert_eq!(warnings.len(), 6, "{warnings:?}");
-        for (said, part) in
-            warnings.iter().zip(["hostNetwork", "hostPID", "hostIPC", "hostPath", "privileged containers p", "no plan"])
-        {
+        for (said, part) in warnings.iter().zip([
+            "hostNetwork",
+            "hostPID",
+            "hostIPC",
+            "hostPath",
+            "privileged containers p",
+            "no plan",
+        ]) {
             assert!(said.contains(part) && said.len() < 512, "{said}");
         }
     }
@@ -192,7 +200,12 @@ mod tests {
             assert!(answer("cocoon", bad).is_err());
         }
         assert!(answer("../cocoon", br#"{"request": {"uid": "u"}}"#).is_err());
-        for odd in [json!(7), json!({"spec": 7}), json!({"spec": {"containers": 7, "volumes": {}}}), json!({"spec": {"containers": [7]}})] {
+        for odd in [
+            json!(7),
+            json!({"spec": 7}),
+            json!({"spec": {"containers": 7, "volumes": {}}}),
+            json!({"spec": {"containers": [7]}}),
+        ] {
             asked(&odd);
         }
     }

@@ -53,7 +53,8 @@ impl ResolvesServerCert for Shown {
 /// # Errors
 /// Where the port cannot be listened on.
 pub async fn serve(client: Client, namespace: String, address: SocketAddr) -> Result<(), Error> {
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Port { port: address.port(), source })?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| Error::Port { port: address.port(), source })?;
     let shown = Arc::new(Shown::default());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider.clone())
@@ -84,7 +85,12 @@ pub async fn serve(client: Client, namespace: String, address: SocketAddr) -> Re
 }
 
 /// Shows each new certificate from when it is in the Secret.
-async fn follow(client: Client, namespace: String, shown: Arc<Shown>, provider: Arc<rustls::crypto::CryptoProvider>) {
+async fn follow(
+    client: Client,
+    namespace: String,
+    shown: Arc<Shown>,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) {
     let ticks = Arc::new(Ticks::default());
     let mut changes = Box::pin(ticks.stream());
     let secrets = NamedSecrets::new(client, ticks.clone());
@@ -109,7 +115,9 @@ fn certified(secret: &Secret, provider: &rustls::crypto::CryptoProvider) -> Resu
         let found = secret.data.as_ref().and_then(|d| d.get(name)).map(|b| b.0.as_slice());
         found.ok_or_else(|| Error::Own(format!("it has no {name}")))
     };
-    let chain = CertificateDer::pem_slice_iter(entry("tls.crt")?).collect::<Result<Vec<_>, _>>().map_err(|e| bad(&e))?;
+    let chain = CertificateDer::pem_slice_iter(entry("tls.crt")?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| bad(&e))?;
     let key = PrivateKeyDer::from_pem_slice(entry("tls.key")?).map_err(|e| bad(&e))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|e| bad(&e))
 }
@@ -148,7 +156,9 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
     Ok(match review::answer(&class, &body.to_bytes()) {
         Ok(answer) => {
             let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
-            response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
             response
         }
         Err(why) => plain(StatusCode::BAD_REQUEST, why),

@@ -8,14 +8,13 @@ use axum::body::Body;
 use bytes::Bytes;
 use cocoon_stage::Code;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::body::Frame;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{Answer, Call, missing, refusal};
 use crate::Trustee;
-use crate::reply::{Refusal, Variant};
+use crate::reply::{self, Refusal, Variant};
 
 /// Each holds a snapshot of the store: one at a time.
 static ONE: Semaphore = Semaphore::const_new(1);
@@ -55,7 +54,8 @@ pub(super) fn backup(t: &Trustee, call: &Call) -> Answer {
         return Err(missing());
     }
     let Ok(turn) = ONE.try_acquire() else {
-        let busy = Refusal::coded(Variant::PluginInternalError, Code::ServerBusy, "a backup is being made already");
+        let busy =
+            Refusal::coded(Variant::PluginInternalError, Code::ServerBusy, "a backup is being made already");
         return Err(busy.with_status(StatusCode::SERVICE_UNAVAILABLE));
     };
     // What is acknowledged is in the store, and so in the backup.
@@ -65,16 +65,16 @@ pub(super) fn backup(t: &Trustee, call: &Call) -> Answer {
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
         match cocoon_store::backup(store.as_ref(), &mut Sending(&sender), None) {
-            Ok(summary) => tracing::info!(request_id = %id, records = summary.records, bytes = summary.bytes, "backed up"),
+            Ok(summary) => {
+                tracing::info!(request_id = %id, records = summary.records, bytes = summary.bytes, "backed up")
+            }
             Err(error) => {
                 tracing::warn!(request_id = %id, %error, "a backup failed");
                 drop(sender.blocking_send(Err(Error::other("the backup failed"))));
             }
         }
     });
-    let mut response = axum::response::Response::new(Body::new(Pieces(receiver)));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = reply::raw("application/octet-stream", Vec::new(), &call.id);
+    *response.body_mut() = Body::new(Pieces(receiver));
     Ok(response)
 }

@@ -3,7 +3,8 @@
 use http::Method;
 
 use super::{
-    Answer, Call, Operation, audit, backup, policies, references, rules, secrets, tenants, verdicts, workloads,
+    Answer, Call, Operation, audit, backup, policies, references, rules, secrets, tenants, verdicts,
+    workloads,
 };
 use crate::Trustee;
 

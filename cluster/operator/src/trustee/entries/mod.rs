@@ -12,9 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_cluster_api::{
-    ConditionKind, ENTRY_FINALIZER, EntryStatus, Trustee, condition, set_condition,
-};
+use cocoon_cluster_api::{ConditionKind, ENTRY_FINALIZER, EntryStatus, Trustee, condition, set_condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
@@ -118,7 +116,8 @@ async fn pass<K: Entry>(shared: &Shared, entry: &K) -> Result<Action, Error> {
         return Ok(Action::await_change());
     };
     if !answers(&trustee) {
-        let message = format!("Trustee {} does not answer yet; kubectl describe trustee {0}", entry.trustee());
+        let message =
+            format!("Trustee {} does not answer yet; kubectl describe trustee {0}", entry.trustee());
         say(shared, entry, "TrusteeNotReady", message).await?;
         return Ok(Action::await_change());
     }
@@ -213,7 +212,10 @@ async fn installed<K: Entry>(
     });
     if settled && differed > 0 {
         status.corrected = status.corrected.saturating_add(1);
-        let note = format!("Trustee had {differed} of {} otherwise or not at all; put right", what.len().max(differed));
+        let note = format!(
+            "Trustee had {differed} of {} otherwise or not at all; put right",
+            what.len().max(differed)
+        );
         event(shared, entry, true, "Corrected", note).await;
     } else if !settled {
         event(shared, entry, false, "Installed", message.clone()).await;

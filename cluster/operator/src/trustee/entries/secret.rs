@@ -81,7 +81,8 @@ impl Entry for TrusteeSecret {
         let named = self.spec.entries.iter().map(|e| e.path.clone());
         let waits = self.status.iter().flat_map(|s| &s.conditions).any(|c| c.reason == "PathTaken");
         // What another has is not ours to remove.
-        let all: BTreeSet<String> = if waits { known.into_iter().collect() } else { known.into_iter().chain(named).collect() };
+        let all: BTreeSet<String> =
+            if waits { known.into_iter().collect() } else { known.into_iter().chain(named).collect() };
         for path in all {
             admin.delete(&format!("secrets/{path}")).await?;
         }
