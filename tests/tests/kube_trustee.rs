@@ -279,7 +279,7 @@ fn restored(world: &World) {
                 "args": ["trustee", "restore", format!("/backup/{}", files[0]), "--config", "/etc/trustee/settings/trustee.toml"],
                 "volumeMounts": [
                     mount("backup", "/backup"), mount("state", "/var/lib/trustee"),
-                    mount("settings", "/etc/trustee/settings"), mount("seal", "/etc/trustee/seal"),
+                    mount("settings", "/etc/trustee/settings"), {"name": "seal", "mountPath": "/etc/trustee/seal/key", "subPath": "key"},
                 ],
             }],
             "volumes": [

@@ -30,7 +30,7 @@ fn bundle(cluster: &Cluster) -> String {
 
 #[test]
 fn pods_get_what_they_lack_and_are_made_without_the_webhook_too() {
-    tell(Options::cocoon(), |cluster| {
+    tell(Options { owner: false, ..Options::cocoon() }, |cluster| {
         let Some(installed) = Installed::start(cluster, &["--webhook"]).unwrap() else { return };
         let labelled = json!({
             "apiVersion": "v1", "kind": "Namespace",

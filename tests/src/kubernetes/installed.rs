@@ -109,18 +109,19 @@ fn push(cluster: &Cluster, program: &Path, shim: &Path, guest: &Path) -> Result<
     let layout = folder.path().join("layout");
     let text = |path: &Path| path.display().to_string();
     let (program_path, shim_path, guest_path) = (text(&small_program), text(&small_shim), text(guest));
+    let out = text(&layout);
     let args = [
         ["operator", "image"],
         ["--program", &program_path],
         ["--shim", &shim_path],
         ["--guest-image", &guest_path],
-        ["--out", &text(&layout)],
+        ["--out", &out],
         ["--tag", "1"],
     ]
     .concat();
     run(&text(program), args)?;
     let name = format!("{}/cocoon:1", cluster.registry().address());
-    let (from, to) = (format!("oci:{}:1", text(&layout)), format!("docker://{name}"));
+    let (from, to) = (format!("oci:{out}:1"), format!("docker://{name}"));
     run("skopeo", ["copy", "--dest-tls-verify=false", &from, &to])?;
     Ok(name)
 }

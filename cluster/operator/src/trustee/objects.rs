@@ -208,7 +208,8 @@ fn template(
         json!({"name": "settings", "mountPath": "/etc/trustee/settings", "readOnly": true}),
         json!({"name": "admin", "mountPath": "/etc/trustee/admin", "readOnly": true}),
         json!({"name": "tls", "mountPath": "/etc/trustee/tls", "readOnly": true}),
-        json!({"name": "seal", "mountPath": "/etc/trustee/seal", "readOnly": true}),
+        // The file itself: Trustee follows no link to a key.
+        json!({"name": "seal", "mountPath": "/etc/trustee/seal/key", "subPath": "key", "readOnly": true}),
         json!({"name": "state", "mountPath": STATE}),
     ];
     volumes.push(match has_volume(spec) {
