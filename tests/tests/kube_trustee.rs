@@ -55,8 +55,11 @@ fn corrected(world: &World) {
     }
     assert_eq!(world.cocoon(&["secret", "list"]).unwrap(), "default/app/password\n");
     assert!(world.cocoon(&["secret", "rules", "show", "k8s-app"]).unwrap().contains("default/app/*"));
-    let values = world.cocoon(&["reference", "list"]).unwrap();
-    assert!(!values.contains("sim_strange") && !values.contains("255"), "{values}");
+    let values = world.cocoon(&["reference", "list", "--json"]).unwrap();
+    let values: Value = serde_json::from_str(&values).unwrap();
+    for record in values.as_array().unwrap() {
+        assert_eq!(record["values"], world.simulated().1[record["name"].as_str().unwrap()], "{record}");
+    }
     let events = world.cluster.kubectl(&["get", "events", "-n", NS]).unwrap();
     assert!(events.contains("Corrected"), "{events}");
 }
