@@ -72,7 +72,7 @@ async fn pass(
     namespace: &str,
 ) -> Result<(), Error> {
     let live = secrets.get_opt(NAME).await?;
-    let bundle = live.as_ref().and_then(|s| usable(s));
+    let bundle = live.as_ref().and_then(usable);
     let bundle = match bundle {
         Some(bundle) => bundle,
         None => {
