@@ -100,6 +100,8 @@ pub async fn fetch(target: &Target, common: &Common) -> Result<(), Failure> {
                 let piece = piece.map_err(|e| failed(format!("Trustee's answer ended early: {e}")))?;
                 std::io::Write::write_all(out, &piece).map_err(|e| failed(e.to_string()))?;
             }
+            // It is read from its beginning.
+            std::io::Seek::rewind(out).map_err(|e| failed(e.to_string()))?;
             Ok(cocoon_store::verify_backup(out, None)?)
         })
     })?;
