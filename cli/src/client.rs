@@ -113,6 +113,22 @@ impl AdminClient {
         parse(&self.send(Method::POST, path, body.map(Sent::Json), what).await?)
     }
 
+    /// Asks a Trustee at a URL, by POST, for something that is too large to be held: the answer whose body is still to be read.
+    pub async fn download(&self, path: &str, what: &str) -> Result<cocoon_http::Response, Failure> {
+        let path = format!("{}/cocoon/v0/{path}", self.prefix);
+        let Home::Remote(remote) = &self.home else {
+            return Err(Failure::new(Code::UsageInvalid, "this asks a Trustee at a URL; give --trustee"));
+        };
+        let answer = remote.ask(Method::POST, &path, "application/json", Bytes::new()).await?;
+        let status = answer.status.as_u16();
+        if (200..300).contains(&status) {
+            return Ok(answer);
+        }
+        let body = answer.bytes(remote::MAX_ANSWER).await;
+        let body = body.map_err(|e| Failure::new(Code::RegisterFailed, e.to_string()))?;
+        Err(self.refusal(&Answer { status, body, date: None }, &path, what))
+    }
+
     /// Removes something; gives the answer's JSON, null if it has no body.
     pub async fn delete(&self, path: &str, what: &str) -> Result<Value, Failure> {
         parse(&self.send(Method::DELETE, path, None, what).await?)

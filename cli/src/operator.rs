@@ -59,6 +59,7 @@ fn shape(args: &OperatorShape) -> Shape {
         pull_secrets: args.pull_secrets.clone(),
         replicas: args.replicas.into(),
         trustees: if args.trustees.is_empty() { vec![args.namespace.clone()] } else { args.trustees.clone() },
+        webhook: args.webhook.into(),
     }
 }
 
@@ -75,6 +76,7 @@ async fn run(args: OperatorRunArgs) -> Result<(), Failure> {
         image: args.image,
         address: args.listen,
         trustees: args.trustees,
+        webhook: args.webhook.then_some(args.webhook_listen),
     };
     let stop = async move {
         signals.next().await;

@@ -40,7 +40,13 @@ pub async fn main(command: TrusteeCommand) -> Result<(), Failure> {
             say(text(&made, "kid"));
             Ok(())
         }
-        TrusteeCommand::Backup { file, key, place } => backup::backup(&file, key.as_deref(), &place),
+        TrusteeCommand::Backup { file, into, keep, key, place, common } => {
+            let target = backup::Target::new(file, into, keep)?;
+            match &common.trustee {
+                Some(_) => backup::fetch(&target, &common).await,
+                None => backup::backup(&target, key.as_deref(), &place),
+            }
+        }
         TrusteeCommand::Restore { file, key, replace, place } => {
             backup::restore(&file, key.as_deref(), replace, &place)
         }

@@ -31,6 +31,8 @@ pub struct Postgres {
     // The server refuses to run as root.
     account: Option<(u32, u32)>,
     port: u16,
+    // An address that others reach, and the certificate with which it is proved there.
+    exposed: Option<(String, String)>,
     keeper: Option<Child>,
 }
 
@@ -40,6 +42,18 @@ impl Postgres {
     /// # Errors
     /// Where it does not start: with its words.
     pub fn start() -> Result<Option<Self>> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that serves on this address too, with TLS.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_on(address: &str) -> Result<Option<Self>> {
+        Self::start_with(Some(address))
+    }
+
+    fn start_with(address: Option<&str>) -> Result<Option<Self>> {
         let Some(programs) = programs() else {
             println!("skipped: PostgreSQL is not installed");
             return Ok(None);
@@ -54,11 +68,14 @@ impl Postgres {
             chown(folder.path(), Some(user), Some(group))?;
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut server = Postgres { folder, programs, account, port, keeper: None };
+        let mut server = Postgres { folder, programs, account, port, exposed: None, keeper: None };
         let mut initdb = server.command("initdb");
         initdb.args(["-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
         initdb.arg("--pwfile").arg(&password).arg("-D").arg(server.data());
         finish("initdb", initdb)?;
+        if let Some(address) = address {
+            server.expose(address)?;
+        }
         server.run()?;
         let mut createdb = server.command("createdb");
         createdb.env("PGPASSWORD", PASSWORD).arg("-h").arg(server.folder.path());
@@ -71,6 +88,33 @@ impl Postgres {
     pub fn url(&self) -> String {
         let host = self.folder.path().display().to_string().replace('/', "%2F");
         format!("postgres://{USER}:{PASSWORD}@{host}:{}/{DATABASE}", self.port)
+    }
+
+    /// The URL at the address for others, without a certificate's file, and the certificate to trust (PEM).
+    ///
+    /// # Errors
+    /// Where it serves this machine alone.
+    pub fn exposed(&self) -> Result<(String, &str)> {
+        let (address, certificate) = self.exposed.as_ref().context("it serves this machine alone")?;
+        Ok((format!("postgres://{USER}:{PASSWORD}@{address}:{}/{DATABASE}", self.port), certificate))
+    }
+
+    /// A certificate for an address, and the right to log in from everywhere.
+    fn expose(&mut self, address: &str) -> Result<()> {
+        let made = rcgen::generate_simple_self_signed(vec![address.to_owned()])?;
+        let key = self.folder.path().join("server.key");
+        let certificate = self.folder.path().join("server.pem");
+        fs::write(&key, made.signing_key.serialize_pem())?;
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o600))?;
+        fs::write(&certificate, made.cert.pem())?;
+        if let Some((user, group)) = self.account {
+            chown(&key, Some(user), Some(group))?;
+        }
+        let rules = self.data().join("pg_hba.conf");
+        let all = fs::read_to_string(&rules)? + "\nhostssl all all 0.0.0.0/0 scram-sha-256\n";
+        fs::write(&rules, all)?;
+        self.exposed = Some((address.to_owned(), made.cert.pem()));
+        Ok(())
     }
 
     /// `kill -9` of the server. Its processes that serve connections end soon after.
@@ -104,7 +148,19 @@ impl Postgres {
         self.end();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
-        command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+        let mut addresses = "listen_addresses=127.0.0.1".to_owned();
+        if let Some((address, _)) = &self.exposed {
+            addresses.push_str(&format!(",{address}"));
+            let file = |name: &str| self.folder.path().join(name).display().to_string();
+            for setting in [
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={}", file("server.pem")),
+                format!("ssl_key_file={}", file("server.key")),
+            ] {
+                command.args(["-c", &setting]);
+            }
+        }
+        command.args(["-p", &self.port.to_string(), "-c", &addresses]);
         command.args(["-c", "shared_buffers=16MB", "-c", "max_connections=60"]);
         let mut keeper = self.plain("/bin/sh");
         keeper.args(["-c", KEEPER, "keeper"]).arg(command.get_program()).args(command.get_args());

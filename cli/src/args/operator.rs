@@ -45,6 +45,9 @@ pub struct OperatorShape {
     /// A namespace that may have a Trustee; may be given several times. Default: the operator's own.
     #[arg(long = "trustee-namespace", value_name = "NAME")]
     pub trustees: Vec<String>,
+    /// With an admission webhook that gives pods of labelled namespaces their runtime class, and warns.
+    #[arg(long)]
+    pub webhook: bool,
 }
 
 /// `cocoon operator run`.
@@ -65,6 +68,12 @@ pub struct OperatorRunArgs {
     /// A namespace that may have a Trustee; may be given several times.
     #[arg(long = "trustee-namespace", value_name = "NAME")]
     pub trustees: Vec<String>,
+    /// Serve the admission webhook.
+    #[arg(long, env = "COCOON_WEBHOOK")]
+    pub webhook: bool,
+    /// Where the webhook is.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:9443")]
+    pub webhook_listen: SocketAddr,
 }
 
 /// `cocoon operator install`.

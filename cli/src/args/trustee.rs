@@ -20,15 +20,25 @@ pub enum TrusteeCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Write all state to one file. Sealed values stay sealed: keep the sealing key too.
+    /// Write all state to one file. Sealed values stay sealed: keep the sealing key too. With --trustee, of a Trustee that goes on
+    /// serving.
     Backup {
         /// The file to write.
-        file: PathBuf,
+        #[arg(required_unless_present = "into", conflicts_with = "into")]
+        file: Option<PathBuf>,
+        /// Write a new file, named after the time, into this folder.
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+        /// Of the files in that folder keep so many, the newest.
+        #[arg(long, value_name = "N", requires = "into", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
         /// Encrypt it with the key in this file (32 bytes); made where there is none.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with = "trustee")]
         key: Option<PathBuf>,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        common: Common,
     },
     /// Put a backup's content into the state, after the whole file was verified. Stop Trustee before.
     Restore {

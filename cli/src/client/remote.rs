@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::Answer;
 
 /// Largest answer of the admin API, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
+pub(super) const MAX_ANSWER: usize = 64 << 20;
 
 /// A Trustee's admin API over HTTP.
 pub struct Remote {
@@ -101,6 +101,23 @@ impl Remote {
         content_type: &str,
         body: Bytes,
     ) -> Result<Answer, Failure> {
+        let answer = self.ask(method, path, content_type, body).await?;
+        let status = answer.status.as_u16();
+        let date = answer.header("date").map(str::to_owned);
+        let body = answer.bytes(MAX_ANSWER).await;
+        let body =
+            body.map_err(|e| Failure::new(Code::RegisterFailed, format!("Trustee at {}: {e}", self.url)))?;
+        Ok(Answer { status, body, date })
+    }
+
+    /// Makes a request; the answer's body is still to be read.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<cocoon_http::Response, Failure> {
         let failed =
             |reason: String| Failure::new(Code::RegisterFailed, format!("Trustee at {}: {reason}", self.url));
         let mut bearer = header::HeaderValue::from_str(&format!("Bearer {}", self.token.as_str()))
@@ -113,11 +130,7 @@ impl Remote {
             .header(header::CONTENT_TYPE, content_type)
             .body(body)
             .map_err(|e| failed(e.to_string()))?;
-        let answer = self.http.send(request).await.map_err(|e| failed(e.to_string()))?;
-        let status = answer.status.as_u16();
-        let date = answer.header("date").map(str::to_owned);
-        let body = answer.bytes(MAX_ANSWER).await.map_err(|e| failed(e.to_string()))?;
-        Ok(Answer { status, body, date })
+        self.http.send(request).await.map_err(|e| failed(e.to_string()))
     }
 }
 

@@ -1,21 +1,26 @@
 //! The changeable part of the settings as Trustee takes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cocoon_config::{Admin, Metrics, Settings};
 use cocoon_sim::SecureProcessor;
 use cocoon_stage::Failure;
 use cocoon_trustee::{Live, PeerLimits, TelemetryConfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::backends::{self, Tokens};
-use super::{access, collateral, identity, verifiers};
+use super::{access, collateral, identity, invalid, read, verifiers};
 use crate::embedded::sim_dir;
 
 /// Makes it; reads the files and fetches the keys that the settings name.
 pub async fn live(settings: &Settings, folder: &Path, tokens: &Tokens) -> Result<Live, Failure> {
     let attestation = &settings.attestation;
     let simulated = match attestation.accept_simulated {
-        true => vec![SecureProcessor::open_or_create(&sim_dir()?)?.root()],
+        true if attestation.simulated_roots.is_empty() => {
+            vec![SecureProcessor::open_or_create(&sim_dir()?)?.root()]
+        }
+        true => simulated_roots(&attestation.simulated_roots)?,
         false => Vec::new(),
     };
     Ok(Live {
@@ -42,6 +47,26 @@ pub async fn live(settings: &Settings, folder: &Path, tokens: &Tokens) -> Result
         policy_id: attestation.policy_ids.first().cloned().unwrap_or_else(|| "default".into()),
         verdicts_kept: settings.explain.keep,
     })
+}
+
+/// Roots of simulated processors: pairs of certificates, root before intermediate.
+fn simulated_roots(files: &[PathBuf]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    const KEY: &str = "attestation.simulated_roots";
+    let mut roots = Vec::new();
+    for file in files {
+        let wrong = |what: &str| invalid(KEY, format!("{}: {what}", file.display()));
+        let text = read(KEY, file)?;
+        let certificates = CertificateDer::pem_slice_iter(text.as_bytes())
+            .map(|found| found.map(|certificate| certificate.to_vec()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| wrong(&e.to_string()))?;
+        let (pairs, rest) = certificates.as_chunks::<2>();
+        if pairs.is_empty() || !rest.is_empty() {
+            return Err(wrong("it has not two certificates of each processor, ark and ask"));
+        }
+        roots.extend(pairs.iter().map(|[ark, ask]| (ark.clone(), ask.clone())));
+    }
+    Ok(roots)
 }
 
 /// Limits for one address.

@@ -16,6 +16,9 @@ pub const NODE_MANAGER: &str = "cocoon-node";
 pub const FINALIZER: &str = "cocoon.dev/nodes-are-cleaned";
 /// Node label: the revision whose process runs on the node. Daemon sets select by it.
 pub const REVISION_LABEL: &str = "cocoon.dev/revision";
+/// Label of a namespace: the RuntimeClass that the webhook gives to its pods. As a pod's own label, with the value `none`: not to
+/// this one.
+pub const NAMESPACE_LABEL: &str = "cocoon.dev/runtime";
 /// Label of all that belongs to a runtime: its name.
 pub const RUNTIME_LABEL: &str = "cocoon.dev/runtime-name";
 /// Prefix of the node labels that say what a node can do; `host/node` makes them.

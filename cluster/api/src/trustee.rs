@@ -43,7 +43,9 @@ const NAME: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
 )]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "self.replicas <= 1 || has(self.state.postgres)", "message": "more than one replica needs state.postgres: an embedded store has one writer"}
+    {"rule": "self.replicas <= 1 || has(self.state.postgres)", "message": "more than one replica needs state.postgres: an embedded store has one writer"},
+    {"rule": "!self.acceptSimulated || size(self.simulatedRoots) > 0", "message": "acceptSimulated needs simulatedRoots: whose simulated TEEs"},
+    {"rule": "has(self.state.postgres) == has(oldSelf.state.postgres)", "message": "state cannot move between a volume and PostgreSQL; make another Trustee and restore a backup into it"}
 ]))]
 pub struct TrusteeSpec {
     /// Processes.
@@ -63,6 +65,17 @@ pub struct TrusteeSpec {
     pub service: Exposure,
     /// Whether evidence of the simulated TEE is accepted: for trying out, since anybody can make it.
     pub accept_simulated: bool,
+    /// Whose simulated TEEs: of each node two certificates, PEM, `ark` before `ask`, as in the folder `sim` of its data.
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 8192), regex(pattern = "^-----BEGIN CERTIFICATE-----"))
+    )]
+    pub simulated_roots: Vec<String>,
+    /// What becomes of volume and sealing key when the Trustee is deleted.
+    pub deletion_policy: DeletionPolicy,
+    /// Copies of the state, made while it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
     /// Labels that a node must have.
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
@@ -78,9 +91,42 @@ impl Default for TrusteeSpec {
             tls: TlsSource::default(),
             service: Exposure::default(),
             accept_simulated: false,
+            simulated_roots: Vec::new(),
+            deletion_policy: DeletionPolicy::default(),
+            backup: None,
             node_selector: BTreeMap::new(),
         }
     }
+}
+
+/// What becomes of volume and sealing key when a Trustee is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They stay, since what is sealed cannot be made again; a person removes them.
+    #[default]
+    Retain,
+    /// They go with it, and with them every secret.
+    Delete,
+}
+
+/// Copies of a Trustee's state. Secrets in them stay sealed: the Secret with the sealing key is to be kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Backup {
+    /// When, as cron writes it, in UTC: `30 2 * * *`.
+    #[schemars(length(min = 9, max = 128), regex(pattern = "^[-0-9A-Za-z*/,@ ]+$"))]
+    pub schedule: String,
+    /// The claim of the volume on which they are kept, in the same namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
+    pub claim: String,
+    /// How many are kept.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default = "seven")]
+    pub keep: u32,
+}
+
+fn seven() -> u32 {
+    7
 }
 
 /// Where state is kept: one of them.
@@ -123,7 +169,8 @@ impl Default for Volume {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseReference {
-    /// The Secret's entry that holds the connection URL.
+    /// The Secret's entry that holds the connection URL. Where the server's certificate is of a private CA, put that into the entry
+    /// `ca.crt` of the same Secret and `sslrootcert=/etc/trustee/database/ca.crt` into the URL.
     pub url_from: SecretKey,
 }
 
@@ -192,6 +239,7 @@ pub struct TrusteeStatus {
     /// The Secret with the administrator's token (entry `token`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_secret: Option<String>,
-    /// `Ready`.
+    /// `Ready`: at least one replica answers. `Progressing`: replicas are being made or replaced. `Degraded`: fewer answer than asked
+    /// for.
     pub conditions: Vec<Condition>,
 }

@@ -1,12 +1,13 @@
 //! `cocoon operator install` and `uninstall`: the objects of [`crate::manifests`], put into a cluster and taken out.
 
-use cocoon_cluster_api::{CocoonRuntime, MANAGER};
+use cocoon_cluster_api::{CocoonRuntime, MANAGER, TrusteeReferenceValues, TrusteeReleaseRule, TrusteeSecret};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::{await_condition, conditions};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::Value;
 
 use crate::Error;
@@ -61,6 +62,35 @@ pub async fn wait(client: &Client, namespace: &str) -> Result<(), Error> {
     waited(await_condition(deployments, OPERATOR, complete).await)
 }
 
+/// Deletes all resources of a kind, and waits until those are gone that the operator holds.
+async fn cleared<K>(client: &Client, tell: &mut dyn FnMut(&str)) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let all = match Api::<K>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => list,
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    for object in all {
+        let (ns, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let api: Api<K> = Api::namespaced(client.clone(), &ns);
+        match api.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => tell(&format!("{} {ns}/{name}: being taken out of Trustee", K::kind(&()))),
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(e) => return Err(e.into()),
+        }
+        let uid = object.uid().unwrap_or_default();
+        waited(await_condition(api, &name, conditions::is_deleted(&uid)).await)?;
+    }
+    Ok(())
+}
+
 fn waited<T>(result: Result<T, kube::runtime::wait::Error>) -> Result<(), Error> {
     result.map(drop).map_err(|e| Error::Own(e.to_string()))
 }
@@ -83,11 +113,15 @@ pub async fn clean(client: &Client, tell: &mut dyn FnMut(&str)) -> Result<(), Er
                 let uid = runtime.uid().unwrap_or_default();
                 waited(await_condition(runtimes.clone(), &name, conditions::is_deleted(&uid)).await)?;
             }
-            Ok(())
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(e) => Err(e.into()),
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(e) => return Err(e.into()),
     }
+    // What a Trustee knows goes while there is someone who takes it out: a definition cannot go before.
+    cleared::<TrusteeReferenceValues>(client, tell).await?;
+    cleared::<TrusteeReleaseRule>(client, tell).await?;
+    cleared::<TrusteeSecret>(client, tell).await?;
+    Ok(())
 }
 
 /// As [`clean`], and then deletes all objects, the last first. What is not there is fine.

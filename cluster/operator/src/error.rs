@@ -12,6 +12,12 @@ pub enum Error {
     /// Something of our own could not be made.
     #[error("{0}")]
     Own(String),
+    /// A Trustee in the cluster does not answer.
+    #[error("Trustee: {0}")]
+    Trustee(String),
+    /// A Trustee in the cluster says no.
+    #[error("Trustee refused it: {0}")]
+    Refused(String),
     /// Another operator has the lease.
     #[error("the lease was lost: {0}")]
     LeaseLost(String),

@@ -20,6 +20,7 @@ mod run;
 pub mod runtime;
 pub mod trustee;
 mod watch;
+pub mod webhook;
 
 pub use context::Context;
 pub use error::Error;

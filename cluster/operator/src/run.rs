@@ -2,22 +2,18 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_cluster_api::{CocoonRuntime, Trustee};
+use cocoon_cluster_api::CocoonRuntime;
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tracing::{debug, info, warn};
 
 use crate::health::{self, Metrics};
-use crate::runtime::backoff::Failures;
-use crate::{Context, Error, lease, runtime, trustee};
+use crate::{Context, Error, lease, runtime, trustee, webhook};
 
 /// Requests for passes over one object that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -35,6 +31,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Namespaces that may have a Trustee.
     pub trustees: Vec<String>,
+    /// Where the admission webhook is, if there is one.
+    pub webhook: Option<SocketAddr>,
 }
 
 /// Runs until `stop`.
@@ -45,6 +43,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let metrics = Metrics::default();
     let mut server = tokio::spawn(health::serve(settings.address, metrics.clone()));
     let client = crate::requests::client(&metrics.requests).await?;
+    if let Some(address) = settings.webhook {
+        let (client, namespace) = (client.clone(), settings.namespace.clone());
+        let webhook = tokio::spawn(webhook::serve(client, namespace, address));
+        let probes = server;
+        server = tokio::spawn(async move {
+            // Whichever ends, the process does.
+            futures::future::select(probes, webhook).await.factor_first().0.unwrap_or(Ok(()))
+        });
+    }
     let mut stop = Box::pin(stop);
     let leases = Api::namespaced(client.clone(), &settings.namespace);
     // One that waits for another to end is ready to work.
@@ -71,7 +78,14 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
 
 async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(), Error> {
     let (namespace, image) = (&settings.namespace, &settings.image);
-    let trustees = trustees(settings, &client, &metrics);
+    let (identity, context_client) = (&settings.identity, client.clone());
+    let trustees_client = client.clone();
+    let trustees = async {
+        if settings.trustees.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        trustee::run(&settings.trustees, &trustees_client, image, identity, &metrics, DEBOUNCE).await;
+    };
     let controller = Controller::new(Api::<CocoonRuntime>::all(client.clone()), watcher::Config::default());
     let runtimes = controller.store();
     let context =
@@ -84,38 +98,24 @@ async fn work(settings: &Settings, client: Client, metrics: Metrics) -> Result<(
         .reconcile_all_on(context.ticks.stream())
         .run(runtime::reconcile, runtime::again, context)
         .for_each(|result| async { heard(result.map(|(object, _)| object.name)) });
-    futures::future::select(pin!(runtimes), pin!(trustees)).await;
+    let webhook = async {
+        match settings.webhook {
+            Some(_) => webhook::keep(context_client, namespace.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = runtimes => {}
+        () = trustees => {}
+        () = webhook => {}
+    }
     Err(Error::Own("the controller ended".into()))
 }
 
-/// The controllers of Trustees, one for each namespace that may have one.
-async fn trustees(settings: &Settings, client: &Client, metrics: &Metrics) {
-    let shared = Arc::new(trustee::Shared {
-        client: client.clone(),
-        image: settings.image.clone(),
-        metrics: metrics.clone(),
-        failures: Failures::default(),
-    });
-    let every = watcher::Config::default;
-    let controllers = settings.trustees.iter().map(|ns| {
-        let client = || client.clone();
-        Controller::new(Api::<Trustee>::namespaced(client(), ns), every())
-            .with_config(controller::Config::default().debounce(DEBOUNCE))
-            .owns(Api::<Deployment>::namespaced(client(), ns), every())
-            .owns(Api::<Service>::namespaced(client(), ns), every())
-            .owns(Api::<ConfigMap>::namespaced(client(), ns), every())
-            .owns(Api::<Secret>::namespaced(client(), ns), every())
-            .run(trustee::reconcile, trustee::again, shared.clone())
-            .for_each(|result| async { heard(result.map(|(object, _)| object.name)) })
-    });
-    let controllers: Vec<_> = controllers.collect();
-    if controllers.is_empty() {
-        std::future::pending::<()>().await;
-    }
-    futures::future::join_all(controllers).await;
-}
-
-fn heard<E: std::error::Error + 'static>(result: Result<String, controller::Error<E, watcher::Error>>) {
+/// What a controller says of a pass.
+pub(crate) fn heard<E: std::error::Error + 'static>(
+    result: Result<String, controller::Error<E, watcher::Error>>,
+) {
     match result {
         Ok(name) => debug!(name, "a pass is done"),
         // Failures of passes were logged where they are tried again.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use cocoon_operator::manifests::rights::table;
 use cocoon_operator::manifests::{Shape, definitions, file, objects, yaml};
 use serde_json::Value;
 
@@ -22,6 +23,39 @@ fn the_manifest_is_as_it_was() {
         before == now,
         "it has changed; COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew"
     );
+}
+
+#[test]
+fn the_page_lists_the_rights() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/install-on-a-cluster.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- rights: generated -->\n", "<!-- end of rights -->");
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (listed, after) = rest.split_once(end).unwrap();
+    if std::env::var_os("COCOON_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{begin}{}{end}{after}", table())).unwrap();
+    } else {
+        assert_eq!(listed, table(), "COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew");
+    }
+}
+
+#[test]
+fn the_webhook_is_there_where_it_is_asked_for_and_never_in_the_way() {
+    let kind = "MutatingWebhookConfiguration";
+    assert!(
+        !objects(&Shape::default(), true).iter().any(|o| o["kind"] == kind
+            || o["kind"] == "Role" && o["metadata"]["name"] == "cocoon-operator-webhook")
+    );
+    let with = objects(&Shape { webhook: true.into(), ..Shape::default() }, true);
+    let configuration = with.iter().find(|o| o["kind"] == kind).unwrap();
+    for hook in configuration["webhooks"].as_array().unwrap() {
+        assert_eq!(hook["failurePolicy"], "Ignore");
+        assert!(hook["timeoutSeconds"].as_u64().unwrap() <= 2);
+        assert!(hook["namespaceSelector"]["matchLabels"].is_object());
+    }
+    let deployment = with.iter().find(|o| o["kind"] == "Deployment").unwrap();
+    let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+    assert!(env.contains(r#"{"name":"COCOON_WEBHOOK","value":"true"}"#), "{env}");
 }
 
 #[test]

@@ -92,17 +92,29 @@ impl Owner {
     /// # Errors
     /// Where the image cannot be read or Trustee does not take the values.
     pub async fn accept_image(&self, source: &str, image: &Path) -> Result<()> {
-        let tcb = self.home.processor()?.tcb();
-        let measured = GuestImage::open(image)?.reference_values()?;
-        let measurement = measured.get("sim_launch_measurement").context("no measurement")?;
-        let values = json!({
-            "sim_launch_measurement": measurement,
-            "sim_bootloader": [tcb.bootloader], "sim_microcode": [tcb.microcode],
-            "sim_snp_svn": [tcb.snp], "sim_tee_svn": [tcb.tee],
-        });
+        let values = self.values(image)?;
         let body = json!({"source": source, "values": values, "expires_unix": 4_102_444_800_u64});
         self.trustee.admin()?.put("/cocoon/v0/reference-values", body.to_string()).await?;
         Ok(())
+    }
+
+    /// What this test's guests are compared with.
+    ///
+    /// # Errors
+    /// Where the processor's files or the image cannot be read.
+    pub fn reference_values(&self) -> Result<Value> {
+        self.values(&self.image)
+    }
+
+    fn values(&self, image: &Path) -> Result<Value> {
+        let tcb = self.home.processor()?.tcb();
+        let measured = GuestImage::open(image)?.reference_values()?;
+        let measurement = measured.get("sim_launch_measurement").context("no measurement")?;
+        Ok(json!({
+            "sim_launch_measurement": measurement,
+            "sim_bootloader": [tcb.bootloader], "sim_microcode": [tcb.microcode],
+            "sim_snp_svn": [tcb.snp], "sim_tee_svn": [tcb.tee],
+        }))
     }
 
     /// The plan of a container as a test wishes it, with the right to exec anything.

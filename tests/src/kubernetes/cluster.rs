@@ -35,6 +35,9 @@ for place in etc opt usr/local; do
     mount -t overlay overlay -o "lowerdir=/$place,upperdir=$FOLDER/up/$place,workdir=$FOLDER/up/work/$place" "/$place"
 done
 mount --bind "$FOLDER/var-lib" /var/lib
+# A kubelet removes the logs of pods that it does not know: those of a cluster beside it.
+mkdir -p "$FOLDER/var-log"
+mount --bind "$FOLDER/var-log" /var/log
 mkdir -p /var/lib/cni
 rm -rf /etc/containerd /etc/cocoon
 echo 1 >/proc/sys/net/ipv4/ip_forward

@@ -9,6 +9,7 @@
 //! - [`tell`]: a story on a cluster of its own, and the question what is left at the end. A cluster is up in about ten
 //!   seconds, so each test function has its own, tells several short stories on it, and shares nothing.
 //! - [`Cluster::join`]: a second machine, [`Further`].
+//! - [`Installed`]: a cluster with Cocoon's operator in it.
 //! - [`Part`]: a program of the cluster that is started again when it ends, as a node's service manager does.
 //! - [`ClusterAdmin`]: who installs Cocoon by its operator; [`push`] makes the image of all roles, [`variant`] other guest images.
 //! - [`pod`], [`container`], [`Cluster::planned`]: manifests, and plans of them made by hand.
@@ -22,6 +23,7 @@ mod containerd;
 mod control_plane;
 mod credentials;
 mod further;
+mod installed;
 mod installer;
 mod kubectl;
 mod manager;
@@ -37,6 +39,7 @@ mod workload;
 pub use admin::{CONFIG, ClusterAdmin, LONG};
 pub use cluster::Cluster;
 pub use further::{Further, SECOND};
+pub use installed::Installed;
 pub use installer::push;
 pub use kubectl::{condition, holds};
 pub use options::Options;

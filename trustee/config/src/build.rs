@@ -131,6 +131,7 @@ fn tokens(r: &Reader<'_>, trusted: &Reader<'_>) -> Tokens {
 fn attestation(r: &Reader<'_>, verifiers: Verifiers) -> Attestation {
     Attestation {
         accept_simulated: r.flag("accept_simulated"),
+        simulated_roots: r.texts("simulated_roots").into_iter().map(Into::into).collect(),
         accept_sample: r.flag("accept_sample"),
         issue_contraindicated: r.flag("issue_contraindicated"),
         session: r.seconds("session_seconds"),

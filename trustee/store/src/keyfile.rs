@@ -33,7 +33,8 @@ fn read(path: &Path, mut file: File) -> Result<Zeroizing<[u8; 32]>, Error> {
     if !metadata.is_file() {
         return Err(unusable("not a regular file"));
     }
-    if metadata.mode() & 0o077 != 0 {
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if !is_private(metadata.mode(), (metadata.uid(), metadata.gid()), own) {
         return Err(unusable("others may read it; run chmod 600"));
     }
     if metadata.len() != 32 {
@@ -42,6 +43,13 @@ fn read(path: &Path, mut file: File) -> Result<Zeroizing<[u8; 32]>, Error> {
     let mut key = Zeroizing::new([0u8; 32]);
     file.read_exact(key.as_mut()).map_err(|e| Error::io(path, e))?;
     Ok(key)
+}
+
+/// Whether nobody but this process's user reads a file of this owner, or nobody but its group where the file is root's and only to be
+/// read: as a Secret is in a pod of an ordinary user. Owners are user and group.
+fn is_private(mode: u32, owner: (u32, u32), own: (u32, u32)) -> bool {
+    let lent = owner.0 == 0 && own.0 != 0 && owner.1 == own.1 && owner.1 != 0;
+    mode & 0o077 == 0 || (lent && mode & 0o037 == 0)
 }
 
 /// 32 random bytes.
@@ -86,4 +94,28 @@ pub(crate) fn create_private_folder(folder: &Path) -> Result<(), Error> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| Error::io(folder, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn a_key_is_its_owners_or_lent_by_root_to_be_read() {
+        let me = (65532, 65532);
+        assert!(is_private(0o600, me, me) && is_private(0o400, (0, 0), (0, 0)));
+        assert!(is_private(0o440, (0, 65532), me));
+        for (mode, owner, own) in [
+            (0o640, me, me),
+            (0o444, (0, 65532), me),
+            (0o460, (0, 65532), me),
+            (0o450, (0, 65532), me),
+            (0o440, (1000, 65532), me),
+            (0o440, (0, 100), me),
+            (0o440, (0, 0), (65532, 0)),
+            (0o440, (0, 0), (0, 0)),
+        ] {
+            assert!(!is_private(mode, owner, own), "{mode:o} {owner:?}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         "imagePullPolicy": shape.pull_policy,
         "imagePullSecrets": shape.pull_secrets.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
         "replicas": shape.replicas,
+        "webhook": {"enabled": false},
         "runtime": {"create": true, "name": "cocoon", "spec": {"platforms": ["Auto"]}},
     });
     let template = Shape {
@@ -31,6 +32,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         pull_secrets: Vec::new(),
         replicas: format!("{RAW}{{{{ .Values.replicas }}}}").into(),
         trustees: vec!["{{ .Release.Namespace }}".into()],
+        webhook: "{{ .Values.webhook.enabled }}".into(),
     };
     let meta = json!({
         "apiVersion": "v2", "name": "cocoon", "type": "application", "version": version, "appVersion": version,
@@ -48,6 +50,7 @@ pub fn chart(shape: &Shape) -> Vec<ChartFile> {
         one("values.yaml", document(&values)),
         one("templates/cocoon.yaml", file(&with_pull_secrets(objects(&template, false)))),
         one("templates/uninstall.yaml", file(&with_pull_secrets(uninstall::hook(&template)))),
+        one("templates/webhook.yaml", optional_webhook(&template.namespace)),
         one("templates/runtime.yaml", runtime.to_owned()),
     ];
     for definition in definitions() {
@@ -68,6 +71,12 @@ fn with_pull_secrets(mut objects: Vec<Value>) -> Vec<Value> {
     objects
 }
 
+/// The webhook's objects, where values enable it.
+fn optional_webhook(namespace: &str) -> String {
+    let objects = file(&super::webhook::objects(namespace));
+    format!("{{{{- if .Values.webhook.enabled }}}}\n{objects}{{{{- end }}}}\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,11 +92,12 @@ mod tests {
             .replace("{{ .Values.image }}", &shape.image)
             .replace("\"{{ .Values.imagePullPolicy }}\"", &shape.pull_policy)
             .replace("{{ toJson .Values.imagePullSecrets }}", "[]")
+            .replace("{{ .Values.webhook.enabled }}", "false")
             .replace("{{ .Values.replicas }}", "1");
         assert_eq!(filled, file(&objects(&shape, false)));
         assert!(
             of("values.yaml").contains("platforms:\n    - \"Auto\"") || of("values.yaml").contains("- Auto")
         );
-        assert_eq!(files.iter().filter(|f| f.path.starts_with("crds/")).count(), 3);
+        assert_eq!(files.iter().filter(|f| f.path.starts_with("crds/")).count(), 6);
     }
 }

@@ -4,6 +4,7 @@ mod chart;
 mod objects;
 pub mod rights;
 mod uninstall;
+mod webhook;
 pub mod yaml;
 
 pub use chart::{ChartFile, chart};

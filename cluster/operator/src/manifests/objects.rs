@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use cocoon_cluster_api::{NAMESPACE, labels};
 use serde_json::{Value, json};
 
-use super::definitions;
 use super::rights::{Scope, Who, rules};
+use super::{definitions, webhook};
 
 /// Name of the operator's Deployment, its account and its roles.
 pub const OPERATOR: &str = "cocoon-operator";
@@ -30,6 +30,8 @@ pub struct Shape {
     pub replicas: Value,
     /// Namespaces that may have a Trustee.
     pub trustees: Vec<String>,
+    /// Whether there is an admission webhook; or a template's text.
+    pub webhook: Value,
 }
 
 impl Default for Shape {
@@ -41,6 +43,7 @@ impl Default for Shape {
             pull_secrets: Vec::new(),
             replicas: 1.into(),
             trustees: vec![NAMESPACE.into()],
+            webhook: false.into(),
         }
     }
 }
@@ -91,6 +94,9 @@ pub fn objects(shape: &Shape, with_namespace: bool) -> Vec<Value> {
             "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name}, "subjects": account(OPERATOR)}));
     }
     list.extend(policy(ns));
+    if shape.webhook == true {
+        list.extend(webhook::objects(ns));
+    }
     list.push(deployment(shape));
     list
 }
@@ -133,6 +139,7 @@ fn deployment(shape: &Shape) -> Value {
     let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
     let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 10});
     let secrets: Vec<Value> = shape.pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    let switch = shape.webhook.as_str().map_or_else(|| shape.webhook.to_string(), str::to_owned);
     let mut args = vec!["operator".to_owned(), "run".into()];
     args.extend(shape.trustees.iter().map(|ns| format!("--trustee-namespace={ns}")));
     json!({
@@ -160,8 +167,9 @@ fn deployment(shape: &Shape) -> Value {
                             {"name": "COCOON_NAMESPACE", "valueFrom": field("metadata.namespace")},
                             {"name": "COCOON_POD", "valueFrom": field("metadata.name")},
                             {"name": "COCOON_IMAGE", "value": shape.image},
+                            {"name": "COCOON_WEBHOOK", "value": switch},
                         ],
-                        "ports": [{"name": "http", "containerPort": PORT}],
+                        "ports": [{"name": "http", "containerPort": PORT}, {"name": "webhook", "containerPort": crate::webhook::PORT}],
                         "livenessProbe": probe("/healthz"),
                         "readinessProbe": probe("/readyz"),
                         "resources": {

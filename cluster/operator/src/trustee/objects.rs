@@ -5,8 +5,12 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::backup;
+
 /// The port in the pod.
 const PORT: u16 = 8080;
+/// The user in the pod.
+const USER: u32 = 65532;
 /// Where things are in the pod.
 const STATE: &str = "/var/lib/trustee";
 
@@ -25,8 +29,10 @@ pub struct Names {
     pub tls: String,
     /// The CA.
     pub authority: String,
-    /// The sealing key, where several processes share it.
+    /// The sealing key.
     pub seal: String,
+    /// The backup job.
+    pub backup: String,
 }
 
 impl Names {
@@ -41,6 +47,7 @@ impl Names {
             tls: trustee.spec.tls.secret_name.clone().unwrap_or_else(|| with("tls")),
             authority: with("ca"),
             seal: with("seal"),
+            backup: with("backup"),
             main: name,
         }
     }
@@ -73,14 +80,15 @@ pub fn settings(trustee: &Trustee) -> String {
         (Some(_), _) => "kind = \"postgres\"\npostgres_url_file = \"/etc/trustee/database/url\"\n",
         (None, _) => "kind = \"embedded\"\n",
     };
-    let seal = match &spec.state.postgres {
-        Some(_) => "[seal]\nkind = \"file\"\nfile = \"/etc/trustee/seal/key\"\n",
-        None => "",
+    let roots = match spec.accept_simulated {
+        true => "simulated_roots = [\"/etc/trustee/settings/simulated.pem\"]\n",
+        false => "",
     };
     format!(
         "[server]\nlisten = [\"0.0.0.0:{PORT}\"]\ntls_certificate = \"/etc/trustee/tls/tls.crt\"\n\
-         tls_key = \"/etc/trustee/tls/tls.key\"\npublic_url = \"{}\"\n\n[state]\n{state}folder = \"{STATE}\"\n\n{seal}\n\
-         [admin]\ntoken_file = \"/etc/trustee/admin/token\"\n\n[attestation]\naccept_simulated = {}\n",
+         tls_key = \"/etc/trustee/tls/tls.key\"\npublic_url = \"{}\"\n\n[state]\n{state}folder = \"{STATE}\"\n\n\
+         [seal]\nkind = \"file\"\nfile = \"/etc/trustee/seal/key\"\n\n\
+         [admin]\ntoken_file = \"/etc/trustee/admin/token\"\n\n[attestation]\naccept_simulated = {}\n{roots}",
         url(trustee),
         spec.accept_simulated
     )
@@ -90,26 +98,55 @@ fn is_ephemeral(spec: &TrusteeSpec) -> bool {
     spec.state.volume.as_ref().is_some_and(|v| v.ephemeral)
 }
 
-/// The objects, as `(kind, name, object)`: settings, volume, Service, Deployment, and a disruption budget for several replicas.
-pub fn objects(trustee: &Trustee, owner: &Value, image: &str) -> Vec<Value> {
+/// Whether its state is on a volume.
+pub fn has_volume(spec: &TrusteeSpec) -> bool {
+    spec.state.postgres.is_none() && !is_ephemeral(spec)
+}
+
+/// Its pods, as a label selector.
+pub fn selector(trustee: &Trustee) -> String {
+    format!("app.kubernetes.io/component=trustee,app.kubernetes.io/instance={}", trustee.name_any())
+}
+
+/// What is in Secrets.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// A digest of what processes read of them when they start.
+    pub digest: String,
+    /// Certificates to trust, PEM.
+    pub bundle: String,
+    /// Whether the Secret with the database's URL has an entry `ca.crt`.
+    pub database_ca: bool,
+}
+
+/// The objects: settings, volume, Service, Deployment, a disruption budget for several replicas, a backup job where one is asked
+/// for.
+pub fn objects(trustee: &Trustee, owner: &Value, image: &str, inputs: &Inputs) -> Vec<Value> {
     let spec = &trustee.spec;
     let names = Names::of(trustee);
     let instance = trustee.name_any();
     let meta = |name: &str| json!({"name": name, "namespace": trustee.namespace(), "labels": labels("trustee", &instance), "ownerReferences": [owner]});
     let select = json!({"app.kubernetes.io/component": "trustee", "app.kubernetes.io/instance": instance});
     let text = settings(trustee);
+    let mut data = json!({"trustee.toml": text});
+    if let (true, Some(map)) = (spec.accept_simulated, data.as_object_mut()) {
+        map.insert("simulated.pem".into(), json!(spec.simulated_roots.join("\n")));
+    }
+    let digest = hex::encode(Sha256::digest(format!("{data}{}", inputs.digest)));
+    if let Some(map) = data.as_object_mut() {
+        map.insert("bundle.pem".into(), json!(inputs.bundle));
+    }
     let mut list = vec![
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(&names.settings), "data": {"trustee.toml": text}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(&names.settings), "data": data}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": meta(&names.main), "spec": {
             "type": spec.service.kind, "selector": select,
             "ports": [{"name": "https", "port": spec.service.port, "targetPort": "https", "protocol": "TCP"}],
         }}),
     ];
-    let has_volume = spec.state.postgres.is_none() && !is_ephemeral(spec);
-    if has_volume {
+    if has_volume(spec) {
         let volume = spec.state.volume.clone().unwrap_or_default();
         let mut meta = meta(&names.volume);
-        // What is sealed in it outlives a Trustee that is deleted; a person removes it.
+        // Whether it goes with the Trustee is the policy's matter.
         if let Some(map) = meta.as_object_mut() {
             map.remove("ownerReferences");
         }
@@ -135,56 +172,60 @@ pub fn objects(trustee: &Trustee, owner: &Value, image: &str) -> Vec<Value> {
             // An embedded store has one writer: the old process ends before the new one begins.
             "strategy": {"type": if spec.state.postgres.is_some() { "RollingUpdate" } else { "Recreate" }},
             "selector": {"matchLabels": select},
-            "template": template(trustee, &names, image, &text, has_volume, &select),
+            "template": template(trustee, &names, image, (&digest, inputs.database_ca), &select),
         },
     }));
+    list.extend(backup::job(trustee, &names, meta(&names.backup), image));
     list
+}
+
+/// Its processes are an ordinary user's. Files of Secrets are root's; this group may read them.
+pub fn security() -> Value {
+    json!({
+        "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
 }
 
 fn template(
     trustee: &Trustee,
     names: &Names,
     image: &str,
-    text: &str,
-    has_volume: bool,
+    (digest, database_ca): (&str, bool),
     select: &Value,
 ) -> Value {
     let spec = &trustee.spec;
     let database = spec.state.postgres.as_ref();
-    // The sealing key must be readable by its owner alone, and files of a Secret are root's: with a database the process is root, of
-    // this container and without any capability.
-    let user = if database.is_some() { 0 } else { 65532 };
-    let mut security =
-        json!({"runAsUser": user, "runAsGroup": user, "seccompProfile": {"type": "RuntimeDefault"}});
-    if let (None, Some(map)) = (database, security.as_object_mut()) {
-        map.insert("fsGroup".into(), json!(user));
-        map.insert("runAsNonRoot".into(), json!(true));
-    }
+    let security = security();
     let secret = |name: &str, secret: &str| json!({"name": name, "secret": {"secretName": secret, "defaultMode": 0o400}});
     let mut volumes = vec![
         json!({"name": "settings", "configMap": {"name": names.settings}}),
         secret("admin", &names.admin),
         secret("tls", &names.tls),
+        secret("seal", &names.seal),
     ];
     let mut mounts = vec![
         json!({"name": "settings", "mountPath": "/etc/trustee/settings", "readOnly": true}),
         json!({"name": "admin", "mountPath": "/etc/trustee/admin", "readOnly": true}),
         json!({"name": "tls", "mountPath": "/etc/trustee/tls", "readOnly": true}),
+        // The file itself: Trustee follows no link to a key.
+        json!({"name": "seal", "mountPath": "/etc/trustee/seal/key", "subPath": "key", "readOnly": true}),
         json!({"name": "state", "mountPath": STATE}),
     ];
-    volumes.push(match has_volume {
+    volumes.push(match has_volume(spec) {
         true => json!({"name": "state", "persistentVolumeClaim": {"claimName": names.volume}}),
         false => json!({"name": "state", "emptyDir": {}}),
     });
     if let Some(database) = database {
         let from = &database.url_from;
-        volumes.push(secret("seal", &names.seal));
-        volumes.push(json!({"name": "database", "secret": {
-            "secretName": from.name, "defaultMode": 0o400, "items": [{"key": from.key, "path": "url"}],
-        }}));
-        for name in ["seal", "database"] {
-            mounts.push(json!({"name": name, "mountPath": format!("/etc/trustee/{name}"), "readOnly": true}));
+        let mut items = vec![json!({"key": from.key, "path": "url"})];
+        if database_ca {
+            items.push(json!({"key": "ca.crt", "path": "ca.crt"}));
         }
+        volumes.push(json!({"name": "database", "secret": {
+            "secretName": from.name, "defaultMode": 0o400, "items": items,
+        }}));
+        mounts.push(json!({"name": "database", "mountPath": "/etc/trustee/database", "readOnly": true}));
     }
     let apart = json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
         "weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": select}},
@@ -193,8 +234,8 @@ fn template(
     json!({
         "metadata": {
             "labels": labels("trustee", &trustee.name_any()),
-            // Other settings take a new process.
-            "annotations": {"cocoon.dev/settings-digest": hex::encode(Sha256::digest(text))},
+            // Other settings, another certificate or database take a new process.
+            "annotations": {"cocoon.dev/settings-digest": digest},
         },
         "spec": {
             "automountServiceAccountToken": false,
@@ -206,6 +247,7 @@ fn template(
                 "name": "trustee", "image": image, "imagePullPolicy": spec.image_pull_policy.word(),
                 "args": ["trustee", "serve", "--config", "/etc/trustee/settings/trustee.toml"],
                 "ports": [{"name": "https", "containerPort": PORT}],
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "livenessProbe": probe("/healthz"), "readinessProbe": probe("/readyz"),
                 "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
                 "securityContext": {
@@ -245,13 +287,13 @@ mod tests {
             let text = settings(&trustee(TrusteeSpec { state, ..TrusteeSpec::default() }));
             let read: toml::Table = toml::from_str(&text).unwrap();
             assert_eq!(read["server"]["public_url"].as_str(), Some("https://main-trustee.ns.svc:8080"));
-            assert_eq!(read.contains_key("seal"), text.contains("postgres"));
+            assert_eq!(read["seal"]["kind"].as_str(), Some("file"));
         }
     }
 
     #[test]
     fn an_embedded_store_has_a_volume_and_one_process_at_a_time() {
-        let list = objects(&trustee(TrusteeSpec::default()), &json!({"uid": "u"}), "i");
+        let list = objects(&trustee(TrusteeSpec::default()), &json!({"uid": "u"}), "i", &Inputs::default());
         let claim = list.iter().find(|o| o["kind"] == "PersistentVolumeClaim").unwrap();
         assert!(claim["metadata"].get("ownerReferences").is_none());
         assert_eq!(deployment(&list)["spec"]["strategy"]["type"], "Recreate");

@@ -38,6 +38,8 @@ pub struct TrustedTokens {
 pub struct Attestation {
     /// Accept this machine's simulated processor.
     pub accept_simulated: bool,
+    /// PEM files of simulated processors that are accepted in its place.
+    pub simulated_roots: Vec<PathBuf>,
     /// Accept CoCo's `sample` evidence.
     pub accept_sample: bool,
     /// Give tokens to guests that match no reference value too.

@@ -40,6 +40,13 @@ pub(super) const KEYS: &[Key] = &[
     )
     .default("false"),
     Key::new(
+        "attestation.simulated_roots",
+        Kind::List(&PATH, 0),
+        "With `accept_simulated`: accept these simulated processors and not this machine's. PEM files, each with the certificates \
+         `ark` and `ask` of one or more of them.",
+    )
+    .default("[]"),
+    Key::new(
         "attestation.accept_sample",
         Kind::Bool,
         "Accept CoCo's `sample` evidence, which anybody can make; for tests.",

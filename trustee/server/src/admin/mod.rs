@@ -4,6 +4,7 @@
 //! head is looked at before the check. Each change is in the audit log before it is answered.
 
 mod audit;
+mod backup;
 mod head;
 mod kbs;
 mod openapi;

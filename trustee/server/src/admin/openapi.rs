@@ -94,7 +94,7 @@ fn refused(description: &str) -> Value {
 
 fn content(schema: &str) -> Value {
     let kind = match schema {
-        "Bytes" => "application/octet-stream",
+        "Bytes" | "Backup" => "application/octet-stream",
         "Pem" => "application/x-pem-file",
         _ => "application/json",
     };

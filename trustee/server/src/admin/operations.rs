@@ -3,7 +3,8 @@
 use http::Method;
 
 use super::{
-    Answer, Call, Operation, audit, policies, references, rules, secrets, tenants, verdicts, workloads,
+    Answer, Call, Operation, audit, backup, policies, references, rules, secrets, tenants, verdicts,
+    workloads,
 };
 use crate::Trustee;
 
@@ -199,6 +200,7 @@ pub(crate) fn all() -> Vec<Operation> {
             tenants::token,
         ),
         delete("/tenants/{name}", "Remove a tenant with everything it keeps", tenants::delete),
+        post("/backup", "The whole state in one file; secrets in it stay sealed", "Backup", backup::backup),
         post("/token-key/rotate", "Make a new token signing key", "KeyId", verdicts::rotate),
     ]
 }

@@ -65,6 +65,7 @@ pub(super) fn all() -> Value {
                 &[],
             ),
         ),
+        ("Backup", json!({"type": "string", "format": "binary"})),
         ("Bytes", json!({"type": "string", "format": "binary", "maxLength": 1_048_576})),
         ("Pem", text("a public key or an authority's certificate in PEM")),
         ("Paths", list(text("repository/type/tag"))),
