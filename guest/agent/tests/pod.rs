@@ -120,6 +120,7 @@ async fn the_hosts_part_is_its_variables_and_hosts_file() {
         env: vec!["POD_IP=10.0.0.1".into()],
         hosts: Some("10.0.0.1 mine\n".into()),
         resources: None,
+        ..HostPart::default()
     };
     let container = machine
         .create_as(&plan("main", "echo $POD_IP; cat /etc/hosts /etc/resolv.conf"), &host, &[], streams)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Cluster;
-use super::kubectl::is_true;
+use super::kubectl::holds;
 use crate::containerd::shim_program;
 use crate::{cocoon_program, guest_image, run};
 
@@ -44,7 +44,7 @@ impl<'a> Installed<'a> {
         let manifest = installed.cocoon("manifests")?;
         cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], manifest.as_bytes())?;
         installed
-            .wait(&["deployments", "-n", "cocoon-system"], "cocoon-operator", |d| is_true(d, "Available"))?;
+            .wait(&["deployments", "-n", "cocoon-system"], "cocoon-operator", |d| holds(d, "Available"))?;
         Ok(Some(installed))
     }
 
