@@ -98,7 +98,11 @@ async fn open(machine: Machine) -> Machine {
     other.mounts = vec![("/shared".into(), empty.display().to_string(), true)];
     let ended = pod.container(&other).await.unwrap();
     assert_eq!(pod.wait(&ended).await.unwrap().code, 3);
-    assert_eq!(pod.log("other", 0, "stdout").unwrap(), "kept\n1\n");
+    assert_eq!(
+        pod.log("other", 0, "stdout").unwrap(),
+        "kept\n2\n",
+        "the server, and the shell whose script names it"
+    );
     assert_eq!(fs::read_dir(&empty).unwrap().count(), 0, "the node sees what is written");
 
     let mut web = pod.forward(8080).await.unwrap();

@@ -187,7 +187,10 @@ fn plan_of(initdata: &InitData) -> Option<Plan> {
 /// One for each of the plan's disks.
 fn ports(plan: Option<&Plan>) -> u32 {
     let disks = plan.map_or(0, |plan| {
-        plan.volumes.iter().filter(|volume| matches!(volume.source, VolumeSource::Block {})).count()
+        plan.volumes
+            .iter()
+            .filter(|volume| matches!(volume.source, VolumeSource::Block {} | VolumeSource::Encrypted { .. }))
+            .count()
     });
     u32::try_from(disks).unwrap_or(u32::MAX)
 }
