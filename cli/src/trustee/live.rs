@@ -49,8 +49,11 @@ pub async fn live(settings: &Settings, folder: &Path, tokens: &Tokens) -> Result
     })
 }
 
+/// A simulated processor's root and intermediate certificate, DER.
+type SimulatedRoot = (Vec<u8>, Vec<u8>);
+
 /// Roots of simulated processors: pairs of certificates, root before intermediate.
-fn simulated_roots(files: &[PathBuf]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+fn simulated_roots(files: &[PathBuf]) -> Result<Vec<SimulatedRoot>, Failure> {
     const KEY: &str = "attestation.simulated_roots";
     let mut roots = Vec::new();
     for file in files {

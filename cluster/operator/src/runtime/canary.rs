@@ -198,7 +198,7 @@ mod tests {
             Arc::new(serde_json::from_value(value).unwrap())
         };
         let failed = event("Failed to create pod sandbox: BOOT-GUEST-EXITED", 1);
-        assert_eq!(judge(&pod, &[failed.clone()], 60, now), Trial::Running(60));
+        assert_eq!(judge(&pod, std::slice::from_ref(&failed), 60, now), Trial::Running(60));
         let thrice = [failed, event("Failed to create pod sandbox: BOOT-GUEST-EXITED: again", 2)];
         assert!(
             matches!(judge(&pod, &thrice, 60, now), Trial::Failed(why) if why.contains("BOOT-GUEST-EXITED: again"))

@@ -250,18 +250,20 @@ impl Metadata {
         let slots: serde_json::Map<_, _> =
             self.slots.iter().enumerate().map(|(n, s)| (n.to_string(), slot(s))).collect();
         let names: Vec<&String> = slots.keys().collect();
-        let mut digest = kdf(&self.digest);
-        digest["digest"] = STANDARD.encode(self.expected).into();
-        digest["keyslots"] = json!(names);
-        digest["segments"] = json!(["0"]);
-        let mut segment = json!({
+        let of_digest =
+            json!({"digest": STANDARD.encode(self.expected), "keyslots": names, "segments": ["0"]});
+        let digest = joined(kdf(&self.digest), of_digest);
+        let segment = json!({
             "type": "crypt", "offset": self.offset.to_string(), "size": "dynamic", "iv_tweak": "0",
             "encryption": self.protection.cipher(), "sector_size": self.sector,
         });
-        if self.protection == Protection::Authentic {
-            segment["integrity"] =
-                json!({"type": HMAC, "journal_encryption": "none", "journal_integrity": "none"});
-        }
+        let integrity = json!({
+            "integrity": {"type": HMAC, "journal_encryption": "none", "journal_integrity": "none"},
+        });
+        let segment = match self.protection {
+            Protection::Authentic => joined(segment, integrity),
+            Protection::Secret => segment,
+        };
         let copy = u64::try_from(copy).unwrap_or_default();
         json!({
             "keyslots": slots, "tokens": {}, "segments": {"0": segment}, "digests": {"0": digest},
@@ -273,6 +275,14 @@ impl Metadata {
         .to_string()
         .into_bytes()
     }
+}
+
+/// An object with the members of another one.
+fn joined(mut object: serde_json::Value, more: serde_json::Value) -> serde_json::Value {
+    if let (Some(members), serde_json::Value::Object(more)) = (object.as_object_mut(), more) {
+        members.extend(more);
+    }
+    object
 }
 
 /// Bytes of a key slot's area: the spread key in whole blocks.
