@@ -5,6 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cocoon_protocol::b64::url_encode;
 use cocoon_protocol::sealed::{envelope, seal, vault};
 use cocoon_protocol::uri::ResourceUri;
@@ -115,7 +117,15 @@ fn story(cluster: &mut Cluster) {
         seal(&envelope(text.as_bytes(), &uri("default/sealing/kek"), KEK.as_bytes()).unwrap(), &signer, &pair)
             .unwrap()
     };
-    let password = vaulted("default/db/password");
+    // One as a person seals it.
+    let pkcs8 = STANDARD.encode(pair.to_pkcs8v1().unwrap().as_ref());
+    let key = cluster.node().folder().join("signer.pem");
+    fs::write(&key, format!("-----BEGIN PRIVATE KEY-----\n{pkcs8}\n-----END PRIVATE KEY-----\n")).unwrap();
+    let key = key.display().to_string();
+    let kid = ["--key", &key, "--kid", "default/sealing/signer"];
+    let sealed = [&["secret", "seal", "default/db/password"], &kid[..]].concat();
+    let password = cocoon(cluster, &sealed).text().trim().to_owned();
+    assert_eq!(password.split('.').count(), 4, "{password}");
     write(cluster, &password, &enclosed("swordfish"));
     let file = cluster.node().folder().join("app.yaml");
     fs::write(&file, WORKLOAD.replace("IMAGE", cluster.image())).unwrap();

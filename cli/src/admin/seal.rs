@@ -4,9 +4,9 @@
 //! whoever reads it learns the name alone, and the guest gets the value of Trustee. The signature (JWS, ES256 over
 //! `HEADER.PAYLOAD`) is by a key whose public half Trustee gives guests as a resource, the header's `kid`.
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use cocoon_protocol::b64;
+use cocoon_protocol::uri::ResourceUri;
+use cocoon_protocol::{b64, sealed};
 use cocoon_stage::{Code, Failure};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -18,28 +18,18 @@ use crate::embedded::resource_path;
 
 /// The text.
 pub fn seal(args: &SealArgs) -> Result<String, Failure> {
-    let path = resource_path(args.path.trim_start_matches("kbs:///"))?;
-    let payload = json!({
-        "version": "0.1.0",
-        "type": "vault",
-        "name": format!("kbs:///{}", path.as_str()),
-        "provider": "kbs",
-        "provider_settings": {},
-        "annotations": {},
-    });
-    let payload = b64::url_encode(payload.to_string().as_bytes());
+    let uri = |text: &str| -> Result<ResourceUri, Failure> {
+        let path = resource_path(text.trim_start_matches("kbs:///"))?;
+        format!("kbs:///{}", path.as_str()).parse().map_err(|e: cocoon_protocol::Error| usage(e.to_string()))
+    };
+    let payload = sealed::vault(&uri(&args.path)?);
     let (Some(file), Some(kid)) = (&args.key, &args.kid) else {
-        // The form that guests take where they verify no signature.
+        // The form that CoCo's guests take where they verify no signature; Cocoon's take none that is not signed.
+        let payload = b64::url_encode(payload.to_string().as_bytes());
         return Ok(format!("sealed.fakejwsheader.{payload}.fakesignature"));
     };
-    let kid = resource_path(kid.trim_start_matches("kbs:///"))?;
     let pair = key(&content(file)?).map_err(|why| usage(format!("{}: {why}", file.display())))?;
-    let header = json!({"alg": "ES256", "kid": format!("kbs:///{}", kid.as_str())});
-    let signed = format!("{}.{payload}", b64::url_encode(header.to_string().as_bytes()));
-    let signature = pair
-        .sign(&SystemRandom::new(), signed.as_bytes())
-        .map_err(|_| Failure::new(Code::Internal, "it could not be signed"))?;
-    Ok(format!("sealed.{signed}.{}", b64::url_encode(signature.as_ref())))
+    sealed::seal(&payload, &uri(kid)?, &pair).map_err(|e| Failure::new(Code::Internal, e.to_string()))
 }
 
 fn key(pem: &[u8]) -> Result<EcdsaKeyPair, &'static str> {

@@ -26,7 +26,9 @@ pub fn hook(shape: &Shape) -> Vec<Value> {
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(true, "0")}),
         json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": meta(false, "0"), "rules": [
-            {"apiGroups": ["cocoon.dev"], "resources": ["cocoonruntimes"], "verbs": ["list", "watch", "delete"]},
+            {"apiGroups": ["cocoon.dev"],
+             "resources": ["cocoonruntimes", "trusteereferencevalues", "trusteereleaserules", "trusteesecrets"],
+             "verbs": ["list", "watch", "delete"]},
         ]}),
         json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": meta(false, "0"),
             "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": NAME},
