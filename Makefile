@@ -23,7 +23,6 @@ IMAGE        := $(CARGO_TARGET_DIR)/guest-image
 # `make guest KERNEL_DEB=file.deb`, `make demo SUITE=bookworm-backports`: another kernel.
 GUEST_BUILD   = guest build --guest-binary '$(GUEST)' $(if $(KERNEL_DEB),--kernel-deb '$(KERNEL_DEB)') \
                 $(if $(SUITE),--suite '$(SUITE)')
-TEST         := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,test)
 # Seconds for each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
@@ -67,7 +66,7 @@ demo-containerd: build shim ## the same through containerd's runtime v2, with ct
 
 demo-kubernetes: build shim kubernetes ## a real cluster: install, apply, verify, three refusals, uninstall (as root)
 	$(call image,$(COCOON))
-	cargo build --locked -p cocoon-tests --example cluster
+	cargo build --locked --workspace --example cluster
 	@COCOON='$(COCOON)' COCOON_SHIM='$(SHIM)' COCOON_GUEST_IMAGE='$(IMAGE)' \
 	    CLUSTER='$(CARGO_TARGET_DIR)/debug/examples/cluster' scripts/demo-kubernetes.sh
 
@@ -75,28 +74,27 @@ kubernetes: setup
 	@scripts/kubernetes.sh
 
 test: guest-binary kubernetes ## all tests, unit and story; COCOON_SKIP_KUBERNETES=1 goes without a cluster
-	cargo build --locked -p cocoon -p cocoon-shim
+	cargo build --locked --workspace --bin cocoon --bin containerd-shim-cocoon-v2
 	$(call image,$(COCOON_DEBUG))
-	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo $(TEST) --locked --workspace --no-fail-fast
-	$(if $(filter nextest%,$(TEST)),cargo test --locked --workspace --doc)
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' scripts/test.sh
 
 test-killed: guest-binary ## kill every process of pods at random, 50 times (as root; COCOON_SEED=N repeats a run)
-	cargo build --locked -p cocoon -p cocoon-shim
+	cargo build --locked --workspace --bin cocoon --bin containerd-shim-cocoon-v2
 	$(call image,$(COCOON_DEBUG))
-	COCOON_KILLS=50 COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo test --locked -p cocoon-tests --test pods_killed -- --nocapture
+	COCOON_KILLS=50 COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo test --locked --workspace --test pods_killed -- --nocapture
 
 conformance: guest-binary kubernetes ## Kubernetes' NodeConformance suite with Cocoon as every pod's runtime (as root; hours; RUNTIME=runc FOCUS=… SKIP=…)
 	scripts/kubernetes.sh conformance
-	cargo build --locked -p cocoon -p cocoon-shim
+	cargo build --locked --workspace --bin cocoon --bin containerd-shim-cocoon-v2
 	$(call image,$(COCOON_DEBUG))
-	cargo build --locked -p cocoon-tests --example cluster
+	cargo build --locked --workspace --example cluster
 	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' \
 	    CLUSTER='$(CARGO_TARGET_DIR)/debug/examples/cluster' scripts/conformance.sh
 
 cluster: guest-binary kubernetes ## a Kubernetes of one node to try things on, until Ctrl-C (as root)
-	cargo build --locked -p cocoon -p cocoon-shim
+	cargo build --locked --workspace --bin cocoon --bin containerd-shim-cocoon-v2
 	$(call image,$(COCOON_DEBUG))
-	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo run --locked -p cocoon-tests --example cluster -- --owner
+	COCOON_BIN='$(COCOON_DEBUG)' COCOON_SHIM_BIN='$(SHIM_DEBUG)' COCOON_GUEST_IMAGE='$(IMAGE)' cargo run --locked --example cluster -- --owner
 
 bench: build ## the figures: latency, memory, throughput
 	$(call image,$(COCOON))
