@@ -326,6 +326,10 @@ impl Client {
                     .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()))
                     .collect();
                 let mut reply = Reply { status, headers, body: received[end + 4..].to_vec() };
+                if reply.header("transfer-encoding") == Some("chunked") {
+                    reply.body = self.pieces(reply.body).await?;
+                    return Some(reply);
+                }
                 let length: usize = reply.header("content-length").map_or(0, |l| l.parse().unwrap());
                 while reply.body.len() < length {
                     let mut rest = vec![0; length - reply.body.len()];
@@ -333,6 +337,27 @@ impl Client {
                     reply.body.extend_from_slice(&rest[..n]);
                 }
                 return Some(reply);
+            }
+            let mut part = [0; 4096];
+            let n = self.stream.read(&mut part).await.ok().filter(|n| *n > 0)?;
+            received.extend_from_slice(&part[..n]);
+        }
+    }
+
+    /// A body that comes in chunks (RFC 9112, 7.1), of which the beginning is there.
+    async fn pieces(&mut self, mut received: Vec<u8>) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            if let Some(end) = received.windows(2).position(|w| w == b"\r\n") {
+                let size = usize::from_str_radix(std::str::from_utf8(&received[..end]).unwrap(), 16).unwrap();
+                if received.len() >= end + 2 + size + 2 {
+                    body.extend_from_slice(&received[end + 2..end + 2 + size]);
+                    received.drain(..end + 2 + size + 2);
+                    if size == 0 {
+                        return Some(body);
+                    }
+                    continue;
+                }
             }
             let mut part = [0; 4096];
             let n = self.stream.read(&mut part).await.ok().filter(|n| *n > 0)?;
