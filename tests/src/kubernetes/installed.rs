@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Cluster;
+use super::installer::push;
 use super::kubectl::holds;
 use crate::containerd::shim_program;
-use crate::{cocoon_program, guest_image, run};
+use crate::{cocoon_program, guest_image};
 
 /// How long something of the operator's may take.
 const LONG: Duration = Duration::from_secs(180);
@@ -38,7 +39,7 @@ impl<'a> Installed<'a> {
             );
             return Ok(None);
         };
-        let image = push(cluster, &program, Path::new(&shim), &guest)?;
+        let image = push(cluster, &program, Path::new(&shim), &guest, "1")?;
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
         let installed = Installed { cluster, image, program, flags };
         let manifest = installed.cocoon("manifests")?;
@@ -94,34 +95,4 @@ impl<'a> Installed<'a> {
         self.cocoon("uninstall")?;
         self.cluster.kubectl(&["wait", "--for=delete", "namespace/cocoon-system", "--timeout=120s"]).map(drop)
     }
-}
-
-/// Makes the image and pushes it; gives its name.
-fn push(cluster: &Cluster, program: &Path, shim: &Path, guest: &Path) -> Result<String> {
-    let folder = tempfile::tempdir()?;
-    let small = |from: &Path, name: &str| -> PathBuf {
-        // Symbols of a debug build are most of it.
-        let to = folder.path().join(name);
-        let stripped = Command::new("strip").arg("-o").arg(&to).arg(from).status().is_ok_and(|s| s.success());
-        if stripped { to } else { from.to_owned() }
-    };
-    let (small_program, small_shim) = (small(program, "cocoon"), small(shim, "shim"));
-    let layout = folder.path().join("layout");
-    let text = |path: &Path| path.display().to_string();
-    let (program_path, shim_path, guest_path) = (text(&small_program), text(&small_shim), text(guest));
-    let out = text(&layout);
-    let args = [
-        ["operator", "image"],
-        ["--program", &program_path],
-        ["--shim", &shim_path],
-        ["--guest-image", &guest_path],
-        ["--out", &out],
-        ["--tag", "1"],
-    ]
-    .concat();
-    run(&text(program), args)?;
-    let name = format!("{}/cocoon:1", cluster.registry().address());
-    let (from, to) = (format!("oci:{out}:1"), format!("docker://{name}"));
-    run("skopeo", ["copy", "--dest-tls-verify=false", &from, &to])?;
-    Ok(name)
 }

@@ -1,22 +1,11 @@
 //! What systemd and a machine's power switch are elsewhere: parts restarted when asked, and a node that loses its power.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use super::Cluster;
-
-/// Waits for a line in a pipe, ends containerd, and says when the old one is gone.
-const SCRIPT: &str = r#"
-mkfifo "$0/ask" "$0/done"
-while read -r _ <"$0/ask"; do
-    pid=$(cat "$1"); kill "$pid"
-    while [ -e "/proc/$pid" ]; do sleep 0.05; done
-    echo done >"$0/done"
-done
-"#;
+use super::{Cluster, installer};
 
 /// What no power does to the node: VMs and shims are gone, and so is what lies in memory (`/run` and the folder of running pods).
 const LOST: &str = r#"
@@ -53,15 +42,10 @@ impl Cluster {
     ///
     /// # Errors
     /// Where it cannot be started, also a second time.
-    pub fn service_manager(&mut self) -> Result<String> {
-        let folder = self.node().folder().join("manager");
-        std::fs::create_dir(&folder)?;
+    pub fn service_manager(&mut self) -> Result<&'static str> {
         let pid = self.containerd().pid_file();
-        let mut command = self.node().command("sh");
-        command.args(["-c", SCRIPT]).arg(&folder).arg(pid).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn()?;
-        let folder = folder.display();
-        Ok(format!("echo restart >{folder}/ask && read -r _ <{folder}/done"))
+        installer::service_manager(self.node(), &pid)?;
+        Ok(installer::RESTART)
     }
 
     /// containerd's program, as the service manager starts it.
